@@ -1,0 +1,3 @@
+//! `sottoc`: compile a decoder checkpoint to an encrypted plan.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! CKKS parameter sets as data, and pure functions over them.

@@ -1,0 +1,1 @@
+//! RNS-CKKS on 32-bit words.

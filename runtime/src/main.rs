@@ -1,0 +1,3 @@
+//! `sotto`: keys, server, client.
+
+fn main() {}
