@@ -1,1 +1,17 @@
 //! What the compiler and the runtime both speak.
+//!
+//! The stages a decoder passes through on its way to a plan:
+//!
+//! | stage | module | what has been decided |
+//! |---|---|---|
+//! | `decoder` | `decoder` | the model, exactly |
+//! | `packed` | [`slot`] with [`slot::Packed`] | kernels, layouts, approximations, complex pairing |
+//! | `leveled` | [`slot`] with [`slot::Leveled`] | where to refresh, at which level everything runs |
+//! | `plan` | [`plan`] | everything: instruction stream, buffers, keys, packed weights |
+//!
+//! [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
+//! Nothing here knows cryptography, and nothing here searches.
+
+pub mod exec;
+pub mod plan;
+pub mod slot;

@@ -1,0 +1,152 @@
+//! Data that programs name and never inline: recipes for packing checkpoint tensors, and position tables.
+
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// Index into [`super::Program::data`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DataId(pub u32);
+
+/// A named array that a [`DataSource`] resolves.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataDecl {
+    /// For dumps and error messages.
+    pub name: String,
+    /// Whether each layer has its own array.
+    pub per_layer: bool,
+    /// Extents of the array, row-major.
+    pub shape: Vec<u32>,
+    /// How the compiler makes it from the checkpoint. The plan keeps the recipe for provenance; the runtime reads the result.
+    pub recipe: Recipe,
+}
+
+/// How an array is made from the checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Recipe {
+    /// A matrix [out_width, in_width]; with two parts the second is the imaginary one.
+    Matrix(Vec<MatrixPart>),
+    /// A vector [width] from a bias or gain tensor.
+    Vector {
+        /// Tensor name, `{i}` for the layer.
+        tensor: String,
+        /// Where each feature comes from.
+        rows: FeatureMap,
+        /// Multiplies every entry.
+        scale: f64,
+    },
+    /// Cosines of the rotary embedding, [capacity, width]: entry f of row p is cos(p·θ_lane(f)) × scale.
+    RopeCos {
+        /// Where features stand.
+        map: FeatureMap,
+        /// Multiplies every entry.
+        scale: f64,
+    },
+    /// Signed sines: negative on the first half of the lanes, for x·cos + rot(x, width/2)·sin.
+    RopeSin {
+        /// Where features stand.
+        map: FeatureMap,
+        /// Multiplies every entry.
+        scale: f64,
+    },
+}
+
+/// One real part of a packed matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MatrixPart {
+    /// Tensor name, `{i}` for the layer; shape [out_features, in_features].
+    pub tensor: String,
+    /// Where output features come from.
+    pub rows: FeatureMap,
+    /// Where input features come from.
+    pub columns: FeatureMap,
+    /// A gain vector multiplied into the columns (a norm's weight), by tensor name.
+    pub gain: Option<String>,
+    /// Multiplies every entry.
+    pub scale: f64,
+}
+
+/// Which checkpoint feature stands at which place of a periodic vector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FeatureMap {
+    /// Feature f at place f.
+    Plain {
+        /// Features.
+        count: u32,
+    },
+    /// Head-interleaved: place lane·heads_padded + head holds feature `kv(head)·head_dim + l`, where kv(head) = head / (heads /
+    /// kv_heads), lanes 0..head_dim/2 hold the first half of a head, and lanes lanes/2.. the second half. With kv_heads ==
+    /// heads this is the query's map; fewer kv_heads duplicates key and value heads to their query heads.
+    Heads {
+        /// Query heads.
+        heads: u32,
+        /// Key/value heads that the tensor has (or `heads` for the query).
+        kv_heads: u32,
+        /// Features of one head.
+        head_dim: u32,
+        /// Heads padded to a power of two.
+        heads_padded: u32,
+        /// Lanes padded to a power of two.
+        lanes: u32,
+    },
+}
+
+impl FeatureMap {
+    /// The checkpoint feature at a place, or None where the place is padding.
+    pub fn feature(&self, place: u32) -> Option<u32> {
+        match *self {
+            FeatureMap::Plain { count } => (place < count).then_some(place),
+            FeatureMap::Heads {
+                heads,
+                kv_heads,
+                head_dim,
+                heads_padded,
+                lanes,
+            } => {
+                let (lane, head) = (place / heads_padded, place % heads_padded);
+                let (half, l) = (lane / (lanes / 2), lane % (lanes / 2));
+                let half_dim = head_dim / 2;
+                (head < heads && half < 2 && l < half_dim)
+                    .then(|| head / (heads / kv_heads) * head_dim + half * half_dim + l)
+            }
+        }
+    }
+}
+
+/// Resolves declared data: the checkpoint for the stages, packed files for the plan.
+pub trait DataSource: Sync {
+    /// The array `id` of `layer` (ignored unless declared per layer), row-major, as declared.
+    fn load(&self, id: DataId, layer: u32) -> Result<Arc<[f64]>, DataError>;
+}
+
+/// Why data could not be resolved.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The source has no such array.
+    #[error("no data named `{name}` for layer {layer}: {remedy}")]
+    Missing {
+        /// Declared name.
+        name: String,
+        /// Layer asked for.
+        layer: u32,
+        /// What to do.
+        remedy: String,
+    },
+    /// The array has another size than declared.
+    #[error("data `{name}` has {found} entries, its declaration says {expected}")]
+    Size {
+        /// Declared name.
+        name: String,
+        /// Entries declared.
+        expected: usize,
+        /// Entries found.
+        found: usize,
+    },
+    /// Reading failed.
+    #[error("reading data `{name}`: {cause}")]
+    Read {
+        /// Declared name.
+        name: String,
+        /// The cause, in words.
+        cause: String,
+    },
+}

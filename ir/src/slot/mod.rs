@@ -1,0 +1,96 @@
+//! Slot programs: the common body of the `packed` and `leveled` stages.
+//!
+//! A program is a sequence of *steps*; each step runs a [`Template`] once per layer of a range, feeding the results of one
+//! run to the parameters of the next. A template is a list of SSA [`Node`]s over ciphertext values. The two stages are the
+//! same type with different annotations: [`Packed`] values carry a [`ValueType`] only, [`Leveled`] values also carry [`At`]
+//! (level and degree), and only leveled programs contain [`Op::Rescale`], [`Op::Drop`] and [`Op::Bootstrap`].
+//!
+//! Weights, rotary tables and masks are never inlined: an operation names a declaration in [`Program::data`],
+//! [`Program::plains`], [`Program::matrices`] or [`Program::polys`], and a [`DataSource`] resolves data for a layer.
+
+mod data;
+mod op;
+mod types;
+
+pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
+pub use op::{BootstrapKind, Matrix, MatrixId, Op, Plain, PlainFactor, PlainId, Poly, PolyId};
+pub use types::{At, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType};
+
+use serde::{Deserialize, Serialize};
+
+/// One operation with its results.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node<S: Stage> {
+    /// The values it defines, in order; empty for [`Op::Append`], several only for [`Op::SumGroups`].
+    pub results: Vec<ValueId>,
+    /// What it computes.
+    pub op: Op<ValueId>,
+    /// Type of each result.
+    pub types: Vec<ValueType>,
+    /// Stage annotation of each result.
+    pub notes: Vec<S::Note>,
+    /// Where it comes from: a checkpoint name with suffixes, `layers.{i}.attention.q_proj`; `{i}` stands for the layer.
+    pub site: String,
+}
+
+/// A value that a template receives: its identity, type and stage annotation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Param<S: Stage> {
+    /// The value's name inside the template.
+    pub value: ValueId,
+    /// What it holds.
+    pub ty: ValueType,
+    /// Stage annotation.
+    pub note: S::Note,
+}
+
+/// A list of nodes with parameters and results, run once per layer or, for a group template, once per KV group.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Template<S: Stage> {
+    /// Unique name in the program.
+    pub name: String,
+    /// Inputs. A group template ([`Op::SumGroups`]) receives the op's arguments, then one group ciphertext per state.
+    pub params: Vec<Param<S>>,
+    /// Body in execution order: every operand is a parameter or an earlier result.
+    pub nodes: Vec<Node<S>>,
+    /// What it returns. A group template's results are summed over the groups.
+    pub results: Vec<ValueId>,
+}
+
+/// Runs one template for each layer in `first..first + count`; a step outside the layer stack has `count == 1`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Index into [`Program::templates`].
+    pub template: usize,
+    /// First layer, bound to `{i}` in weight names and to the per-layer KV state.
+    pub first: u32,
+    /// How many consecutive layers.
+    pub count: u32,
+}
+
+/// A slot program: what one generated token costs the server.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program<S: Stage> {
+    /// `decode` (later also `prefill`).
+    pub name: String,
+    /// Digest of the checkpoint whose weights the data declarations name.
+    pub model_digest: String,
+    /// Slots S of one ciphertext, N/2.
+    pub slots: u32,
+    /// Most tokens the KV state may hold.
+    pub capacity: u32,
+    /// Data that comes from the checkpoint or from the position, by name.
+    pub data: Vec<DataDecl>,
+    /// Plaintext operands.
+    pub plains: Vec<Plain>,
+    /// Matrices of [`Op::Linear`].
+    pub matrices: Vec<Matrix>,
+    /// Polynomials of [`Op::Poly`].
+    pub polys: Vec<Poly>,
+    /// Declared per-layer KV state.
+    pub states: Vec<StateDecl>,
+    /// Templates, group templates included.
+    pub templates: Vec<Template<S>>,
+    /// The run order. The client's ciphertext enters the first step; the last step's results go back to the client.
+    pub steps: Vec<Step>,
+}

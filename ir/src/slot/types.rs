@@ -1,0 +1,110 @@
+//! Values of a slot program: identity, layout, ranges, levels.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use std::fmt::Debug;
+
+/// An SSA value inside one template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueId(pub u32);
+
+/// A declared KV state; each layer has its own instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StateId(pub u32);
+
+/// How features lie in the slots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// Feature `f` stands at every slot `p ≡ f (mod width)`; features `count..width` are zero.
+    Periodic {
+        /// Features that carry data.
+        count: u32,
+        /// Power of two, the period.
+        width: u32,
+    },
+    /// Token-major: slot `r·width + f` holds feature `f` of token `r` of a group; repeats with period `tokens·width`.
+    Tokens {
+        /// Tokens of one group, a power of two.
+        tokens: u32,
+        /// Power of two, features of one token.
+        width: u32,
+    },
+    /// A scalar in every slot.
+    Scalar,
+    /// Slots with meaning only to the kernel that made them (sums before masking).
+    Partial {
+        /// Power of two, the period.
+        period: u32,
+    },
+}
+
+impl Layout {
+    /// Slots after which the content repeats.
+    pub fn period(&self) -> u32 {
+        match *self {
+            Layout::Periodic { width, .. } => width,
+            Layout::Tokens { tokens, width } => tokens * width,
+            Layout::Scalar => 1,
+            Layout::Partial { period } => period,
+        }
+    }
+}
+
+/// What a ciphertext value holds, in any stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ValueType {
+    /// Where features lie.
+    pub layout: Layout,
+    /// Whether imaginary parts carry data (two real values as re + i·im).
+    pub complex: bool,
+    /// Bound on the largest |re| and |im| over all slots, calibrated with margin: what polynomials and, since StC comes
+    /// first, also EvalMod see.
+    pub range: f64,
+    /// Real-world value = slot value × unit.
+    pub unit: f64,
+}
+
+/// Level and degree of a leveled value: degree 1 has the level's canonical scale Δ, degree 2 has Δ² (not yet rescaled).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct At {
+    /// Level in the parameter set's table.
+    pub level: u32,
+    /// 1 or 2.
+    pub degree: u8,
+}
+
+/// The annotation that tells the two stages of a slot program apart.
+pub trait Stage: Clone + Debug + PartialEq {
+    /// What each value carries besides its type.
+    type Note: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
+    /// Name in dumps and files.
+    const NAME: &'static str;
+}
+
+/// Kernels, layouts and approximations are chosen; levels are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed;
+
+/// Levels, rescales, drops and bootstraps are placed too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leveled;
+
+impl Stage for Packed {
+    type Note = ();
+    const NAME: &'static str = "packed";
+}
+
+impl Stage for Leveled {
+    type Note = At;
+    const NAME: &'static str = "leveled";
+}
+
+/// A KV state that grows by groups of tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateDecl {
+    /// `k` or `v`.
+    pub name: String,
+    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`].
+    pub ty: ValueType,
+    /// Level at which groups are stored; decided by placement, absent in the packed stage.
+    pub level: Option<u32>,
+}
