@@ -10,8 +10,10 @@
 //! | `plan` | [`plan`] | everything: instruction stream, buffers, keys, packed weights |
 //!
 //! [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
+//! [`text`] is the text form's common grammar.
 //! Nothing here knows cryptography, and nothing here searches.
 
 pub mod exec;
 pub mod plan;
 pub mod slot;
+pub mod text;
