@@ -1,1 +1,3 @@
 //! CKKS parameter sets as data, and pure functions over them.
+
+pub mod poly;
