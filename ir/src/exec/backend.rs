@@ -35,6 +35,11 @@ pub trait Backend: Sync {
     fn encode_linear(&self, diagonals: &Diagonals, level: u32)
     -> Result<Self::Linear, Self::Error>;
 
+    /// Bytes an encoded plaintext occupies, for the executor's memory budget.
+    fn plain_bytes(&self, plain: &Self::Plain) -> usize;
+    /// Bytes an encoded matrix occupies.
+    fn linear_bytes(&self, matrix: &Self::Linear) -> usize;
+
     /// a + b.
     fn add(&self, a: &Self::Ct, b: &Self::Ct) -> Result<Self::Ct, Self::Error>;
     /// a - b.

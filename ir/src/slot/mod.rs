@@ -9,11 +9,21 @@
 //! [`Program::plains`], [`Program::matrices`] or [`Program::polys`], and a [`DataSource`] resolves data for a layer.
 
 mod data;
+mod interp;
+mod memory;
 mod op;
+mod slots;
+mod tables;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
+pub use interp::{InterpError, Interpreter, Seen, Session};
+pub use memory::MemoryData;
 pub use op::{BootstrapKind, Matrix, MatrixId, Op, Plain, PlainFactor, PlainId, Poly, PolyId};
+pub use slots::Slots;
+pub use tables::{Binding, Dependence, Entries, Tables};
 pub use types::{At, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType};
 
 use serde::{Deserialize, Serialize};
@@ -93,4 +103,19 @@ pub struct Program<S: Stage> {
     pub templates: Vec<Template<S>>,
     /// The run order. The client's ciphertext enters the first step; the last step's results go back to the client.
     pub steps: Vec<Step>,
+}
+
+impl<S: Stage> Program<S> {
+    /// The tables that operations name.
+    pub fn tables(&self) -> Tables<'_> {
+        Tables {
+            slots: self.slots,
+            capacity: self.capacity,
+            data: &self.data,
+            plains: &self.plains,
+            matrices: &self.matrices,
+            polys: &self.polys,
+            states: &self.states,
+        }
+    }
 }

@@ -1,0 +1,228 @@
+//! What a program's tables mean once layer, position and group are known: plaintext operands and matrix entries as numbers.
+
+use super::{
+    DataDecl, DataError, DataId, DataSource, Layout, Matrix, Plain, PlainFactor, Poly, StateDecl,
+    StateId,
+};
+use num_complex::Complex64;
+use std::sync::Arc;
+
+/// The tables that operations name, borrowed from a stage's program or from a plan.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'a> {
+    /// Slots S of one ciphertext.
+    pub slots: u32,
+    /// Most tokens the KV state may hold.
+    pub capacity: u32,
+    /// Data declarations.
+    pub data: &'a [DataDecl],
+    /// Plaintext operands.
+    pub plains: &'a [Plain],
+    /// Matrices.
+    pub matrices: &'a [Matrix],
+    /// Polynomials.
+    pub polys: &'a [Poly],
+    /// KV states.
+    pub states: &'a [StateDecl],
+}
+
+/// The run-time parameters of one run of a template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Binding {
+    /// The layer, `{i}`.
+    pub layer: u32,
+    /// Index of the current token, which counts the tokens cached before it.
+    pub position: u32,
+    /// The KV group being visited, inside a group template.
+    pub group: Option<u32>,
+}
+
+/// Which run-time parameters change a plaintext operand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dependence {
+    /// Each layer has its own.
+    pub layer: bool,
+    /// Each position has its own.
+    pub position: bool,
+    /// Each KV group has its own.
+    pub group: bool,
+}
+
+impl Tables<'_> {
+    /// Tokens that one group of a state holds; None unless the state is declared token-major with at least one token.
+    pub fn tokens(&self, state: StateId) -> Option<u32> {
+        match self.states.get(state.0 as usize)?.ty.layout {
+            Layout::Tokens { tokens, .. } if tokens > 0 => Some(tokens),
+            _ => None,
+        }
+    }
+
+    /// Load an array and hold it against its declaration.
+    pub fn load(
+        &self,
+        source: &dyn DataSource,
+        id: DataId,
+        layer: u32,
+    ) -> Result<Arc<[f64]>, DataError> {
+        let declared = self.data.get(id.0 as usize);
+        let declared = declared.ok_or_else(|| DataError::Missing {
+            name: format!("data #{}", id.0),
+            layer,
+            remedy: "the program declares no data with this number".into(),
+        })?;
+        let values = source.load(id, layer)?;
+        let expected = declared.shape.iter().map(|&n| n as usize).product();
+        if values.len() != expected {
+            return Err(DataError::Size {
+                name: declared.name.clone(),
+                expected,
+                found: values.len(),
+            });
+        }
+        Ok(values)
+    }
+
+    /// One period of a plaintext operand: the product of its factors.
+    pub fn plain(
+        &self,
+        source: &dyn DataSource,
+        plain: &Plain,
+        at: Binding,
+    ) -> Result<Vec<f64>, DataError> {
+        let mut product = vec![1.0];
+        for factor in &plain.factors {
+            let factor = self.factor(source, factor, at)?;
+            if factor.is_empty() {
+                return Err(DataError::Size {
+                    name: plain.name.clone(),
+                    expected: 1,
+                    found: 0,
+                });
+            }
+            let period = product.len().max(factor.len());
+            product = (0..period)
+                .map(|p| product[p % product.len()] * factor[p % factor.len()])
+                .collect();
+        }
+        Ok(product)
+    }
+
+    fn factor(
+        &self,
+        source: &dyn DataSource,
+        factor: &PlainFactor,
+        at: Binding,
+    ) -> Result<Vec<f64>, DataError> {
+        let position = at.position;
+        Ok(match *factor {
+            PlainFactor::Const(c) => vec![c],
+            PlainFactor::Vector(id) => self.load(source, id, at.layer)?.to_vec(),
+            PlainFactor::PositionRow(id) => self.row(source, id, at)?,
+            PlainFactor::CurrentToken { tokens, width } => {
+                let current = position.checked_rem(tokens).unwrap_or(0);
+                token_mask(tokens, width, |r| r == current)
+            }
+            PlainFactor::CachedTokens { tokens, width } => {
+                let first = at.group.unwrap_or(position / tokens.max(1)) * tokens;
+                token_mask(tokens, width, |r| first + r <= position)
+            }
+            PlainFactor::FirstOf { width, first } => {
+                (0..width).map(|p| f64::from(p < first)).collect()
+            }
+            PlainFactor::InverseCount => vec![1.0 / (f64::from(position) + 1.0)],
+        })
+    }
+
+    fn row(&self, source: &dyn DataSource, id: DataId, at: Binding) -> Result<Vec<f64>, DataError> {
+        let table = self.load(source, id, at.layer)?;
+        // `load` has found the declaration.
+        let shape = &self.data[id.0 as usize].shape;
+        let width = shape.last().copied().unwrap_or(1) as usize;
+        let first = at.position as usize * width;
+        let row = table.get(first..first + width);
+        row.map(<[f64]>::to_vec).ok_or_else(|| DataError::Size {
+            name: self.data[id.0 as usize].name.clone(),
+            expected: first + width,
+            found: table.len(),
+        })
+    }
+
+    /// Which run-time parameters change `plain`.
+    pub fn dependence(&self, plain: &Plain) -> Dependence {
+        let per_layer = |id: &DataId| self.data.get(id.0 as usize).is_some_and(|d| d.per_layer);
+        let mut found = Dependence::default();
+        for factor in &plain.factors {
+            match factor {
+                PlainFactor::Const(_) | PlainFactor::FirstOf { .. } => {}
+                PlainFactor::Vector(id) => found.layer |= per_layer(id),
+                PlainFactor::PositionRow(id) => {
+                    found.layer |= per_layer(id);
+                    found.position = true;
+                }
+                PlainFactor::CurrentToken { .. } | PlainFactor::InverseCount => {
+                    found.position = true;
+                }
+                PlainFactor::CachedTokens { .. } => {
+                    found.position = true;
+                    found.group = true;
+                }
+            }
+        }
+        found
+    }
+
+    /// The entries W of a matrix, [out_width, in_width].
+    pub fn entries(
+        &self,
+        source: &dyn DataSource,
+        matrix: &Matrix,
+        layer: u32,
+    ) -> Result<Entries, DataError> {
+        let values = self.load(source, matrix.data, layer)?;
+        let count = matrix.in_width as usize * matrix.out_width as usize;
+        let expected = if matrix.complex { 2 * count } else { count };
+        if values.len() != expected {
+            return Err(DataError::Size {
+                name: matrix.name.clone(),
+                expected,
+                found: values.len(),
+            });
+        }
+        Ok(Entries {
+            values,
+            count,
+            columns: matrix.in_width as usize,
+        })
+    }
+}
+
+fn token_mask(tokens: u32, width: u32, keep: impl Fn(u32) -> bool) -> Vec<f64> {
+    (0..tokens * width)
+        .map(|p| f64::from(keep(p / width)))
+        .collect()
+}
+
+/// The entries of a matrix, real or complex.
+#[derive(Clone, Debug)]
+pub struct Entries {
+    values: Arc<[f64]>,
+    count: usize,
+    columns: usize,
+}
+
+impl Entries {
+    /// W[row][column].
+    pub fn at(&self, row: usize, column: usize) -> Complex64 {
+        let i = row * self.columns + column;
+        let im = self.values.get(self.count + i).copied().unwrap_or(0.0);
+        Complex64::new(self.values[i], im)
+    }
+
+    /// Diagonal k in slot order, one period: W[p mod rows][(p + k) mod columns].
+    pub fn diagonal(&self, k: usize) -> Vec<Complex64> {
+        let rows = self.count / self.columns;
+        (0..rows.max(self.columns))
+            .map(|p| self.at(p % rows, (p + k) % self.columns))
+            .collect()
+    }
+}
