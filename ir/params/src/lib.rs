@@ -12,6 +12,7 @@
 //! ```
 
 mod arith;
+pub mod bootstrap;
 mod chain;
 pub mod galois;
 pub mod poly;

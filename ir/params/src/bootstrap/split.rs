@@ -1,0 +1,98 @@
+//! Baby-step/giant-step splits of a set of diagonals, as data.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// One giant step: the babies whose diagonals are summed before the rotation by `step`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Giant {
+    /// Rotation applied to the inner sum.
+    pub step: usize,
+    /// Baby rotations; the diagonal of baby b is `(step + b) mod n`.
+    pub babies: Vec<usize>,
+}
+
+/// A split of the diagonals of an n × n matrix: `M·v = Σ_g rot(Σ_b rot(d_{g+b}, −g) ⊙ rot(v, b), g)`, where diagonal s has the
+/// entry of row j, column j + s at place j. All steps are in `0..n`; every diagonal stands in exactly one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bsgs {
+    /// Period n of the vectors.
+    pub slots: usize,
+    /// The giants.
+    pub giants: Vec<Giant>,
+}
+
+/// What one giant rotation costs in baby rotations, roughly: a baby shares its decomposition and its ModDown.
+const GIANT_WEIGHT: usize = 3;
+
+impl Bsgs {
+    /// Splits the diagonals `k·unit` for k in `first ..= last` with `babies` babies a giant.
+    pub fn regular(slots: usize, unit: usize, first: i64, last: i64, babies: usize) -> Self {
+        let n = slots as i64;
+        let width = babies as i64;
+        let wrap = |k: i64| (k * unit as i64).rem_euclid(n) as usize;
+        let giant = |g: i64| {
+            let inside = (0..width).filter(|b| (first..=last).contains(&(g * width + b)));
+            Giant {
+                step: wrap(g * width),
+                babies: inside.map(wrap).collect(),
+            }
+        };
+        let range = first.div_euclid(width)..=last.div_euclid(width);
+        Self {
+            slots,
+            giants: range.map(giant).collect(),
+        }
+    }
+
+    /// As [`Bsgs::regular`] with the cheapest power of two of babies.
+    pub fn cheapest(slots: usize, unit: usize, first: i64, last: i64) -> Self {
+        let span = (last - first + 1) as usize;
+        let widths = (0..=span.next_power_of_two().trailing_zeros()).map(|e| 1usize << e);
+        let splits = widths.map(|w| Self::regular(slots, unit, first, last, w));
+        splits.min_by_key(Self::weight).unwrap_or(Self {
+            slots,
+            giants: Vec::new(),
+        })
+    }
+
+    fn weight(&self) -> usize {
+        self.baby_steps().len() + GIANT_WEIGHT * self.giant_steps().len()
+    }
+
+    /// Baby rotations other than 0, ascending.
+    pub fn baby_steps(&self) -> BTreeSet<usize> {
+        self.giants
+            .iter()
+            .flat_map(|g| g.babies.iter().copied())
+            .filter(|&s| s != 0)
+            .collect()
+    }
+
+    /// Giant rotations other than 0, ascending.
+    pub fn giant_steps(&self) -> BTreeSet<usize> {
+        self.giants
+            .iter()
+            .map(|g| g.step)
+            .filter(|&s| s != 0)
+            .collect()
+    }
+
+    /// All rotations other than 0, ascending.
+    pub fn rotations(&self) -> BTreeSet<usize> {
+        self.baby_steps()
+            .union(&self.giant_steps())
+            .copied()
+            .collect()
+    }
+
+    /// Every diagonal, ascending.
+    pub fn diagonals(&self) -> Vec<usize> {
+        let sum = |g: &Giant| -> Vec<usize> {
+            g.babies.iter().map(|b| (g.step + b) % self.slots).collect()
+        };
+        let mut all: Vec<usize> = self.giants.iter().flat_map(sum).collect();
+        all.sort_unstable();
+        all
+    }
+}
