@@ -4,7 +4,7 @@
 //!
 //! | stage | module | what has been decided |
 //! |---|---|---|
-//! | `decoder` | `decoder` | the model, exactly |
+//! | `decoder` | [`decoder`] | the model, exactly |
 //! | `packed` | [`slot`] with [`slot::Packed`] | kernels, layouts, approximations, complex pairing |
 //! | `leveled` | [`slot`] with [`slot::Leveled`] | where to refresh, at which level everything runs |
 //! | `plan` | [`plan`] | everything: instruction stream, buffers, keys, packed weights |
@@ -13,7 +13,11 @@
 //! [`text`] is the text form's common grammar.
 //! Nothing here knows cryptography, and nothing here searches.
 
+pub mod decoder;
+mod digest;
 pub mod exec;
 pub mod plan;
 pub mod slot;
 pub mod text;
+
+pub use digest::{Digest, DigestError};

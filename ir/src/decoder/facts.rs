@@ -1,0 +1,134 @@
+//! What a checkpoint's configuration says about the model.
+
+use serde::{Deserialize, Serialize};
+use std::f64::consts::TAU;
+
+/// A family of decoders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Architecture {
+    /// RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
+    Llama,
+}
+
+impl Architecture {
+    /// The name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+        }
+    }
+}
+
+/// The model's sizes and constants. All counts are of features, heads, layers or tokens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelFacts {
+    /// The family.
+    pub architecture: Architecture,
+    /// Features of the residual stream.
+    pub hidden: usize,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; each serves `heads / kv_heads` query heads.
+    pub kv_heads: usize,
+    /// Features of one head; `heads · head_dim` need not be `hidden`.
+    pub head_dim: usize,
+    /// Features between the MLP's projections.
+    pub intermediate: usize,
+    /// Tokens in the vocabulary.
+    pub vocab: usize,
+    /// Added to the mean square in every RMSNorm.
+    pub rms_eps: f64,
+    /// The rotary embedding.
+    pub rope: Rope,
+    /// Whether the head is the embedding table.
+    pub tied: bool,
+    /// Whether q, k, v and o projections add a bias.
+    pub attention_bias: bool,
+    /// Whether gate, up and down projections add a bias.
+    pub mlp_bias: bool,
+    /// Token put before every prompt.
+    pub bos: Option<u32>,
+    /// Tokens that end a text.
+    pub eos: Vec<u32>,
+    /// Longest sequence the model was made for, in tokens.
+    pub max_positions: usize,
+}
+
+impl ModelFacts {
+    /// Features of all query heads together.
+    pub fn query_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// Features of all key heads (or value heads) together.
+    pub fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+/// Rotary position embedding (Su et al., arXiv 2104.09864): feature j of a head turns with feature j + head_dim/2, at
+/// position p by the angle p·θ_j.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Rope {
+    /// The base: unscaled θ_j = theta^(−2j/head_dim).
+    pub theta: f64,
+    /// How the θ_j are changed for long contexts.
+    pub scaling: RopeScaling,
+}
+
+/// A change of the rotary frequencies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum RopeScaling {
+    /// None.
+    None,
+    /// All frequencies divided by a factor (position interpolation, arXiv 2306.15595).
+    Linear {
+        /// The divisor.
+        factor: f64,
+    },
+    /// Llama 3.1's: low frequencies divided by a factor, high ones kept, a linear blend between.
+    Llama3 {
+        /// The divisor.
+        factor: f64,
+        /// Fewer turns than this over the original context: low.
+        low_freq_factor: f64,
+        /// More turns than this over the original context: high.
+        high_freq_factor: f64,
+        /// The original context in tokens.
+        original_max_positions: usize,
+    },
+}
+
+impl Rope {
+    /// θ_j for j = 0..head_dim/2, in radians per position.
+    pub fn frequencies(&self, head_dim: usize) -> Vec<f64> {
+        (0..head_dim / 2)
+            .map(|j| {
+                let base = 1.0 / self.theta.powf(2.0 * j as f64 / head_dim as f64);
+                self.scaling.apply(base)
+            })
+            .collect()
+    }
+}
+
+impl RopeScaling {
+    fn apply(&self, frequency: f64) -> f64 {
+        match *self {
+            Self::None => frequency,
+            Self::Linear { factor } => frequency / factor,
+            Self::Llama3 {
+                factor,
+                low_freq_factor,
+                high_freq_factor,
+                original_max_positions,
+            } => {
+                let turns = original_max_positions as f64 * frequency / TAU;
+                let kept = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+                let kept = kept.clamp(0.0, 1.0);
+                (1.0 - kept) * frequency / factor + kept * frequency
+            }
+        }
+    }
+}
