@@ -1,1 +1,3 @@
 //! The Sotto compiler.
+
+pub mod approx;

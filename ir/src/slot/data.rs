@@ -48,6 +48,8 @@ pub enum Recipe {
         /// Multiplies every entry.
         scale: f64,
     },
+    /// Numbers that calibration found, in place: one array per layer if declared so, else one. Small: one entry per head, say.
+    Values(Vec<Vec<f64>>),
 }
 
 /// One real part of a packed matrix.

@@ -1,0 +1,138 @@
+//! The functions that a decoder needs, each on a window, seen from t ∈ [-1, 1].
+
+/// An interval [lo, hi] of the function's own argument.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Smallest argument.
+    pub lo: f64,
+    /// Largest argument.
+    pub hi: f64,
+}
+
+impl Window {
+    /// A window, or None unless lo < hi are both finite.
+    pub fn new(lo: f64, hi: f64) -> Option<Window> {
+        (lo.is_finite() && hi.is_finite() && lo < hi).then_some(Window { lo, hi })
+    }
+
+    /// Middle of the window.
+    pub fn mid(self) -> f64 {
+        (self.lo + self.hi) / 2.0
+    }
+
+    /// Half its length.
+    pub fn half(self) -> f64 {
+        (self.hi - self.lo) / 2.0
+    }
+
+    /// The argument that t ∈ [-1, 1] stands for.
+    pub fn at(self, t: f64) -> f64 {
+        self.mid() + self.half() * t
+    }
+
+    /// The smallest window that holds both.
+    pub fn union(self, other: Window) -> Window {
+        Window {
+            lo: self.lo.min(other.lo),
+            hi: self.hi.max(other.hi),
+        }
+    }
+}
+
+impl std::fmt::Display for Window {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{:.4}, {:.4}]", self.lo, self.hi)
+    }
+}
+
+/// A function to approximate, its window, a factor on its value, and (implied by the function) how errors weigh.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Function {
+    /// scale / x; relative error.
+    Inverse {
+        /// Where x lies; lo > 0.
+        window: Window,
+        /// Multiplies the value.
+        scale: f64,
+    },
+    /// scale / √(x + eps); relative error.
+    InverseSqrt {
+        /// Where x lies; lo + eps > 0.
+        window: Window,
+        /// Added to x under the root.
+        eps: f64,
+        /// Multiplies the value.
+        scale: f64,
+    },
+    /// scale · exp(x); error relative to the value at `window.hi`.
+    Exp {
+        /// Where x lies.
+        window: Window,
+        /// Multiplies the value.
+        scale: f64,
+    },
+    /// scale · x / (1 + exp(-x)); error relative to the largest |x| of the window.
+    Silu {
+        /// Where x lies.
+        window: Window,
+        /// Multiplies the value.
+        scale: f64,
+    },
+}
+
+impl Function {
+    /// For messages and dumps.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Function::Inverse { .. } => "1/x",
+            Function::InverseSqrt { .. } => "1/√x",
+            Function::Exp { .. } => "exp",
+            Function::Silu { .. } => "silu",
+        }
+    }
+
+    /// Its window.
+    pub fn window(&self) -> Window {
+        match *self {
+            Function::Inverse { window, .. }
+            | Function::InverseSqrt { window, .. }
+            | Function::Exp { window, .. }
+            | Function::Silu { window, .. } => window,
+        }
+    }
+
+    /// Value at t ∈ [-1, 1].
+    pub fn value(&self, t: f64) -> f64 {
+        match *self {
+            Function::Inverse { window, scale } => scale / window.at(t),
+            Function::InverseSqrt { window, eps, scale } => scale / (window.at(t) + eps).sqrt(),
+            Function::Exp { window, scale } => scale * window.at(t).exp(),
+            Function::Silu { window, scale } => {
+                let x = window.at(t);
+                scale * x / (1.0 + (-x).exp())
+            }
+        }
+    }
+
+    /// What an error at t is divided by.
+    pub fn unit(&self, t: f64) -> f64 {
+        match *self {
+            Function::Inverse { .. } | Function::InverseSqrt { .. } => self.value(t).abs(),
+            Function::Exp { .. } => self.value(1.0).abs(),
+            Function::Silu { window, scale } => scale * window.lo.abs().max(window.hi.abs()),
+        }
+    }
+
+    /// Why the function has no value somewhere on its window, if so.
+    pub fn undefined(&self) -> Option<&'static str> {
+        match *self {
+            Function::Inverse { window, .. } if window.lo <= 0.0 => {
+                Some("the window of 1/x reaches zero or below")
+            }
+            Function::InverseSqrt { window, eps, .. } if window.lo + eps <= 0.0 => {
+                Some("the window of 1/√x reaches zero or below")
+            }
+            _ => None,
+        }
+    }
+}
