@@ -10,12 +10,13 @@
 //! | `plan` | [`plan`] | everything: instruction stream, buffers, keys, packed weights |
 //!
 //! [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
-//! [`text`] is the text form's common grammar.
+//! [`golden`] reads and writes what the model computes in float64; [`text`] is the text form's common grammar.
 //! Nothing here knows cryptography, and nothing here searches.
 
 pub mod decoder;
 mod digest;
 pub mod exec;
+pub mod golden;
 pub mod plan;
 pub mod slot;
 pub mod text;
