@@ -19,6 +19,8 @@ pub mod exec;
 pub mod golden;
 pub mod plan;
 pub mod slot;
+#[cfg(test)]
+mod testing;
 pub mod text;
 
 pub use digest::{Digest, DigestError};

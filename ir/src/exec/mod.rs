@@ -1,5 +1,20 @@
 //! Executing plans: the [`Backend`] trait, the one executor, and the cleartext backend.
 
 mod backend;
+mod cache;
+mod clear;
+mod executor;
+mod noise;
+mod run;
+mod session;
+#[cfg(test)]
+mod tests;
+mod watch;
 
 pub use backend::{Backend, Diagonals};
+pub use clear::{Clear, ClearCt, ClearError};
+pub use executor::{ExecError, Executor, ignore};
+pub use noise::NoiseModel;
+pub use run::{Event, Moment};
+pub use session::Session;
+pub use watch::{Escape, RangeWatch};

@@ -1,87 +1,191 @@
 //! The plan: everything the runtime needs, decided once by the compiler and executed as data.
+//!
+//! A plan is a directory: `plan.ron` ([`Plan`], readable), `server/` (packed weights and tables) and `client/` (tokenizer, and
+//! the tables the plan leaves to the client). A client needs `plan.ron` and `client/`, a server `plan.ron` and `server/`.
 
-use crate::slot::{
-    At, BootstrapKind, DataDecl, Matrix, Op, Plain, Poly, StateDecl, Step, ValueType,
-};
+mod client;
+mod estimate;
+mod program;
+mod rotations;
+
+pub use client::{ClientPart, FileEntry, OutputKind, Placement, Wire};
+pub use estimate::{Approximation, BootstrapCount, Cost, Estimate, SiteRange};
+pub use program::{Buf, Instr, KeyList, KeyUse, PlanProgram, PlanTemplate};
+pub use rotations::rotations;
+
+use crate::slot::{BootstrapKind, DataId, Tables};
 use serde::{Deserialize, Serialize};
-use sotto_params as _;
+use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
 pub const PLAN_VERSION: u32 = 1;
 
-/// A ciphertext slot of the executor's buffer table, reused once its value is dead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Buf(pub u32);
-
-/// One instruction: an operation on buffers, what each result is, and which buffers are dead afterwards.
+/// A compiled model. Field order is the reading order of `plan.ron`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Instr {
-    /// What to compute.
-    pub op: Op<Buf>,
-    /// Where results go.
-    pub dst: Vec<Buf>,
-    /// Level and degree of each result; the executor checks them.
-    pub at: Vec<At>,
-    /// Type of each result, ranges included.
-    pub types: Vec<ValueType>,
-    /// Buffers whose values nobody reads again (never a `dst` of this instruction).
-    pub free: Vec<Buf>,
-    /// Source site, `{i}` for the layer.
-    pub site: String,
+pub struct Plan {
+    /// [`PLAN_VERSION`].
+    pub version: u32,
+    /// Version of the compiler that wrote it.
+    pub compiler: String,
+    /// The model.
+    pub model: ModelFacts,
+    /// What `params` claims about each secret.
+    pub security: Security,
+    /// What running the plan reveals, and to whom; one sentence each.
+    pub disclosures: Vec<String>,
+    /// What the client does with the model's edges.
+    pub client: ClientPart,
+    /// Most tokens one session may hold.
+    pub capacity: u32,
+    /// What it will cost.
+    pub estimate: Estimate,
+    /// Evaluation keys to make.
+    pub keys: KeyList,
+    /// How each bootstrap kind enters and leaves the level table.
+    pub bootstraps: Vec<Refresh>,
+    /// Polynomials and what they stand for.
+    pub approximations: Vec<Approximation>,
+    /// Calibrated ranges.
+    pub sites: Vec<SiteRange>,
+    /// Whether the search over equivalent programs was exhausted within its budget.
+    pub search: SearchNote,
+    /// The parameter set, whole.
+    pub params: ParamSet,
+    /// The program of one generated token.
+    pub decode: PlanProgram,
+    /// Arrays of the server side: every declaration of `decode.data`, for every layer that has its own.
+    pub arrays: Vec<ArrayEntry>,
 }
 
-/// A template as an instruction stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlanTemplate {
-    /// Unique name.
-    pub name: String,
-    /// Buffers that hold the parameters on entry, with their level and type.
-    pub params: Vec<(Buf, At, ValueType)>,
-    /// Instructions in order.
-    pub instrs: Vec<Instr>,
-    /// Buffers that hold the results at the end.
-    pub results: Vec<Buf>,
-    /// Buffers the template uses: its peak number of live ciphertexts.
-    pub buffers: u32,
+impl Plan {
+    /// Slots S of one ciphertext.
+    pub fn slots(&self) -> u32 {
+        self.params.slots() as u32
+    }
+
+    /// The tables that instructions name.
+    pub fn tables(&self) -> Tables<'_> {
+        self.decode.tables(self.slots(), self.capacity)
+    }
+
+    /// How a bootstrap kind enters and leaves the level table, if the plan has it.
+    pub fn refresh(&self, kind: BootstrapKind) -> Option<&Refresh> {
+        self.bootstraps.iter().find(|r| r.kind == kind)
+    }
 }
 
-/// One program of the plan.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PlanProgram {
-    /// `decode`.
-    pub name: String,
-    /// Declared data; the packed files hold one array per declaration and layer.
-    pub data: Vec<DataDecl>,
-    /// Plaintext operands.
-    pub plains: Vec<Plain>,
-    /// Matrices.
-    pub matrices: Vec<Matrix>,
-    /// Polynomials.
-    pub polys: Vec<Poly>,
-    /// KV state with storage levels.
-    pub states: Vec<StateDecl>,
-    /// Templates.
-    pub templates: Vec<PlanTemplate>,
-    /// Run order.
-    pub steps: Vec<Step>,
-}
-
-/// A rotation key the plan needs: slot step (None: conjugation) and the highest level it is used at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct KeyUse {
-    /// Left rotation in 1..S, or None for conjugation.
-    pub step: Option<u32>,
-    /// Highest level of use.
-    pub level: u32,
-}
-
-/// Evaluation keys the plan needs.
+/// The model that was compiled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyList {
-    /// Highest level at which a product is relinearised.
-    pub relinearise_level: u32,
-    /// Galois keys of program and bootstraps together, sorted by step, one entry a step.
-    pub galois: Vec<KeyUse>,
-    /// Bootstrap kinds in use.
-    pub bootstraps: Vec<BootstrapKind>,
+#[allow(missing_docs)] // the configuration's own names
+pub struct ModelFacts {
+    /// Name for people.
+    pub name: String,
+    /// Digest of the checkpoint.
+    pub digest: String,
+    pub hidden: u32,
+    pub intermediate: u32,
+    pub layers: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub head_dim: u32,
+    pub vocab: u32,
+}
+
+/// The security estimate, copied into the plan so that it can be read without tools; readers recompute it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Security {
+    /// 128 if every secret stays within its bound, else 0.
+    pub bits: u32,
+    /// Whether the parameter set is for tests only.
+    pub insecure: bool,
+    /// Each secret: name, log2 of the modulus its keys live under, log2 of the bound, source of the bound.
+    pub secrets: Vec<(String, f64, Option<f64>, String)>,
+}
+
+impl Security {
+    /// The estimate of a parameter set.
+    pub fn of(params: &ParamSet) -> Self {
+        let SecurityReport { bits, secrets } = params.security();
+        let secret = |s: sotto_params::SecretSecurity| {
+            (
+                s.secret.into(),
+                s.modulus_bits,
+                s.bound_bits,
+                s.source.into(),
+            )
+        };
+        Self {
+            bits,
+            insecure: params.insecure,
+            secrets: secrets.into_iter().map(secret).collect(),
+        }
+    }
+}
+
+/// How a bootstrap kind enters and leaves the level table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refresh {
+    /// The kind.
+    pub kind: BootstrapKind,
+    /// Level its input must have; degree 1.
+    pub input_level: u32,
+    /// Level of its output; degree 1.
+    pub output_level: u32,
+}
+
+/// Whether equality saturation finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SearchNote {
+    /// Whether no rule could add anything any more.
+    pub saturated: bool,
+    /// Rounds of rewriting.
+    pub iterations: u32,
+    /// Nodes of the e-graph at the end.
+    pub nodes: u32,
+}
+
+/// One packed array on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArrayEntry {
+    /// The declaration it fills.
+    pub data: DataId,
+    /// The layer, or 0 if all layers share it.
+    pub layer: u32,
+    /// File, digest and size.
+    pub file: FileEntry,
+    /// Integer width.
+    pub encoding: Encoding,
+    /// Entry = integer × scale.
+    pub scale: f64,
+    /// Largest deviation of a stored entry from the compiler's value.
+    pub error: f64,
+}
+
+/// Integer width of a packed array.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Encoding {
+    I8,
+    I16,
+    I32,
+}
+
+impl Encoding {
+    /// Bytes of one entry.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Encoding::I8 => 1,
+            Encoding::I16 => 2,
+            Encoding::I32 => 4,
+        }
+    }
+
+    /// Largest integer; the smallest is its negative.
+    pub fn limit(self) -> f64 {
+        match self {
+            Encoding::I8 => f64::from(i8::MAX),
+            Encoding::I16 => f64::from(i16::MAX),
+            Encoding::I32 => f64::from(i32::MAX),
+        }
+    }
 }

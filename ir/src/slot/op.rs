@@ -77,6 +77,31 @@ pub enum Op<V> {
 }
 
 impl<V> Op<V> {
+    /// Name in text forms, traces and cost tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Rotate { .. } => "rotate",
+            Op::Conjugate { .. } => "conjugate",
+            Op::MulI { .. } => "mul_i",
+            Op::Add { .. } => "add",
+            Op::Sub { .. } => "sub",
+            Op::Neg { .. } => "neg",
+            Op::AddPlain { .. } => "add_plain",
+            Op::MulPlain { .. } => "mul_plain",
+            Op::AddConst { .. } => "add_const",
+            Op::MulConst { .. } => "mul_const",
+            Op::Mul { .. } => "mul",
+            Op::Fold { .. } => "fold",
+            Op::Linear { .. } => "linear",
+            Op::Poly { .. } => "poly",
+            Op::Append { .. } => "append",
+            Op::SumGroups { .. } => "sum_groups",
+            Op::Rescale { .. } => "rescale",
+            Op::Drop { .. } => "drop",
+            Op::Bootstrap { .. } => "bootstrap",
+        }
+    }
+
     /// The operands, in order.
     pub fn operands(&self) -> Vec<&V> {
         match self {

@@ -55,7 +55,7 @@ fn plain(factors: Vec<PlainFactor>) -> Plain {
 }
 
 /// out = Σ over cached tokens r of mean-weighted <Wx, k_r> v_r with k_r = v_r = the layer's input of token r.
-pub(super) fn attention() -> Program<Packed> {
+pub(crate) fn attention() -> Program<Packed> {
     let v = ValueId;
     let current = PlainFactor::CurrentToken {
         tokens: TOKENS,
@@ -183,7 +183,7 @@ pub(super) fn attention() -> Program<Packed> {
     Program {
         name: "decode".into(),
         model_digest: "0".into(),
-        slots: 16,
+        slots: 256,
         capacity: CAPACITY,
         data: vec![DataDecl {
             name: "w".into(),
@@ -222,7 +222,7 @@ pub(super) fn attention() -> Program<Packed> {
     }
 }
 
-pub(super) fn weights() -> MemoryData {
+pub(crate) fn weights() -> MemoryData {
     let mut data = MemoryData::default();
     for layer in 0..2 {
         data.insert(DataId(0), layer, weight(layer));
@@ -236,7 +236,7 @@ fn weight(layer: u32) -> Vec<f64> {
         .collect()
 }
 
-pub(super) fn input(position: u32) -> Vec<f64> {
+pub(crate) fn input(position: u32) -> Vec<f64> {
     (0..WIDTH)
         .map(|f| f64::from((5 * f + 3 * position) % 7) / 7.0 - 0.3)
         .collect()

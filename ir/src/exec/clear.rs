@@ -1,0 +1,405 @@
+//! The cleartext backend: slot vectors in float64 under the scheme's rules.
+//!
+//! It needs no keys, executes the plan's own polynomials, and refuses what a real backend refuses: wrong levels and degrees,
+//! bootstraps of values that do not repeat, levels that are not there. What a real backend cannot see it counts: values that
+//! leave [-1, 1] on their way into a polynomial or a bootstrap ([`Clear::take_escape`]). With a [`NoiseModel`] it adds noise per
+//! operation, from a seed.
+
+use super::noise::Noise;
+use super::{Backend, Diagonals, NoiseModel};
+use crate::plan::{Plan, Refresh};
+use crate::slot::{At, BootstrapKind, Slots};
+use num_complex::Complex64;
+use sotto_params::poly::depth;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// How far from exact repetition a bootstrap's input may be; noise of unequal copies lies far below.
+const PERIOD_TOLERANCE: f64 = 1e-3;
+
+/// Why the cleartext backend refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum ClearError {
+    /// Level or degree of an operand is wrong.
+    #[error("an operand at level {}, degree {}; {expected} is needed", found.level, found.degree)]
+    At {
+        /// Found.
+        found: At,
+        /// Needed, in words.
+        expected: String,
+    },
+    /// A vector's length is not a power of two.
+    #[error("{0} slots are not a power of two")]
+    Length(usize),
+    /// The parameters have no such level for programs.
+    #[error("level {0} is above the top application level")]
+    Level(u32),
+    /// The plan has no such bootstrap.
+    #[error("no bootstrap of {} {} slots is declared", kind.slots, if kind.complex { "complex" } else { "real" })]
+    Kind {
+        /// Asked for.
+        kind: BootstrapKind,
+    },
+    /// A bootstrap's input does not repeat.
+    #[error(
+        "the input of a bootstrap of {slots} slots does not repeat: slots differ by {deviation:.3e}"
+    )]
+    Period {
+        /// Slots of the kind.
+        slots: u32,
+        /// Largest difference.
+        deviation: f64,
+    },
+}
+
+/// A value of the cleartext backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClearCt {
+    /// Content.
+    pub slots: Slots,
+    /// Level and degree.
+    pub at: At,
+}
+
+/// An encoded plaintext of the cleartext backend.
+#[derive(Clone, Debug)]
+pub struct ClearPlain {
+    slots: Slots,
+    at: At,
+}
+
+/// A matrix of the cleartext backend.
+#[derive(Clone, Debug)]
+pub struct ClearLinear {
+    diagonals: Diagonals,
+    level: u32,
+}
+
+/// The cleartext backend.
+#[derive(Debug)]
+pub struct Clear {
+    top: u32,
+    refreshes: Vec<Refresh>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    noise: Option<Noise>,
+    escape: Option<f64>,
+}
+
+type Done = Result<ClearCt, ClearError>;
+
+impl Clear {
+    /// A noiseless backend with application levels 0 ..= `top` and these bootstraps.
+    pub fn new(top: u32, refreshes: Vec<Refresh>) -> Self {
+        Self {
+            top,
+            refreshes,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The noiseless backend that a plan runs on.
+    pub fn for_plan(plan: &Plan) -> Self {
+        Self::new(plan.params.top_app_level() as u32, plan.bootstraps.clone())
+    }
+
+    /// The same with noise on ciphertexts of `slots` slots.
+    pub fn with_noise(self, model: NoiseModel, slots: u32, seed: u64) -> Self {
+        self.locked().noise = Some(Noise::new(model, slots as usize, seed));
+        self
+    }
+
+    /// What the client's encryption gives.
+    pub fn encrypt(&self, slots: Slots, level: u32) -> Done {
+        self.level(level)?;
+        let at = At { level, degree: 1 };
+        let slots = self.noisy(slots, |m| m.encrypt);
+        Ok(ClearCt { slots, at })
+    }
+
+    /// The largest |re| or |im| above 1 that entered a polynomial or a bootstrap since the last call.
+    pub fn take_escape(&self) -> Option<f64> {
+        self.locked().escape.take()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, State> {
+        // Both fields are whole at any time.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn noisy(&self, slots: Slots, std: impl Fn(&NoiseModel) -> f64) -> Slots {
+        match &mut self.locked().noise {
+            Some(noise) => {
+                let std = std(&noise.model);
+                if std > 0.0 {
+                    noise.add(slots, |_| std)
+                } else {
+                    slots
+                }
+            }
+            None => slots,
+        }
+    }
+
+    /// Noise of an operation on a value at `degree`; at degree 2 it is far below what the next rescale adds.
+    fn noisy_at(&self, slots: Slots, degree: u8, std: impl Fn(&NoiseModel) -> f64) -> Slots {
+        if degree == 1 {
+            self.noisy(slots, std)
+        } else {
+            slots
+        }
+    }
+
+    fn domain(&self, slots: &Slots) {
+        let largest = slots.max_part();
+        if largest > 1.0 {
+            let mut state = self.locked();
+            state.escape = Some(state.escape.map_or(largest, |e| e.max(largest)));
+        }
+    }
+
+    fn level(&self, level: u32) -> Result<(), ClearError> {
+        if level <= self.top {
+            Ok(())
+        } else {
+            Err(ClearError::Level(level))
+        }
+    }
+}
+
+fn need(ok: bool, found: At, expected: impl FnOnce() -> String) -> Result<(), ClearError> {
+    if ok {
+        return Ok(());
+    }
+    let expected = expected();
+    Err(ClearError::At { found, expected })
+}
+
+fn need_degree(v: &ClearCt, degree: u8) -> Result<(), ClearError> {
+    need(v.at.degree == degree, v.at, || format!("degree {degree}"))
+}
+
+fn need_equal(a: At, b: At) -> Result<(), ClearError> {
+    need(a == b, b, || {
+        format!("level {}, degree {}, as the other has,", a.level, a.degree)
+    })
+}
+
+fn power_of_two(values: &[Complex64]) -> Result<Slots, ClearError> {
+    Slots::new(values.to_vec()).ok_or(ClearError::Length(values.len()))
+}
+
+impl Backend for Clear {
+    type Ct = ClearCt;
+    type Plain = ClearPlain;
+    type Linear = ClearLinear;
+    type Error = ClearError;
+
+    fn at(&self, ct: &ClearCt) -> At {
+        ct.at
+    }
+
+    fn encode(&self, values: &[Complex64], at: At) -> Result<ClearPlain, ClearError> {
+        self.level(at.level)?;
+        let slots = self.noisy_at(power_of_two(values)?, at.degree, |m| m.encode);
+        Ok(ClearPlain { slots, at })
+    }
+
+    fn encode_linear(&self, diagonals: &Diagonals, level: u32) -> Result<ClearLinear, ClearError> {
+        self.level(level)?;
+        for (_, diagonal) in &diagonals.entries {
+            power_of_two(diagonal)?;
+        }
+        let diagonals = diagonals.clone();
+        Ok(ClearLinear { diagonals, level })
+    }
+
+    fn plain_bytes(&self, plain: &ClearPlain) -> usize {
+        std::mem::size_of_val(plain.slots.values())
+    }
+
+    fn linear_bytes(&self, matrix: &ClearLinear) -> usize {
+        let entries = matrix.diagonals.entries.iter();
+        entries.map(|(_, d)| std::mem::size_of_val(&d[..])).sum()
+    }
+
+    fn add(&self, a: &ClearCt, b: &ClearCt) -> Done {
+        need_equal(a.at, b.at)?;
+        let slots = a.slots.zip(&b.slots, |a, b| a + b);
+        Ok(ClearCt { slots, at: a.at })
+    }
+
+    fn sub(&self, a: &ClearCt, b: &ClearCt) -> Done {
+        need_equal(a.at, b.at)?;
+        let slots = a.slots.zip(&b.slots, |a, b| a - b);
+        Ok(ClearCt { slots, at: a.at })
+    }
+
+    fn neg(&self, v: &ClearCt) -> Done {
+        let slots = v.slots.map(|x| -x);
+        Ok(ClearCt { slots, at: v.at })
+    }
+
+    fn mul_i(&self, v: &ClearCt) -> Done {
+        let slots = v.slots.map(|x| Complex64::new(-x.im, x.re));
+        Ok(ClearCt { slots, at: v.at })
+    }
+
+    fn add_plain(&self, v: &ClearCt, plain: &ClearPlain) -> Done {
+        need_equal(v.at, plain.at)?;
+        let slots = v.slots.zip(&plain.slots, |a, b| a + b);
+        Ok(ClearCt { slots, at: v.at })
+    }
+
+    fn mul_plain(&self, v: &ClearCt, plain: &ClearPlain) -> Done {
+        need_degree(v, 1)?;
+        need_equal(v.at, plain.at)?;
+        let at = At { degree: 2, ..v.at };
+        let slots = v.slots.zip(&plain.slots, |a, b| a * b);
+        Ok(ClearCt { slots, at })
+    }
+
+    fn add_const(&self, v: &ClearCt, c: f64) -> Done {
+        let slots = v.slots.map(|x| x + c);
+        Ok(ClearCt { slots, at: v.at })
+    }
+
+    fn mul_const(&self, v: &ClearCt, c: f64) -> Done {
+        need_degree(v, 1)?;
+        let at = At { degree: 2, ..v.at };
+        let slots = v.slots.map(|x| x * c);
+        Ok(ClearCt { slots, at })
+    }
+
+    fn mul(&self, a: &ClearCt, b: &ClearCt) -> Done {
+        need_degree(a, 1)?;
+        need_equal(a.at, b.at)?;
+        let at = At { degree: 2, ..a.at };
+        let slots = a.slots.zip(&b.slots, |a, b| a * b);
+        Ok(ClearCt { slots, at })
+    }
+
+    fn rotate(&self, v: &ClearCt, by: i32) -> Done {
+        let slots = self.noisy_at(v.slots.rotate(by), v.at.degree, |m| m.key_switch);
+        Ok(ClearCt { slots, at: v.at })
+    }
+
+    fn conjugate(&self, v: &ClearCt) -> Done {
+        let conjugate = v.slots.map(|x| x.conj());
+        let slots = self.noisy_at(conjugate, v.at.degree, |m| m.key_switch);
+        Ok(ClearCt { slots, at: v.at })
+    }
+
+    fn linear(&self, v: &ClearCt, matrix: &ClearLinear) -> Done {
+        need_degree(v, 1)?;
+        let level = matrix.level;
+        need(v.at.level == level, v.at, || format!("level {level}"))?;
+        let at = At { degree: 2, ..v.at };
+        let diagonals = &matrix.diagonals.entries;
+        let period = v.slots.period().max(matrix.diagonals.period as usize);
+        let mut sum = vec![Complex64::ZERO; period];
+        let mut squares = vec![0.0; matrix.diagonals.period as usize];
+        for (k, diagonal) in diagonals {
+            for (p, sum) in sum.iter_mut().enumerate() {
+                *sum += diagonal[p & (diagonal.len() - 1)] * v.slots.at(p + *k as usize);
+            }
+            let norms = squares.iter_mut().zip(diagonal);
+            norms.for_each(|(s, d)| *s += d.norm_sqr());
+        }
+        let slots = power_of_two(&sum)?;
+        // Every diagonal multiplies a rotation, each with its own key switch.
+        let slots = match &mut self.locked().noise {
+            Some(noise) if noise.model.key_switch > 0.0 => {
+                let std = noise.model.key_switch;
+                noise.add(slots, |p| std * f64::sqrt(squares[p % squares.len()]))
+            }
+            _ => slots,
+        };
+        Ok(ClearCt { slots, at })
+    }
+
+    fn poly(&self, v: &ClearCt, coefficients: &[f64]) -> Done {
+        need_degree(v, 1)?;
+        let depth = depth(coefficients.len().saturating_sub(1)) as u32;
+        need(v.at.level >= depth, v.at, || format!("level {depth}"))?;
+        self.domain(&v.slots);
+        let at = At {
+            level: v.at.level - depth,
+            degree: 1,
+        };
+        let size: f64 = coefficients.iter().map(|c| c.abs()).sum();
+        let slots = self.noisy(v.slots.chebyshev(coefficients), |m| m.poly * size);
+        Ok(ClearCt { slots, at })
+    }
+
+    fn rescale(&self, v: &ClearCt) -> Done {
+        need_degree(v, 2)?;
+        need(v.at.level > 0, v.at, || "level 1 or more".into())?;
+        let at = At {
+            level: v.at.level - 1,
+            degree: 1,
+        };
+        let slots = self.noisy(v.slots.clone(), |m| m.rescale);
+        Ok(ClearCt { slots, at })
+    }
+
+    fn drop_to(&self, v: &ClearCt, level: u32) -> Done {
+        need_degree(v, 1)?;
+        need(v.at.level >= level, v.at, || {
+            format!("level {level} or more")
+        })?;
+        if level == v.at.level {
+            return Ok(v.clone());
+        }
+        let at = At { level, degree: 1 };
+        let slots = self.noisy(v.slots.clone(), |m| m.rescale);
+        Ok(ClearCt { slots, at })
+    }
+
+    fn bootstrap(&self, v: &ClearCt, kind: BootstrapKind) -> Done {
+        let refresh = self.refreshes.iter().find(|r| r.kind == kind);
+        let refresh = refresh.ok_or(ClearError::Kind { kind })?;
+        let expected = At {
+            level: refresh.input_level,
+            degree: 1,
+        };
+        need(v.at == expected, v.at, || {
+            format!("level {}, degree 1", expected.level)
+        })?;
+        let slots = repeat(&v.slots, kind)?;
+        self.domain(&slots);
+        let slots = if kind.complex {
+            slots
+        } else {
+            slots.map(|x| x.re.into())
+        };
+        let slots = self.noisy(slots, |m| m.bootstrap(kind));
+        let at = At {
+            level: refresh.output_level,
+            degree: 1,
+        };
+        Ok(ClearCt { slots, at })
+    }
+}
+
+/// The mean of the copies of a value that repeats with period `kind.slots`, which is what the sparse route refreshes.
+fn repeat(slots: &Slots, kind: BootstrapKind) -> Result<Slots, ClearError> {
+    let period = kind.slots as usize;
+    if slots.period() <= period || period == 0 {
+        return Ok(slots.clone());
+    }
+    let copies = slots.period() / period;
+    let mean = slots
+        .fold(period as i32, copies as u32)
+        .map(|x| x / copies as f64);
+    let deviation = slots.zip(&mean, |a, b| a - b).max_part();
+    if deviation > PERIOD_TOLERANCE {
+        return Err(ClearError::Period {
+            slots: kind.slots,
+            deviation,
+        });
+    }
+    Ok(mean)
+}

@@ -1,0 +1,214 @@
+//! The one executor: it drives every backend through a plan's instruction streams.
+
+use super::cache::{Cache, Source};
+use super::run::{Event, Run};
+use super::session::Pending;
+use super::{Backend, Session};
+use crate::plan::{KeyUse, Plan, PlanProgram};
+use crate::slot::{At, DataError, DataSource, Op};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Why a decode step stopped. The session is as it was before the step.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError<E: std::error::Error + 'static> {
+    /// The KV state is full.
+    #[error(
+        "the session holds {capacity} tokens, all that the plan provides for; compile with a larger --context"
+    )]
+    Capacity {
+        /// Tokens the plan holds.
+        capacity: u32,
+    },
+    /// The number of input ciphertexts differs from the program's.
+    #[error("{found} input ciphertexts, the plan's program takes {expected}")]
+    Inputs {
+        /// Taken.
+        expected: usize,
+        /// Given.
+        found: usize,
+    },
+    /// A value is not at the level and degree that the plan states.
+    #[error("at {site}, layer {layer}: {what} is at level {}, degree {}, the plan says level {}, degree {}",
+        found.level, found.degree, expected.level, expected.degree)]
+    At {
+        /// Site.
+        site: String,
+        /// Layer.
+        layer: u32,
+        /// Which value.
+        what: &'static str,
+        /// Stated.
+        expected: At,
+        /// Found.
+        found: At,
+    },
+    /// The backend refused an operation.
+    #[error("at {site}, layer {layer}: {op}: {cause}")]
+    Backend {
+        /// Site.
+        site: String,
+        /// Layer.
+        layer: u32,
+        /// Operation.
+        op: &'static str,
+        /// Its reason.
+        #[source]
+        cause: E,
+    },
+    /// The backend could not encode a plaintext.
+    #[error("encoding `{what}`: {cause}")]
+    Encode {
+        /// Name of the plaintext or matrix.
+        what: String,
+        /// Its reason.
+        #[source]
+        cause: E,
+    },
+    /// Packed data could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The session does not fit the plan.
+    #[error("the session does not fit the plan: {0}; start a new session")]
+    Session(String),
+    /// The plan breaks a rule that the plan checker states.
+    #[error("the plan is inconsistent: {0}; run `sottoc verify` on it")]
+    Plan(String),
+    /// The observer asked to stop.
+    #[error("stopped at {site}, layer {layer}")]
+    Stopped {
+        /// Site.
+        site: String,
+        /// Layer.
+        layer: u32,
+    },
+}
+
+/// Drives a backend through a plan.
+pub struct Executor<B: Backend> {
+    plan: Arc<Plan>,
+    data: Arc<dyn DataSource + Send + Sync>,
+    backend: B,
+    cache: Cache<B>,
+    used: Mutex<BTreeMap<Option<u32>, u32>>,
+}
+
+impl<B: Backend> Executor<B> {
+    /// An executor that keeps encoded plaintexts up to `cache_bytes`; the rest is encoded at each use.
+    ///
+    /// The plan must have passed its checker; one that has not gives errors, or values that mean nothing, but no panic.
+    pub fn new(
+        plan: Arc<Plan>,
+        data: Arc<dyn DataSource + Send + Sync>,
+        backend: B,
+        cache_bytes: usize,
+    ) -> Self {
+        Self {
+            plan,
+            data,
+            backend,
+            cache: Cache::new(cache_bytes),
+            used: Mutex::default(),
+        }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// The backend.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Bytes of plaintexts kept encoded so far.
+    pub fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Rotations that instructions have asked for so far, each with the highest level, bootstraps' own not included.
+    pub fn rotations_used(&self) -> Vec<KeyUse> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = |(&step, &level)| KeyUse { step, level };
+        used.iter().map(key).collect()
+    }
+
+    /// Instructions of one decode step at `position`, group templates counted once per occupied group: the unit of progress.
+    pub fn instructions(&self, position: u32) -> usize {
+        let program = &self.plan.decode;
+        let steps = program.steps.iter();
+        steps
+            .map(|step| step.count as usize * self.template_instructions(step.template, position))
+            .sum()
+    }
+
+    fn template_instructions(&self, template: usize, position: u32) -> usize {
+        let PlanProgram { templates, .. } = &self.plan.decode;
+        let Some(template) = templates.get(template) else {
+            return 0;
+        };
+        let inner = |op: &Op<_>| match op {
+            Op::SumGroups {
+                template, states, ..
+            } => {
+                let tokens = states.first().and_then(|s| self.plan.tables().tokens(*s));
+                let groups = position / tokens.unwrap_or(1) + 1;
+                let body = templates.get(*template).map_or(0, |t| t.instrs.len());
+                groups as usize * body
+            }
+            _ => 0,
+        };
+        template.instrs.iter().map(|i| 1 + inner(&i.op)).sum()
+    }
+
+    /// One decode step: `inputs` enter the first step of the program, the last step's results come back, and the session has
+    /// grown by one token. On an error the session is as it was.
+    ///
+    /// `observe` sees every instruction before and after it runs, and may stop the step.
+    pub fn decode(
+        &self,
+        session: &mut Session<B::Ct>,
+        inputs: Vec<B::Ct>,
+        observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
+    ) -> Result<Vec<B::Ct>, ExecError<B::Error>> {
+        let capacity = self.plan.capacity;
+        if session.position() >= capacity {
+            return Err(ExecError::Capacity { capacity });
+        }
+        let source = Source {
+            backend: &self.backend,
+            tables: self.plan.tables(),
+            data: &*self.data,
+        };
+        let mut run = Run {
+            program: &self.plan.decode,
+            source,
+            cache: &self.cache,
+            token: Default::default(),
+            pending: Pending::new(session),
+            position: session.position(),
+            used: BTreeMap::new(),
+            observe,
+        };
+        let mut values = inputs;
+        for step in &self.plan.decode.steps {
+            for layer in step.first..step.first.saturating_add(step.count) {
+                values = run.step(step.template, layer, values)?;
+            }
+        }
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        for (step, level) in std::mem::take(&mut run.used) {
+            let highest = used.entry(step).or_insert(level);
+            *highest = level.max(*highest);
+        }
+        run.pending.into_changes().commit(session);
+        Ok(values)
+    }
+}
+
+/// An observer that sees nothing.
+pub fn ignore<Ct>(_: &Event<'_, Ct>) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}

@@ -1,0 +1,110 @@
+//! The KV cache of one conversation, and changes to it that take effect together.
+
+use crate::slot::StateId;
+use std::collections::BTreeMap;
+
+type Key = (StateId, u32);
+
+/// The KV cache of one conversation. Only a successful decode step changes it.
+#[derive(Clone, Debug)]
+pub struct Session<Ct> {
+    position: u32,
+    groups: BTreeMap<Key, Vec<Ct>>,
+}
+
+impl<Ct> Default for Session<Ct> {
+    fn default() -> Self {
+        Self {
+            position: 0,
+            groups: BTreeMap::new(),
+        }
+    }
+}
+
+impl<Ct> Session<Ct> {
+    /// Tokens cached so far, and so the index of the next token.
+    pub fn position(&self) -> u32 {
+        self.position
+    }
+
+    /// The groups of a state in a layer.
+    pub fn groups(&self, state: StateId, layer: u32) -> &[Ct] {
+        self.groups
+            .get(&(state, layer))
+            .map_or(&[], |groups| &groups[..])
+    }
+
+    /// Every state with its layer and groups, in order: for saving a session.
+    pub fn states(&self) -> impl Iterator<Item = (StateId, u32, &[Ct])> {
+        self.groups
+            .iter()
+            .map(|(&(state, layer), groups)| (state, layer, &groups[..]))
+    }
+
+    /// A session as [`Session::position`] and [`Session::states`] told it. The executor refuses one that does not fit its plan.
+    pub fn restore(
+        position: u32,
+        states: impl IntoIterator<Item = (StateId, u32, Vec<Ct>)>,
+    ) -> Self {
+        let groups = states.into_iter().map(|(s, l, groups)| ((s, l), groups));
+        Self {
+            position,
+            groups: groups.collect(),
+        }
+    }
+}
+
+/// A step's changes to a session, beside it until the step has succeeded.
+pub(super) struct Pending<'s, Ct> {
+    base: &'s Session<Ct>,
+    /// Changed group: its index and new content.
+    changed: BTreeMap<Key, (usize, Ct)>,
+}
+
+impl<'s, Ct> Pending<'s, Ct> {
+    pub(super) fn new(base: &'s Session<Ct>) -> Self {
+        Self {
+            base,
+            changed: BTreeMap::new(),
+        }
+    }
+
+    /// Groups of a state in a layer, this step's included.
+    pub(super) fn count(&self, state: StateId, layer: u32) -> usize {
+        let stored = self.base.groups(state, layer).len();
+        let changed = self.changed.get(&(state, layer));
+        changed.map_or(stored, |(index, _)| stored.max(index + 1))
+    }
+
+    /// One group as this step sees it.
+    pub(super) fn group(&self, state: StateId, layer: u32, index: usize) -> Option<&Ct> {
+        match self.changed.get(&(state, layer)) {
+            Some((changed, ct)) if *changed == index => Some(ct),
+            _ => self.base.groups(state, layer).get(index),
+        }
+    }
+
+    /// Replace or open a group.
+    pub(super) fn set(&mut self, state: StateId, layer: u32, index: usize, ct: Ct) {
+        self.changed.insert((state, layer), (index, ct));
+    }
+
+    pub(super) fn into_changes(self) -> Changes<Ct> {
+        Changes(self.changed)
+    }
+}
+
+/// The changes of a step that succeeded.
+pub(super) struct Changes<Ct>(BTreeMap<Key, (usize, Ct)>);
+
+impl<Ct> Changes<Ct> {
+    /// Make them, and advance the position.
+    pub(super) fn commit(self, session: &mut Session<Ct>) {
+        for (key, (index, ct)) in self.0 {
+            let groups = session.groups.entry(key).or_default();
+            groups.truncate(index);
+            groups.push(ct);
+        }
+        session.position += 1;
+    }
+}

@@ -1,0 +1,226 @@
+//! The executor on the cleartext backend, against the interpreter and its own rules.
+
+use super::*;
+use crate::plan::{KeyUse, Plan};
+use crate::slot::tests::{attention, input, weights};
+use crate::slot::{At, Interpreter, Op, Slots, StateId};
+use crate::testing::{REFRESH, level, plan};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+fn executor(plan: &Plan, cache_bytes: usize) -> Executor<Clear> {
+    let backend = Clear::for_plan(plan);
+    Executor::new(
+        Arc::new(plan.clone()),
+        Arc::new(weights()),
+        backend,
+        cache_bytes,
+    )
+}
+
+fn slots(position: u32) -> Slots {
+    Slots::real(&input(position)).unwrap()
+}
+
+fn encrypted(executor: &Executor<Clear>, position: u32) -> Vec<ClearCt> {
+    vec![
+        executor
+            .backend()
+            .encrypt(slots(position), REFRESH.output_level)
+            .unwrap(),
+    ]
+}
+
+#[test]
+fn plan_packed_and_leveled_agree_at_every_position() {
+    let packed = attention();
+    let leveled = level(&packed);
+    let plan = plan(&leveled);
+    let data = weights();
+    // No cache, a cache for one matrix, a cache for all.
+    for cache_bytes in [0, 300, 1 << 20] {
+        let executor = executor(&plan, cache_bytes);
+        let mut session = Session::default();
+        let (mut a, mut b) = Default::default();
+        for position in 0..packed.capacity {
+            let inputs = || vec![slots(position)];
+            let from_packed = Interpreter::new(&packed, &data)
+                .decode(&mut a, inputs(), &mut |_| ())
+                .unwrap();
+            let from_leveled = Interpreter::new(&leveled, &data)
+                .decode(&mut b, inputs(), &mut |_| ())
+                .unwrap();
+            assert_eq!(from_packed, from_leveled);
+            let mut seen = 0;
+            let mut count = |event: &Event<'_, ClearCt>| {
+                seen += usize::from(matches!(event.moment, Moment::After { .. }));
+                ControlFlow::Continue(())
+            };
+            let inputs = encrypted(&executor, position);
+            let out = executor.decode(&mut session, inputs, &mut count).unwrap();
+            assert_eq!(seen, executor.instructions(position));
+            let error = out[0].slots.zip(&from_packed[0], |a, b| a - b).max_part();
+            assert!(error < 1e-14, "position {position}: {error}");
+        }
+        assert!(executor.cached_bytes() <= cache_bytes);
+        assert_eq!(executor.cached_bytes() == 0, cache_bytes == 0);
+        assert_eq!(session.groups(StateId(0), 1).len(), 4);
+        let full = executor.decode(&mut session, encrypted(&executor, 0), &mut ignore);
+        assert!(matches!(full, Err(ExecError::Capacity { capacity: 7 })));
+    }
+}
+
+#[test]
+fn rotations_used_are_those_of_the_operations() {
+    let executor = executor(&plan(&level(&attention())), 1 << 20);
+    let mut session = Session::default();
+    executor
+        .decode(&mut session, encrypted(&executor, 0), &mut ignore)
+        .unwrap();
+    let key = |step, level| KeyUse {
+        step: Some(step),
+        level,
+    };
+    // Linear 1, 2 at 16; folds over lanes 1, 2 and back 255, 254; fold over tokens 4.
+    assert_eq!(
+        executor.rotations_used(),
+        [
+            key(1, 16),
+            key(2, 16),
+            key(4, 9),
+            key(254, 11),
+            key(255, 11)
+        ]
+    );
+}
+
+#[test]
+fn a_failed_or_stopped_step_changes_nothing() {
+    let executor = executor(&plan(&level(&attention())), 0);
+    let mut session = Session::default();
+    executor
+        .decode(&mut session, encrypted(&executor, 0), &mut ignore)
+        .unwrap();
+    let before = format!("{session:?}");
+
+    let mut stop_late = |event: &Event<'_, ClearCt>| match event.instr.op {
+        Op::Bootstrap { .. } if event.layer == 1 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let stopped = executor.decode(&mut session, encrypted(&executor, 1), &mut stop_late);
+    assert!(matches!(stopped, Err(ExecError::Stopped { layer: 1, .. })));
+    assert_eq!(format!("{session:?}"), before);
+
+    let low = executor.backend().encrypt(slots(1), 3).unwrap();
+    let wrong = executor.decode(&mut session, vec![low], &mut ignore);
+    assert!(matches!(
+        wrong,
+        Err(ExecError::At {
+            found: At {
+                level: 3,
+                degree: 1
+            },
+            ..
+        })
+    ));
+    let none = executor.decode(&mut session, vec![], &mut ignore);
+    assert!(matches!(
+        none,
+        Err(ExecError::Inputs {
+            expected: 1,
+            found: 0
+        })
+    ));
+    assert_eq!(format!("{session:?}"), before);
+}
+
+#[test]
+fn escapes_name_their_site_and_noise_stays_small() {
+    let mut tight = plan(&level(&attention()));
+    let site = "layers.{i}.attention";
+    for instr in &mut tight.decode.templates[0].instrs {
+        if matches!(instr.op, Op::Linear { .. }) && instr.site == site {
+            instr.types[0].range = 0.01;
+        }
+    }
+    let model = NoiseModel {
+        encrypt: 1e-7,
+        encode: 1e-8,
+        key_switch: 1e-7,
+        rescale: 1e-7,
+        poly: 0.0,
+        bootstraps: vec![(REFRESH.kind, 1e-6)],
+    };
+    let run = |seed| {
+        let backend = Clear::for_plan(&tight).with_noise(model.clone(), 256, seed);
+        let plan = Arc::new(tight.clone());
+        let executor = Executor::new(plan, Arc::new(weights()), backend, 0);
+        let mut watch = RangeWatch::default();
+        let mut observe = |event: &Event<'_, ClearCt>| {
+            watch.observe(executor.backend(), event);
+            ControlFlow::Continue(())
+        };
+        let inputs = encrypted(&executor, 0);
+        let out = executor
+            .decode(&mut Session::default(), inputs, &mut observe)
+            .unwrap();
+        (out, watch.escapes())
+    };
+    let (noisy, escapes) = run(7);
+    assert_eq!(run(7).0, noisy);
+    assert_ne!(run(8).0, noisy);
+    assert_eq!(escapes[0].site, "layers.0.attention");
+    assert_eq!(escapes[0].op, "linear");
+    assert!(escapes[0].declared == 0.01 && escapes[0].seen > 0.01);
+
+    let exact = executor(&tight, 0);
+    let inputs = encrypted(&exact, 0);
+    let exact = exact
+        .decode(&mut Session::default(), inputs, &mut ignore)
+        .unwrap();
+    let error = noisy[0].slots.zip(&exact[0].slots, |a, b| a - b).max_part();
+    assert!((1e-8..1e-4).contains(&error), "{error}");
+}
+
+#[test]
+fn the_cleartext_backend_refuses_what_the_scheme_refuses() {
+    let clear = Clear::new(16, vec![REFRESH]);
+    let ct = |period: usize, level| {
+        let values: Vec<f64> = (0..period).map(|p| p as f64 / 8.0).collect();
+        clear.encrypt(Slots::real(&values).unwrap(), level).unwrap()
+    };
+    let (high, low) = (ct(4, 5), ct(4, 4));
+    assert!(clear.add(&high, &low).is_err());
+    assert!(clear.mul(&high, &low).is_err());
+    assert!(clear.rescale(&high).is_err());
+    assert!(clear.drop_to(&low, 5).is_err());
+    assert!(clear.encrypt(Slots::splat(1.0.into()), 17).is_err());
+    let product = clear.mul(&high, &high).unwrap();
+    assert!(clear.mul(&product, &product).is_err());
+    assert!(clear.drop_to(&product, 3).is_err());
+    assert_eq!(
+        clear.rescale(&product).unwrap().at,
+        At {
+            level: 4,
+            degree: 1
+        }
+    );
+    assert!(clear.poly(&low, &[0.0; 32]).is_err());
+    assert_eq!(clear.poly(&low, &[0.0; 16]).unwrap().at.level, 0);
+
+    let kind = REFRESH.kind;
+    assert!(clear.bootstrap(&low, kind).is_err());
+    assert!(matches!(
+        clear.bootstrap(&ct(8, 3), kind),
+        Err(ClearError::Period { .. })
+    ));
+    assert_eq!(clear.bootstrap(&ct(4, 3), kind).unwrap().at.level, 16);
+    let dense = crate::slot::BootstrapKind { slots: 8, ..kind };
+    assert!(matches!(
+        clear.bootstrap(&ct(8, 3), dense),
+        Err(ClearError::Kind { .. })
+    ));
+    assert_eq!(clear.take_escape(), None);
+    clear.poly(&ct(16, 9), &[0.0, 1.0]).unwrap();
+    assert_eq!(clear.take_escape(), Some(15.0 / 8.0));
+}

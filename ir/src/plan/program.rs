@@ -1,0 +1,101 @@
+//! Instruction streams and the keys they need.
+
+use crate::slot::{
+    At, BootstrapKind, DataDecl, Matrix, Op, Plain, Poly, StateDecl, Step, Tables, ValueType,
+};
+use serde::{Deserialize, Serialize};
+
+/// A ciphertext slot of the executor's buffer table, reused once its value is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Buf(pub u32);
+
+/// One instruction: an operation on buffers, what each result is, and which buffers are dead afterwards.
+///
+/// Results go to empty buffers: an operand that dies here is freed after the results are stored, so its buffer serves from the
+/// next instruction on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instr {
+    /// What to compute.
+    pub op: Op<Buf>,
+    /// Where results go.
+    pub dst: Vec<Buf>,
+    /// Level and degree of each result; the executor checks them.
+    pub at: Vec<At>,
+    /// Type of each result, ranges included.
+    pub types: Vec<ValueType>,
+    /// Buffers whose values nobody reads again (never a `dst` of this instruction).
+    pub free: Vec<Buf>,
+    /// Source site, `{i}` for the layer.
+    pub site: String,
+}
+
+/// A template as an instruction stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanTemplate {
+    /// Unique name.
+    pub name: String,
+    /// Buffers that hold the parameters on entry, with their level and type.
+    pub params: Vec<(Buf, At, ValueType)>,
+    /// Instructions in order.
+    pub instrs: Vec<Instr>,
+    /// Buffers that hold the results at the end.
+    pub results: Vec<Buf>,
+    /// Buffers the template uses: its peak number of live ciphertexts.
+    pub buffers: u32,
+}
+
+/// One program of the plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlanProgram {
+    /// `decode`.
+    pub name: String,
+    /// Declared data; the packed files hold one array per declaration and layer.
+    pub data: Vec<DataDecl>,
+    /// Plaintext operands.
+    pub plains: Vec<Plain>,
+    /// Matrices.
+    pub matrices: Vec<Matrix>,
+    /// Polynomials.
+    pub polys: Vec<Poly>,
+    /// KV state with storage levels.
+    pub states: Vec<StateDecl>,
+    /// Templates.
+    pub templates: Vec<PlanTemplate>,
+    /// Run order.
+    pub steps: Vec<Step>,
+}
+
+impl PlanProgram {
+    /// The tables that instructions name, for ciphertexts of `slots` slots and a KV state of `capacity` tokens.
+    pub fn tables(&self, slots: u32, capacity: u32) -> Tables<'_> {
+        Tables {
+            slots,
+            capacity,
+            data: &self.data,
+            plains: &self.plains,
+            matrices: &self.matrices,
+            polys: &self.polys,
+            states: &self.states,
+        }
+    }
+}
+
+/// A rotation key the plan needs: slot step (None: conjugation) and the highest level it is used at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct KeyUse {
+    /// Left rotation in 1..S, or None for conjugation.
+    pub step: Option<u32>,
+    /// Highest level of use.
+    pub level: u32,
+}
+
+/// Evaluation keys the plan needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyList {
+    /// Highest level at which a product is relinearised.
+    pub relinearise_level: u32,
+    /// Galois keys of program and bootstraps together, sorted by step, one entry a step.
+    pub galois: Vec<KeyUse>,
+    /// Bootstrap kinds in use.
+    pub bootstraps: Vec<BootstrapKind>,
+}

@@ -1,0 +1,76 @@
+//! Which rotations an operation performs: one definition for the executor, the key list and whoever emits operations.
+
+use crate::slot::{Matrix, Op};
+
+/// Rotation steps (left, in 1..slots; None is conjugation) that an operation asks of the backend at its operand's level.
+///
+/// Bootstraps are not included: their rotations, with levels, belong to the bootstrap's own structure. A rotation by a multiple
+/// of `slots` is the identity and needs no key.
+pub fn rotations<V>(op: &Op<V>, matrices: &[Matrix], slots: u32) -> Vec<Option<u32>> {
+    let steps: Vec<i64> = match op {
+        Op::Rotate { by, .. } => vec![i64::from(*by)],
+        Op::Conjugate { .. } => return vec![None],
+        Op::Fold { step, count, .. } => doublings(*count)
+            .map(|done| i64::from(*step) * i64::from(done))
+            .collect(),
+        Op::Linear { matrix, .. } => match matrices.get(matrix.0 as usize) {
+            Some(matrix) => linear(matrix),
+            None => vec![],
+        },
+        _ => vec![],
+    };
+    let step = |s: i64| s.rem_euclid(i64::from(slots)) as u32;
+    let mut steps: Vec<_> = steps.into_iter().map(step).filter(|&s| s != 0).collect();
+    steps.sort_unstable();
+    steps.dedup();
+    steps.into_iter().map(Some).collect()
+}
+
+/// 1, 2, 4, … below `count`.
+fn doublings(count: u32) -> impl Iterator<Item = u32> {
+    (0..32)
+        .map(|i| 1u32 << i)
+        .take_while(move |&done| done < count)
+}
+
+/// Babies 1..B and giants B, 2B, …
+fn linear(matrix: &Matrix) -> Vec<i64> {
+    let (count, baby) = (matrix.diagonals(), matrix.baby.max(1));
+    let babies = 1..baby.min(count);
+    let giants = (1..count.div_ceil(baby)).map(|g| g * baby);
+    babies.chain(giants).map(i64::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::{DataId, MatrixId};
+
+    #[test]
+    fn steps_are_left_unique_and_nonzero() {
+        let matrix = Matrix {
+            name: "w".into(),
+            in_width: 16,
+            out_width: 10,
+            baby: 4,
+            complex: false,
+            data: DataId(0),
+        };
+        let linear = Op::Linear {
+            v: (),
+            matrix: MatrixId(0),
+        };
+        let some = |steps: &[u32]| steps.iter().map(|&s| Some(s)).collect::<Vec<_>>();
+        assert_eq!(rotations(&linear, &[matrix], 64), some(&[1, 2, 3, 4, 8]));
+        let fold = |step, count| {
+            let op = Op::Fold { v: (), step, count };
+            rotations(&op, &[], 64)
+        };
+        assert_eq!(fold(8, 8), some(&[8, 16, 32]));
+        assert_eq!(fold(-8, 4), some(&[48, 56]));
+        assert_eq!(fold(64, 2), some(&[]));
+        let back = Op::Rotate { v: (), by: -3 };
+        assert_eq!(rotations(&back, &[], 64), some(&[61]));
+        assert_eq!(rotations(&Op::Conjugate { v: () }, &[], 64), vec![None]);
+    }
+}
