@@ -24,3 +24,5 @@ mod testing;
 pub mod text;
 
 pub use digest::{Digest, DigestError};
+/// Parameter sets: what the level table, the keys and the bootstraps of every stage refer to.
+pub use sotto_params as params;

@@ -1,0 +1,377 @@
+//! Where one template's values are refreshed: dynamic programming backwards over the flattened template.
+//!
+//! Going from the last node to the first, a state of the program holds, for every value whose definition lies ahead and that some
+//! visited node reads, its *need* (the highest level at which it is read) and whether a refreshed copy of it has been paid for.
+//! At a node the result's need fixes the level of the operands; for each operand that does not yet have that level there is one
+//! decision: raise its need, or read its refreshed copy. A copy needs its original at the bootstrap's input level only.
+//!
+//! A state that needs no more than another, has at least its copies and costs no more is as good or better whatever follows, so
+//! the other is dropped. Exact unless the beam cuts; the outcome says so. Drops are not priced here (a drop costs less than a
+//! hundredth of a rotation): the estimate counts them.
+
+use super::region::{Kind, Region, Val};
+
+/// The frontier of placements for one level of the results.
+#[derive(Clone, Debug)]
+pub struct Frontier {
+    /// Best placements by cost; none dominates another.
+    pub outcomes: Vec<Outcome>,
+    /// Whether the beam cut.
+    pub cut: bool,
+    /// Most states after a node.
+    pub widest: usize,
+    result_level: u32,
+    trail: Vec<Link>,
+}
+
+/// One way to place the template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Highest level at which each parameter is read (0 if unused).
+    pub needs: Vec<u32>,
+    /// Nanoseconds, drops excluded.
+    pub cost: u64,
+    trail: u32,
+}
+
+/// Everything decided about a template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placement {
+    /// Level of each value where it is defined; `None` if nothing reads it.
+    pub level: Vec<Option<u32>>,
+    /// Values that have a refreshed copy.
+    pub refreshed: Vec<bool>,
+    /// Level of each node's operands; `None` if the node is dead.
+    pub operands_at: Vec<Option<u32>>,
+    /// For each node and operand (in [`super::region::RNode::operands`] order) whether it reads the refreshed copy.
+    pub reads_copy: Vec<Vec<bool>>,
+}
+
+/// Why the search got stuck: the node that no state could serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    /// Index into [`Region::nodes`].
+    pub node: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    parent: u32,
+    choice: u8,
+}
+
+const ROOT: u32 = u32::MAX;
+/// A value's state in one byte: the need, and this bit if its copy is paid for.
+const COPIED: u8 = 0x80;
+
+/// States after a node: one byte per live value, cost, trail.
+#[derive(Clone, Debug)]
+struct States {
+    live: Vec<Val>,
+    bytes: Vec<u8>,
+    cost: Vec<u64>,
+    trail: Vec<u32>,
+}
+
+impl States {
+    fn row(&self, i: usize) -> &[u8] {
+        &self.bytes[i * self.live.len()..(i + 1) * self.live.len()]
+    }
+
+    fn slot(&self, v: Val) -> Option<usize> {
+        self.live.binary_search(&v).ok()
+    }
+}
+
+/// Searches the placements of `region` whose results are at `result_level`.
+pub fn search(
+    region: &Region,
+    top: u32,
+    result_level: u32,
+    beam: usize,
+) -> Result<Frontier, Stuck> {
+    let mut frontier = Frontier {
+        outcomes: Vec::new(),
+        cut: false,
+        widest: 1,
+        result_level,
+        trail: Vec::new(),
+    };
+    let mut states = initial(region, result_level);
+    for n in (0..region.nodes.len()).rev() {
+        let Some(step) = Step::new(region, n, &states.live, top) else {
+            continue;
+        };
+        let mut next = Candidates::default();
+        for i in 0..states.cost.len() {
+            for choice in 0..step.choices() {
+                if let Some((row, cost)) = step.apply(states.row(i), choice) {
+                    next.push(
+                        row,
+                        states.cost[i] + cost,
+                        Link {
+                            parent: states.trail[i],
+                            choice,
+                        },
+                    );
+                }
+            }
+        }
+        let (kept, cut) = next.prune(beam);
+        if kept.is_empty() {
+            return Err(Stuck { node: n });
+        }
+        frontier.cut |= cut;
+        frontier.widest = frontier.widest.max(kept.len());
+        states = States {
+            live: step.after,
+            bytes: Vec::with_capacity(kept.len() * next.width),
+            cost: Vec::with_capacity(kept.len()),
+            trail: Vec::with_capacity(kept.len()),
+        };
+        for c in kept {
+            states.bytes.extend_from_slice(next.row(c));
+            states.cost.push(next.cost[c]);
+            states.trail.push(frontier.trail.len() as u32);
+            frontier.trail.push(next.link[c]);
+        }
+    }
+    for i in 0..states.cost.len() {
+        let need = |v: &Val| {
+            let byte = states.slot(*v).map(|s| states.row(i)[s] & !COPIED);
+            byte.map_or(0, |b| u32::from(b).max(region.values[*v].floor))
+        };
+        let needs: Vec<u32> = region.params.iter().map(need).collect();
+        if needs.iter().all(|n| *n <= top) {
+            frontier.outcomes.push(Outcome {
+                needs,
+                cost: states.cost[i],
+                trail: states.trail[i],
+            });
+        }
+    }
+    if frontier.outcomes.is_empty() {
+        return Err(Stuck { node: 0 });
+    }
+    Ok(frontier)
+}
+
+fn initial(region: &Region, result_level: u32) -> States {
+    let mut live = region.results.clone();
+    live.sort_unstable();
+    live.dedup();
+    States {
+        bytes: vec![result_level as u8; live.len()],
+        live,
+        cost: vec![0],
+        trail: vec![ROOT],
+    }
+}
+
+/// How states change at one node.
+struct Step<'a> {
+    region: &'a Region,
+    node: usize,
+    top: u32,
+    /// Where the need that fixes the operand level stands in a row (`None`: an append to a cell nothing reads).
+    result: Option<usize>,
+    /// Level below which the operand level does not fall.
+    floor: u32,
+    after: Vec<Val>,
+    /// For each value live afterwards, its place before (`None`: first read here).
+    from: Vec<Option<usize>>,
+    /// Places of the operands afterwards.
+    operands: Vec<usize>,
+}
+
+impl<'a> Step<'a> {
+    /// `None` if nothing reads the node's result.
+    fn new(region: &'a Region, node: usize, live: &[Val], top: u32) -> Option<Self> {
+        let n = &region.nodes[node];
+        let (result, floor, keep) = match (&n.kind, n.result) {
+            (Kind::Append(cell), _) => (
+                live.binary_search(cell).ok(),
+                region.values[*cell].floor,
+                Some(*cell),
+            ),
+            (_, Some(v)) => (
+                Some(live.binary_search(&v).ok()?),
+                region.values[v].floor,
+                None,
+            ),
+            (_, None) => return None,
+        };
+        let mut after: Vec<Val> = live
+            .iter()
+            .copied()
+            .filter(|v| Some(*v) != n.result)
+            .chain(n.operands.iter().copied())
+            .chain(keep)
+            .collect();
+        after.sort_unstable();
+        after.dedup();
+        let place = |v: &Val| after.binary_search(v).unwrap_or(0);
+        let operands = n.operands.iter().map(place).collect();
+        let from = after.iter().map(|v| live.binary_search(v).ok()).collect();
+        Some(Self {
+            region,
+            node,
+            top,
+            result,
+            floor,
+            after,
+            from,
+            operands,
+        })
+    }
+
+    fn choices(&self) -> u8 {
+        1 << self.operands.len()
+    }
+
+    /// The row after the node if the operands in the bit set `choice` read their copies; `None` if that is illegal or never
+    /// better than another choice.
+    fn apply(&self, row: &[u8], choice: u8) -> Option<(Vec<u8>, u64)> {
+        let node = &self.region.nodes[self.node];
+        let defined = self
+            .result
+            .map_or(0, |s| u32::from(row[s] & !COPIED))
+            .max(self.floor);
+        let need = defined + node.depth;
+        if need > self.top {
+            return None;
+        }
+        let mut next: Vec<u8> = self.from.iter().map(|f| f.map_or(0, |f| row[f])).collect();
+        if let Kind::Append(cell) = &node.kind {
+            let slot = self.after.binary_search(cell).ok()?;
+            next[slot] = next[slot].max(need as u8);
+        }
+        let mut cost = node.cost[need as usize];
+        for (k, &slot) in self.operands.iter().enumerate() {
+            let fresh = self.from[slot].is_none();
+            let byte = next[slot];
+            let (level, copied) = (byte & !COPIED, byte & COPIED != 0);
+            let copy = choice & (1 << k) != 0;
+            // Reading the original is free if it has the level already, reading the copy if it exists.
+            let original_free = !fresh && u32::from(level) >= need;
+            next[slot] = match (copy, original_free, copied) {
+                (true, true, _) | (false, false, true) => return None,
+                (true, false, true) => byte,
+                (true, false, false) => {
+                    let refresh = self.region.values[self.after[slot]].refresh?;
+                    cost += refresh.cost;
+                    level.max(refresh.input_level as u8) | COPIED
+                }
+                (false, true, _) => byte,
+                (false, false, false) => need as u8,
+            };
+        }
+        Some((next, cost))
+    }
+}
+
+/// States before pruning.
+#[derive(Default)]
+struct Candidates {
+    width: usize,
+    bytes: Vec<u8>,
+    cost: Vec<u64>,
+    link: Vec<Link>,
+}
+
+impl Candidates {
+    fn push(&mut self, row: Vec<u8>, cost: u64, link: Link) {
+        self.width = row.len();
+        self.bytes.extend(row);
+        self.cost.push(cost);
+        self.link.push(link);
+    }
+
+    fn row(&self, i: usize) -> &[u8] {
+        &self.bytes[i * self.width..(i + 1) * self.width]
+    }
+
+    /// Undominated candidates by cost, at most `beam`, and whether any were cut for that.
+    fn prune(&self, beam: usize) -> (Vec<usize>, bool) {
+        let mut order: Vec<usize> = (0..self.cost.len()).collect();
+        order.sort_by(|&a, &b| (self.cost[a], self.row(a), a).cmp(&(self.cost[b], self.row(b), b)));
+        let mut kept: Vec<usize> = Vec::new();
+        for c in order {
+            let row = self.row(c);
+            if kept.iter().any(|&k| dominates(self.row(k), row)) {
+                continue;
+            }
+            if kept.len() == beam {
+                return (kept, true);
+            }
+            kept.push(c);
+        }
+        (kept, false)
+    }
+}
+
+/// Whether a state with row `a` (and no higher cost) is at least as good as one with row `b`.
+fn dominates(a: &[u8], b: &[u8]) -> bool {
+    a.iter()
+        .zip(b)
+        .all(|(a, b)| a & !COPIED <= b & !COPIED && a & COPIED >= b & COPIED)
+}
+
+impl Frontier {
+    /// Everything that `outcome` decides.
+    pub fn placement(&self, region: &Region, outcome: &Outcome) -> Placement {
+        let mut choices = Vec::new();
+        let mut link = outcome.trail;
+        while link != ROOT {
+            let Link { parent, choice } = self.trail[link as usize];
+            choices.push(choice);
+            link = parent;
+        }
+        // `choices` now runs from the first node to the last, dead nodes left out; replay from the last.
+        let mut placement = Placement {
+            level: vec![None; region.values.len()],
+            refreshed: vec![false; region.values.len()],
+            operands_at: vec![None; region.nodes.len()],
+            reads_copy: region
+                .nodes
+                .iter()
+                .map(|n| vec![false; n.operands.len()])
+                .collect(),
+        };
+        let read = |placement: &mut Placement, v: Val, level: u32| {
+            let level = level.max(region.values[v].floor);
+            let slot = &mut placement.level[v];
+            *slot = Some(slot.map_or(level, |l| l.max(level)));
+        };
+        for &v in &region.results {
+            read(&mut placement, v, self.result_level);
+        }
+        let mut choices = choices.into_iter().rev();
+        for (n, node) in region.nodes.iter().enumerate().rev() {
+            let defined = match (&node.kind, node.result) {
+                (Kind::Append(cell), _) => {
+                    read(&mut placement, *cell, 0);
+                    placement.level[*cell]
+                }
+                (_, Some(v)) => placement.level[v],
+                (_, None) => None,
+            };
+            let Some(defined) = defined else { continue };
+            let Some(choice) = choices.next() else { break };
+            let need = defined + node.depth;
+            placement.operands_at[n] = Some(need);
+            for (k, &v) in node.operands.iter().enumerate() {
+                let copy = choice & (1 << k) != 0;
+                placement.reads_copy[n][k] = copy;
+                match region.values[v].refresh {
+                    Some(refresh) if copy => {
+                        placement.refreshed[v] = true;
+                        read(&mut placement, v, refresh.input_level);
+                    }
+                    _ => read(&mut placement, v, need),
+                }
+            }
+        }
+        placement
+    }
+}

@@ -1,0 +1,133 @@
+//! Tests of placement: the synthetic decoder, legality, meaning, optimality on small graphs.
+
+mod exhaustive;
+mod legal;
+mod synthetic;
+
+use super::{Options, PlaceError, RefreshKind, Target, place};
+use crate::cost::model::{Machine, table};
+use legal::violations;
+use sotto_ir::params::ParamSet;
+use sotto_ir::params::bootstrap::BootstrapSpec;
+use sotto_ir::slot::{
+    BootstrapKind, Interpreter, Leveled, MemoryData, Op, Program, Session, Slots,
+};
+
+fn target(params: &ParamSet, kinds: &[(u32, bool)]) -> Target {
+    let refresh = |&(slots, complex): &(u32, bool)| RefreshKind {
+        kind: BootstrapKind { slots, complex },
+        input_level: BootstrapSpec::new(params, slots as usize, complex)
+            .unwrap()
+            .input_level as u32,
+    };
+    Target {
+        top: params.top_app_level() as u32,
+        refreshes: kinds.iter().map(refresh).collect(),
+    }
+}
+
+fn bootstraps(program: &Program<Leveled>) -> usize {
+    let nodes = program.templates.iter().flat_map(|t| &t.nodes);
+    nodes
+        .filter(|n| matches!(n.op, Op::Bootstrap { .. }))
+        .count()
+}
+
+#[test]
+fn a_decoder_is_placed_legally_and_the_same_every_time() {
+    let params = ParamSet::secure_128();
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let target = target(&params, &[(128, false), (1 << 15, false)]);
+    for (capacity, layers) in [(256, 1), (1024, 2), (1024, 8)] {
+        let program = synthetic::decoder(1 << 15, capacity, layers);
+        let (leveled, report) = place(&program, &target, &prices, &Options::default()).unwrap();
+        assert_eq!(violations(&leveled, &params), Vec::<String>::new());
+        assert!(!report.cut, "{report:?}");
+        // 35 levels of a layer and the 8 of the head cannot be had from 16; three bootstraps a layer are enough.
+        assert!(
+            (2..=6).contains(&bootstraps(&leveled)),
+            "{}",
+            bootstraps(&leveled)
+        );
+        assert!(leveled.states.iter().all(|s| s.level.is_some()));
+        let again = place(&program, &target, &prices, &Options::default()).unwrap();
+        assert_eq!((leveled, report), again);
+    }
+}
+
+#[test]
+fn meaning_is_unchanged() {
+    let params = ParamSet::insecure_test(11);
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let target = target(&params, &[(128, false), (1 << 10, false)]);
+    let slots = params.slots() as u32;
+    let program = synthetic::decoder(slots, 3 * slots / synthetic::WIDTH, 2);
+    let (leveled, _) = place(&program, &target, &prices, &Options::default()).unwrap();
+    assert_eq!(violations(&leveled, &params), Vec::<String>::new());
+    let mut data = MemoryData::default();
+    for (i, declared) in program.data.iter().enumerate() {
+        for layer in 0..2u32 {
+            let size: u32 = declared.shape.iter().product();
+            let entry = |j: u32| f64::from((j * 37 + layer * 11 + i as u32) % 17) / 2000.0 - 0.004;
+            let values: Vec<f64> = (0..size).map(entry).collect();
+            data.insert(sotto_ir::slot::DataId(i as u32), layer, values);
+        }
+    }
+    let (mut a, mut b) = (Session::default(), Session::default());
+    for token in 0..5 {
+        let x: Vec<f64> = (0..synthetic::WIDTH)
+            .map(|f| f64::from((f + token) % 7) / 100.0)
+            .collect();
+        let input = || vec![Slots::real(&x).unwrap()];
+        let packed = Interpreter::new(&program, &data)
+            .decode(&mut a, input(), &mut |_| {})
+            .unwrap();
+        let placed = Interpreter::new(&leveled, &data)
+            .decode(&mut b, input(), &mut |_| {})
+            .unwrap();
+        assert!(packed == placed, "token {token}");
+        let size = packed[0]
+            .values()
+            .iter()
+            .map(|v| v.norm())
+            .fold(0.0, f64::max);
+        assert!(size > 1e-6 && size.is_finite(), "{size}");
+    }
+}
+
+#[test]
+fn a_template_without_refreshable_values_is_refused_by_name() {
+    let params = ParamSet::secure_128();
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let program = synthetic::decoder(1 << 15, 256, 2);
+    let none = Target {
+        top: 16,
+        refreshes: vec![],
+    };
+    let error = place(&program, &none, &prices, &Options::default()).unwrap_err();
+    assert!(
+        matches!(&error, PlaceError::NoPlacement { template, .. } if template == "layer"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_packed_program_with_levels_is_refused() {
+    let params = ParamSet::secure_128();
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let mut program = synthetic::decoder(1 << 15, 256, 2);
+    let node = &mut program.templates[1].nodes[3];
+    node.op = node.op.map(|v| *v);
+    let Op::Poly { v, .. } = node.op else {
+        panic!("{node:?}")
+    };
+    node.op = Op::Rescale { v };
+    let error = place(
+        &program,
+        &target(&params, &[(128, false)]),
+        &prices,
+        &Options::default(),
+    )
+    .unwrap_err();
+    assert!(error.to_string().contains("rescale"), "{error}");
+}
