@@ -1,1 +1,21 @@
 //! RNS-CKKS on 32-bit words.
+
+pub mod ciphertext;
+pub mod context;
+pub mod encoding;
+pub mod error;
+pub mod evaluator;
+pub mod keys;
+mod keyswitch;
+mod ring;
+mod sampling;
+
+pub use ciphertext::Ciphertext;
+pub use context::Context;
+pub use encoding::{Encoder, Plaintext};
+pub use error::{CkksError, Result};
+pub use evaluator::Evaluator;
+pub use keys::{
+    EvaluationKeys, KeyGenerator, KeyId, KeyKind, KeyRequest, PublicKey, SecretKey, SwitchingKey,
+};
+pub use num_complex::Complex64;

@@ -1,0 +1,139 @@
+//! What can go wrong, with the remedy.
+
+use sotto_params::ParamError;
+use std::path::PathBuf;
+
+/// Result of the scheme's operations.
+pub type Result<T> = std::result::Result<T, CkksError>;
+
+/// An error of the scheme. Every variant names the thing at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum CkksError {
+    /// The parameter set is inconsistent or not secure.
+    #[error("parameter set refused: {0}")]
+    Params(#[from] ParamError),
+    /// The NTT has no plan for a prime.
+    #[error("no number-theoretic transform of {n} points modulo {prime}")]
+    NoTransform {
+        /// Ring degree.
+        n: usize,
+        /// The prime.
+        prime: u32,
+    },
+    /// A level that the parameter set, key or operation does not have.
+    #[error("{op}: level {level} is out of range, the highest possible here is {highest}")]
+    Level {
+        /// The operation.
+        op: &'static str,
+        /// The level asked for.
+        level: usize,
+        /// The highest level possible.
+        highest: usize,
+    },
+    /// Two operands differ in level or degree.
+    #[error(
+        "{op}: operands at level {left_level} (degree {left_degree}) and level {right_level} (degree {right_degree}) do not match; rescale or drop one of them first"
+    )]
+    Mismatch {
+        /// The operation.
+        op: &'static str,
+        /// Level of the left operand.
+        left_level: usize,
+        /// Degree of the left operand.
+        left_degree: u8,
+        /// Level of the right operand.
+        right_level: usize,
+        /// Degree of the right operand.
+        right_degree: u8,
+    },
+    /// An operand has the wrong degree for the operation.
+    #[error(
+        "{op}: operand at level {level} has degree {degree}, but the operation needs degree {needed} (a product becomes degree 1 by rescale)"
+    )]
+    Degree {
+        /// The operation.
+        op: &'static str,
+        /// Level of the operand.
+        level: usize,
+        /// Its degree.
+        degree: u8,
+        /// The degree needed.
+        needed: u8,
+    },
+    /// An evaluation key that was not generated, or not up to the level of its use.
+    #[error(
+        "{op} at level {level}: the evaluation keys lack {key}; generate it at level {level} or above"
+    )]
+    MissingKey {
+        /// The operation.
+        op: &'static str,
+        /// The key in words, with its Galois element and step.
+        key: String,
+        /// Level of the use.
+        level: usize,
+    },
+    /// Slot vectors have the wrong length.
+    #[error("{op}: {len} slots given; need a power of two up to {max}")]
+    Slots {
+        /// The operation.
+        op: &'static str,
+        /// The length given.
+        len: usize,
+        /// The number of slots of the ring.
+        max: usize,
+    },
+    /// A value that is not finite or does not fit the modulus at its scale.
+    #[error(
+        "{op}: a value of magnitude {magnitude:e} at scale 2^{log_scale:.1} does not fit level {level} (modulus of {log_q:.0} bits)"
+    )]
+    Range {
+        /// The operation.
+        op: &'static str,
+        /// Largest magnitude (infinite or NaN values are reported as they are).
+        magnitude: f64,
+        /// log2 of the scale.
+        log_scale: f64,
+        /// The level.
+        level: usize,
+        /// log2 of the level's modulus.
+        log_q: f64,
+    },
+    /// Objects of different parameter sets.
+    #[error("{what} belongs to another parameter set (its digest differs from that of `{set}`)")]
+    ForeignParams {
+        /// What was given.
+        what: &'static str,
+        /// Name of the parameter set in use.
+        set: String,
+    },
+    /// Objects of different secret keys.
+    #[error("{op}: {what} belongs to another secret key")]
+    ForeignKey {
+        /// The operation.
+        op: &'static str,
+        /// What was given.
+        what: &'static str,
+    },
+    /// Bytes that are not what they should be.
+    #[error("{what}: {why}")]
+    Corrupt {
+        /// What was being read.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The parameter set cannot bootstrap.
+    #[error("parameter set `{0}` has no ephemeral secret, so it cannot bootstrap")]
+    NoEphemeral(String),
+    /// Reading or writing a file failed.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The operating system gave no entropy.
+    #[error("the operating system gave no entropy: {0}")]
+    Entropy(String),
+}

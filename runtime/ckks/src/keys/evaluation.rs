@@ -1,0 +1,150 @@
+//! The set of keys an evaluator works with.
+
+use super::{KeyId, KeyKind, SwitchingKey};
+use crate::context::Context;
+use crate::error::{CkksError, Result};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Which keys to generate, each up to the highest level of its use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRequest {
+    /// Level of the relinearization key.
+    pub relinearization: Option<usize>,
+    /// Galois elements (see [`sotto_params::galois`]) and their levels.
+    pub galois: BTreeMap<u32, usize>,
+    /// Whether to generate the pair of keys to and from the ephemeral secret.
+    pub bootstrap: bool,
+}
+
+impl KeyRequest {
+    /// Asks for a Galois element at a level, keeping the higher level if it was asked for before.
+    pub fn add_galois(&mut self, element: u32, level: usize) {
+        let entry = self.galois.entry(element).or_insert(level);
+        *entry = level.max(*entry);
+    }
+
+    /// Asks for relinearization at a level, keeping the higher level if it was asked for before.
+    pub fn add_relinearization(&mut self, level: usize) {
+        self.relinearization = Some(self.relinearization.map_or(level, |l| l.max(level)));
+    }
+
+    /// The keys asked for, in a fixed order.
+    pub fn kinds(&self, ctx: &Context) -> Vec<(KeyKind, usize)> {
+        let mut kinds: Vec<(KeyKind, usize)> = self
+            .relinearization
+            .iter()
+            .map(|&l| (KeyKind::Relinearization, l))
+            .collect();
+        kinds.extend(self.galois.iter().map(|(&g, &l)| (KeyKind::Galois(g), l)));
+        if self.bootstrap {
+            kinds.push((KeyKind::ToEphemeral, 0));
+            kinds.push((KeyKind::FromEphemeral, ctx.params().top_level()));
+        }
+        kinds
+    }
+}
+
+/// The two keys around ModRaise.
+#[derive(Clone, Debug)]
+pub struct BootstrapKeys {
+    pub(crate) to_ephemeral: Arc<SwitchingKey>,
+    pub(crate) from_ephemeral: Arc<SwitchingKey>,
+}
+
+/// Evaluation keys of one secret key.
+#[derive(Clone, Debug)]
+pub struct EvaluationKeys {
+    id: KeyId,
+    keys: BTreeMap<KeyKind, Arc<SwitchingKey>>,
+}
+
+impl EvaluationKeys {
+    /// An empty set for a secret key: enough for everything that switches no keys.
+    pub fn empty(id: KeyId) -> Self {
+        Self {
+            id,
+            keys: BTreeMap::new(),
+        }
+    }
+
+    /// The secret key they belong to.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// If it belongs to another secret key.
+    pub fn insert(&mut self, key: SwitchingKey) -> Result<()> {
+        if key.id != self.id {
+            return Err(CkksError::ForeignKey {
+                op: "adding an evaluation key",
+                what: "the key",
+            });
+        }
+        self.keys.insert(key.kind, Arc::new(key));
+        Ok(())
+    }
+
+    /// The key of a kind, if present.
+    pub fn get(&self, kind: KeyKind) -> Option<&Arc<SwitchingKey>> {
+        self.keys.get(&kind)
+    }
+
+    /// All keys.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<SwitchingKey>> {
+        self.keys.values()
+    }
+
+    /// Bytes all keys take in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.keys.values().map(|k| k.size_bytes()).sum()
+    }
+
+    /// Checks that every key of a request is present at its level.
+    ///
+    /// # Errors
+    /// Names the first key missing.
+    pub fn check(&self, ctx: &Context, request: &KeyRequest) -> Result<()> {
+        request
+            .kinds(ctx)
+            .into_iter()
+            .try_for_each(|(kind, level)| self.find(ctx, "program", kind, level).map(drop))
+    }
+
+    /// The key of a kind for use at `level`.
+    pub(crate) fn find(
+        &self,
+        ctx: &Context,
+        op: &'static str,
+        kind: KeyKind,
+        level: usize,
+    ) -> Result<&Arc<SwitchingKey>> {
+        self.keys
+            .get(&kind)
+            .filter(|k| k.level >= level)
+            .ok_or_else(|| {
+                let mut key = kind.describe(ctx.params().log_n);
+                if let Some(k) = self.keys.get(&kind) {
+                    key += &format!(" above level {}", k.level);
+                }
+                CkksError::MissingKey { op, key, level }
+            })
+    }
+
+    /// The pair of keys around ModRaise.
+    #[allow(dead_code, reason = "bootstrapping is built on this")]
+    pub(crate) fn bootstrap(&self, ctx: &Context) -> Result<BootstrapKeys> {
+        let top = ctx.params().top_level();
+        Ok(BootstrapKeys {
+            to_ephemeral: self
+                .find(ctx, "bootstrap", KeyKind::ToEphemeral, 0)?
+                .clone(),
+            from_ephemeral: self
+                .find(ctx, "bootstrap", KeyKind::FromEphemeral, top)?
+                .clone(),
+        })
+    }
+}
