@@ -2,20 +2,28 @@
 
 use crate::plan::*;
 use crate::slot::*;
-use sotto_params::{ParamSet, poly::depth};
+use sotto_params::{ParamSet, bootstrap::BootstrapSpec, poly::depth};
 use std::collections::HashMap;
 
 /// Level of the test plan's KV state.
 pub const STATE_LEVEL: u32 = 13;
 /// The one bootstrap of the test plan.
-pub const REFRESH: Refresh = Refresh {
-    kind: BootstrapKind {
-        slots: 4,
-        complex: false,
-    },
-    input_level: 3,
-    output_level: 16,
+pub const KIND: BootstrapKind = BootstrapKind {
+    slots: 4,
+    complex: false,
 };
+/// Where its output and the client's input are.
+pub const TOP: u32 = 16;
+
+/// Parameters of the test plan.
+pub fn params() -> ParamSet {
+    ParamSet::insecure_test(9)
+}
+
+/// Structure of the one bootstrap.
+pub fn bootstrap() -> BootstrapSpec {
+    BootstrapSpec::new(&params(), KIND.slots as usize, KIND.complex).unwrap()
+}
 
 /// Eager placement: every product is rescaled at once, and each step's result is refreshed.
 pub fn level(program: &Program<Packed>) -> Program<Leveled> {
@@ -45,13 +53,7 @@ pub fn level(program: &Program<Packed>) -> Program<Leveled> {
         state.level = Some(STATE_LEVEL);
     }
     for step in &program.steps {
-        level_template(
-            program,
-            &mut out,
-            step.template,
-            &[REFRESH.output_level],
-            true,
-        );
+        level_template(program, &mut out, step.template, &[TOP], true);
     }
     out
 }
@@ -89,15 +91,12 @@ fn level_template(
     for result in &template.results {
         let mut v = leveler.values[result].clone();
         if refresh {
-            v = leveler.drop(v, REFRESH.input_level);
+            v = leveler.drop(v, bootstrap().input_level as u32);
             let at = At {
-                level: REFRESH.output_level,
+                level: TOP,
                 degree: 1,
             };
-            let op = Op::Bootstrap {
-                v: v.0,
-                kind: REFRESH.kind,
-            };
+            let op = Op::Bootstrap { v: v.0, kind: KIND };
             v = leveler.push(op, at, v.2, "layers.{i}.refresh");
         }
         results.push(v.0);
@@ -280,12 +279,12 @@ fn lower_template(template: &Template<Leveled>) -> PlanTemplate {
 
 /// A plan around a program, on the parameters of the smallest test ring.
 pub fn plan(program: &Program<Leveled>) -> Plan {
-    let params = ParamSet::insecure_test((2 * program.slots).ilog2());
+    let params = params();
     let wire = Wire {
         count: 4,
         width: 4,
         unit: 1.0,
-        level: REFRESH.output_level,
+        level: TOP,
     };
     let decode = lower(program);
     Plan {
@@ -318,12 +317,8 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
         },
         capacity: program.capacity,
         estimate: Estimate::default(),
-        keys: KeyList {
-            relinearise_level: REFRESH.output_level,
-            galois: vec![],
-            bootstraps: vec![REFRESH.kind],
-        },
-        bootstraps: vec![REFRESH],
+        keys: KeyList::of(&decode, &[bootstrap()], program.slots),
+        bootstraps: vec![bootstrap()],
         approximations: vec![],
         sites: vec![],
         search: SearchNote::default(),

@@ -7,9 +7,10 @@
 
 use super::noise::Noise;
 use super::{Backend, Diagonals, NoiseModel};
-use crate::plan::{Plan, Refresh};
+use crate::plan::Plan;
 use crate::slot::{At, BootstrapKind, Slots};
 use num_complex::Complex64;
+use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::poly::depth;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -78,7 +79,7 @@ pub struct ClearLinear {
 #[derive(Debug)]
 pub struct Clear {
     top: u32,
-    refreshes: Vec<Refresh>,
+    bootstraps: Vec<BootstrapSpec>,
     state: Mutex<State>,
 }
 
@@ -92,10 +93,10 @@ type Done = Result<ClearCt, ClearError>;
 
 impl Clear {
     /// A noiseless backend with application levels 0 ..= `top` and these bootstraps.
-    pub fn new(top: u32, refreshes: Vec<Refresh>) -> Self {
+    pub fn new(top: u32, bootstraps: Vec<BootstrapSpec>) -> Self {
         Self {
             top,
-            refreshes,
+            bootstraps,
             state: Mutex::default(),
         }
     }
@@ -359,10 +360,10 @@ impl Backend for Clear {
     }
 
     fn bootstrap(&self, v: &ClearCt, kind: BootstrapKind) -> Done {
-        let refresh = self.refreshes.iter().find(|r| r.kind == kind);
-        let refresh = refresh.ok_or(ClearError::Kind { kind })?;
+        let spec = self.bootstraps.iter().find(|b| kind_of(b) == kind);
+        let spec = spec.ok_or(ClearError::Kind { kind })?;
         let expected = At {
-            level: refresh.input_level,
+            level: spec.input_level as u32,
             degree: 1,
         };
         need(v.at == expected, v.at, || {
@@ -377,10 +378,17 @@ impl Backend for Clear {
         };
         let slots = self.noisy(slots, |m| m.bootstrap(kind));
         let at = At {
-            level: refresh.output_level,
+            level: spec.output_level as u32,
             degree: 1,
         };
         Ok(ClearCt { slots, at })
+    }
+}
+
+fn kind_of(spec: &BootstrapSpec) -> BootstrapKind {
+    BootstrapKind {
+        slots: spec.slots as u32,
+        complex: spec.complex,
     }
 }
 

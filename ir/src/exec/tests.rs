@@ -1,10 +1,10 @@
 //! The executor on the cleartext backend, against the interpreter and its own rules.
 
 use super::*;
-use crate::plan::{KeyUse, Plan};
+use crate::plan::{KeyList, KeyUse, Plan};
 use crate::slot::tests::{attention, input, weights};
 use crate::slot::{At, Interpreter, Op, Slots, StateId};
-use crate::testing::{REFRESH, level, plan};
+use crate::testing::{KIND, TOP, bootstrap, level, plan};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -23,12 +23,7 @@ fn slots(position: u32) -> Slots {
 }
 
 fn encrypted(executor: &Executor<Clear>, position: u32) -> Vec<ClearCt> {
-    vec![
-        executor
-            .backend()
-            .encrypt(slots(position), REFRESH.output_level)
-            .unwrap(),
-    ]
+    vec![executor.backend().encrypt(slots(position), TOP).unwrap()]
 }
 
 #[test]
@@ -82,16 +77,18 @@ fn rotations_used_are_those_of_the_operations() {
         level,
     };
     // Linear 1, 2 at 16; folds over lanes 1, 2 and back 255, 254; fold over tokens 4.
-    assert_eq!(
-        executor.rotations_used(),
-        [
-            key(1, 16),
-            key(2, 16),
-            key(4, 9),
-            key(254, 11),
-            key(255, 11)
-        ]
-    );
+    let used = executor.rotations_used();
+    let levels = [(1, 16), (2, 16), (4, 9), (254, 11), (255, 11)];
+    assert_eq!(used, levels.map(|(step, level)| key(step, level)));
+    // The key list is that and the bootstrap's own.
+    let plan = executor.plan();
+    assert_eq!(KeyList::of(&plan.decode, &[], plan.slots()).galois, used);
+    let listed = &plan.keys.galois;
+    assert!(listed.iter().any(|k| k.step.is_none()));
+    for key in used {
+        let covers = |k: &KeyUse| k.step == key.step && k.level >= key.level;
+        assert!(listed.iter().any(covers));
+    }
 }
 
 #[test]
@@ -149,7 +146,7 @@ fn escapes_name_their_site_and_noise_stays_small() {
         key_switch: 1e-7,
         rescale: 1e-7,
         poly: 0.0,
-        bootstraps: vec![(REFRESH.kind, 1e-6)],
+        bootstraps: vec![(KIND, 1e-6)],
     };
     let run = |seed| {
         let backend = Clear::for_plan(&tight).with_noise(model.clone(), 256, seed);
@@ -184,7 +181,7 @@ fn escapes_name_their_site_and_noise_stays_small() {
 
 #[test]
 fn the_cleartext_backend_refuses_what_the_scheme_refuses() {
-    let clear = Clear::new(16, vec![REFRESH]);
+    let clear = Clear::new(16, vec![bootstrap()]);
     let ct = |period: usize, level| {
         let values: Vec<f64> = (0..period).map(|p| p as f64 / 8.0).collect();
         clear.encrypt(Slots::real(&values).unwrap(), level).unwrap()
@@ -208,16 +205,20 @@ fn the_cleartext_backend_refuses_what_the_scheme_refuses() {
     assert!(clear.poly(&low, &[0.0; 32]).is_err());
     assert_eq!(clear.poly(&low, &[0.0; 16]).unwrap().at.level, 0);
 
-    let kind = REFRESH.kind;
+    let kind = KIND;
+    let low_level = bootstrap().input_level as u32;
     assert!(clear.bootstrap(&low, kind).is_err());
     assert!(matches!(
-        clear.bootstrap(&ct(8, 3), kind),
+        clear.bootstrap(&ct(8, low_level), kind),
         Err(ClearError::Period { .. })
     ));
-    assert_eq!(clear.bootstrap(&ct(4, 3), kind).unwrap().at.level, 16);
+    assert_eq!(
+        clear.bootstrap(&ct(4, low_level), kind).unwrap().at.level,
+        16
+    );
     let dense = crate::slot::BootstrapKind { slots: 8, ..kind };
     assert!(matches!(
-        clear.bootstrap(&ct(8, 3), dense),
+        clear.bootstrap(&ct(8, low_level), dense),
         Err(ClearError::Kind { .. })
     ));
     assert_eq!(clear.take_escape(), None);

@@ -5,16 +5,19 @@
 
 mod client;
 mod estimate;
+mod keys;
 mod program;
 mod rotations;
 
 pub use client::{ClientPart, FileEntry, OutputKind, Placement, Wire};
 pub use estimate::{Approximation, BootstrapCount, Cost, Estimate, SiteRange};
-pub use program::{Buf, Instr, KeyList, KeyUse, PlanProgram, PlanTemplate};
+pub use keys::{KeyList, KeyUse};
+pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
 pub use rotations::rotations;
 
 use crate::slot::{BootstrapKind, DataId, Tables};
 use serde::{Deserialize, Serialize};
+use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
@@ -41,8 +44,8 @@ pub struct Plan {
     pub estimate: Estimate,
     /// Evaluation keys to make.
     pub keys: KeyList,
-    /// How each bootstrap kind enters and leaves the level table.
-    pub bootstraps: Vec<Refresh>,
+    /// The structure of each bootstrap kind in use, executed as it stands.
+    pub bootstraps: Vec<BootstrapSpec>,
     /// Polynomials and what they stand for.
     pub approximations: Vec<Approximation>,
     /// Calibrated ranges.
@@ -68,9 +71,11 @@ impl Plan {
         self.decode.tables(self.slots(), self.capacity)
     }
 
-    /// How a bootstrap kind enters and leaves the level table, if the plan has it.
-    pub fn refresh(&self, kind: BootstrapKind) -> Option<&Refresh> {
-        self.bootstraps.iter().find(|r| r.kind == kind)
+    /// The structure of a bootstrap kind, if the plan has it.
+    pub fn bootstrap(&self, kind: BootstrapKind) -> Option<&BootstrapSpec> {
+        let slots = kind.slots as usize;
+        let same = |b: &&BootstrapSpec| (b.slots, b.complex) == (slots, kind.complex);
+        self.bootstraps.iter().find(same)
     }
 }
 
@@ -120,17 +125,6 @@ impl Security {
             secrets: secrets.into_iter().map(secret).collect(),
         }
     }
-}
-
-/// How a bootstrap kind enters and leaves the level table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refresh {
-    /// The kind.
-    pub kind: BootstrapKind,
-    /// Level its input must have; degree 1.
-    pub input_level: u32,
-    /// Level of its output; degree 1.
-    pub output_level: u32,
 }
 
 /// Whether equality saturation finished.

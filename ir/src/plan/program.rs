@@ -1,8 +1,6 @@
-//! Instruction streams and the keys they need.
+//! Instruction streams.
 
-use crate::slot::{
-    At, BootstrapKind, DataDecl, Matrix, Op, Plain, Poly, StateDecl, Step, Tables, ValueType,
-};
+use crate::slot::{At, DataDecl, Matrix, Op, Plain, Poly, StateDecl, Step, Tables, ValueType};
 use serde::{Deserialize, Serialize};
 
 /// A ciphertext slot of the executor's buffer table, reused once its value is dead.
@@ -78,24 +76,4 @@ impl PlanProgram {
             states: &self.states,
         }
     }
-}
-
-/// A rotation key the plan needs: slot step (None: conjugation) and the highest level it is used at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct KeyUse {
-    /// Left rotation in 1..S, or None for conjugation.
-    pub step: Option<u32>,
-    /// Highest level of use.
-    pub level: u32,
-}
-
-/// Evaluation keys the plan needs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyList {
-    /// Highest level at which a product is relinearised.
-    pub relinearise_level: u32,
-    /// Galois keys of program and bootstraps together, sorted by step, one entry a step.
-    pub galois: Vec<KeyUse>,
-    /// Bootstrap kinds in use.
-    pub bootstraps: Vec<BootstrapKind>,
 }
