@@ -7,21 +7,47 @@
 //!
 //! Weights, rotary tables and masks are never inlined: an operation names a declaration in [`Program::data`],
 //! [`Program::plains`], [`Program::matrices`] or [`Program::polys`], and a [`DataSource`] resolves data for a layer.
+//!
+//! The text form ([`Program`] prints and parses):
+//!
+//! ```text
+//! leveled 1
+//! checkpoint "blake3:…"
+//! program "decode", slots=32768, capacity=256
+//!
+//! data d0 "layers.{i}.attention.q_proj", per_layer, shape=[128, 128], matrix ["model.layers.{i}.self_attn.q_proj.weight" rows …]
+//! plain p0 "current token", [current_token 256/128]
+//! state s0 "k" : tokens 256/128 real range 1.0 unit 3.2 at 9
+//!
+//! template t0 "layer"(%0: periodic 128/128 real range 1.0 unit 3.2 at 16/1) -> [%9] {
+//!   %1 = mul %0, %0 : periodic 128/128 real range 1.0 unit 10.24 at 16/2  @layers.{i}.attention_norm.square
+//!   %2 = rescale %1 : periodic 128/128 real range 1.0 unit 10.24 at 15/1  @layers.{i}.attention_norm.square
+//!   …
+//! }
+//!
+//! step t0, first=0, count=4
+//! ```
 
 mod data;
 mod interp;
 mod memory;
 mod op;
+mod parse;
+mod print;
 mod slots;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod text_tests;
 mod types;
 
 pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
 pub use interp::{InterpError, Interpreter, Seen, Session};
 pub use memory::MemoryData;
 pub use op::{BootstrapKind, Matrix, MatrixId, Op, Plain, PlainFactor, PlainId, Poly, PolyId};
+pub use parse::ParseNote;
+pub use print::{PrintNote, SLOT_VERSION, stage_of};
 pub use slots::Slots;
 pub use tables::{Binding, Dependence, Entries, Tables};
 pub use types::{At, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType};

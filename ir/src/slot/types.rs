@@ -1,5 +1,7 @@
 //! Values of a slot program: identity, layout, ranges, levels.
 
+use super::parse::ParseNote;
+use super::print::PrintNote;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 
@@ -75,7 +77,7 @@ pub struct At {
 /// The annotation that tells the two stages of a slot program apart.
 pub trait Stage: Clone + Debug + PartialEq {
     /// What each value carries besides its type.
-    type Note: Clone + Debug + PartialEq + Serialize + DeserializeOwned;
+    type Note: Clone + Debug + PartialEq + Serialize + DeserializeOwned + PrintNote + ParseNote;
     /// Name in dumps and files.
     const NAME: &'static str;
 }
