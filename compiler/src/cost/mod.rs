@@ -12,7 +12,7 @@ mod tests;
 mod work;
 
 pub use table::{BootstrapPrice, CostError, CostTable, Curve, OpClass};
-pub use work::{Work, WorkError};
+pub use work::{Work, WorkError, depends_on_position};
 
 /// Prices of work by level.
 pub trait Prices {

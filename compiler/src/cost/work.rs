@@ -2,6 +2,7 @@
 
 use sotto_ir::params::poly::{Parity, PolyPlan};
 use sotto_ir::slot::{BootstrapKind, Op, PlainFactor, Program, Stage};
+use thiserror::Error;
 
 /// Work to be priced at one level.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,9 +46,10 @@ pub enum Work {
 }
 
 /// Why an operation has no price.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Error)]
 pub enum WorkError {
     /// It names a table entry that does not exist or makes no sense; in words.
+    #[error("{0}")]
     Table(String),
 }
 

@@ -1,7 +1,8 @@
 //! Writes the decisions down as a leveled program.
 //!
 //! Drops and bootstraps are inserted right before the first node that reads them, so that nothing is alive before it is needed. A
-//! value read at several levels is dropped once to the highest of them and from there to each other one.
+//! value read at several levels is dropped once to the highest of them and from there to each other one. What is inserted carries
+//! the site of the value it serves.
 
 use super::Target;
 use super::chain::{Chain, Placed};
@@ -221,7 +222,7 @@ impl<'a> Writer<'a> {
         }
         let note = At { level, degree: 1 };
         let op = Op::Drop { v: from.0, level };
-        let id = self.push(self.scope_of[v], op, &ty, note, format!("{site}.drop"));
+        let id = self.push(self.scope_of[v], op, &ty, note, site.to_string());
         (id, note)
     }
 
@@ -242,7 +243,7 @@ impl<'a> Writer<'a> {
                 level: self.target.top,
                 degree: 1,
             };
-            let id = self.push(self.scope_of[v], op, &ty, note, format!("{site}.bootstrap"));
+            let id = self.push(self.scope_of[v], op, &ty, note, site.to_string());
             self.drop_to(v, (id, note), self.copy_level[v], site)
         } else {
             let form = self.defined[v]?;
@@ -371,10 +372,7 @@ impl<'a> Writer<'a> {
                 degree: 1,
             };
             let op = Op::Rescale { v: id };
-            (
-                self.push(node.scope, op, ty, note, format!("{site}.rescale")),
-                note,
-            )
+            (self.push(node.scope, op, ty, note, site.clone()), note)
         } else {
             (id, note)
         };

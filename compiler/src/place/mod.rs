@@ -19,7 +19,7 @@ mod error;
 mod region;
 mod search;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use error::PlaceError;
 

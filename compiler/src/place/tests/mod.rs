@@ -2,16 +2,14 @@
 
 mod exhaustive;
 mod legal;
-mod synthetic;
+pub(crate) mod synthetic;
 
 use super::{Options, PlaceError, RefreshKind, Target, place};
 use crate::cost::model::{Machine, table};
-use legal::violations;
+pub(crate) use legal::violations;
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapSpec;
-use sotto_ir::slot::{
-    BootstrapKind, Interpreter, Leveled, MemoryData, Op, Program, Session, Slots,
-};
+use sotto_ir::slot::{BootstrapKind, Interpreter, Leveled, Op, Program, Session};
 
 fn target(params: &ParamSet, kinds: &[(u32, bool)]) -> Target {
     let refresh = |&(slots, complex): &(u32, bool)| RefreshKind {
@@ -64,21 +62,10 @@ fn meaning_is_unchanged() {
     let program = synthetic::decoder(slots, 3 * slots / synthetic::WIDTH, 2);
     let (leveled, _) = place(&program, &target, &prices, &Options::default()).unwrap();
     assert_eq!(violations(&leveled, &params), Vec::<String>::new());
-    let mut data = MemoryData::default();
-    for (i, declared) in program.data.iter().enumerate() {
-        for layer in 0..2u32 {
-            let size: u32 = declared.shape.iter().product();
-            let entry = |j: u32| f64::from((j * 37 + layer * 11 + i as u32) % 17) / 2000.0 - 0.004;
-            let values: Vec<f64> = (0..size).map(entry).collect();
-            data.insert(sotto_ir::slot::DataId(i as u32), layer, values);
-        }
-    }
+    let data = synthetic::weights(&program, 2);
     let (mut a, mut b) = (Session::default(), Session::default());
     for token in 0..5 {
-        let x: Vec<f64> = (0..synthetic::WIDTH)
-            .map(|f| f64::from((f + token) % 7) / 100.0)
-            .collect();
-        let input = || vec![Slots::real(&x).unwrap()];
+        let input = || vec![synthetic::input(token)];
         let packed = Interpreter::new(&program, &data)
             .decode(&mut a, input(), &mut |_| {})
             .unwrap();

@@ -1,10 +1,9 @@
 //! Hand-written packed programs of the shapes that decoders lower to.
 
-use sotto_ir::slot::FeatureMap;
 use sotto_ir::slot::{
-    DataDecl, DataId, Layout, Matrix, MatrixId, MatrixPart, Node, Op, Packed, Param, Plain,
-    PlainFactor, PlainId, Poly, PolyId, Program, Recipe, StateDecl, StateId, Step, Template,
-    ValueId, ValueType,
+    DataDecl, DataId, FeatureMap, Layout, Matrix, MatrixId, MatrixPart, MemoryData, Node, Op,
+    Packed, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Slots, StateDecl,
+    StateId, Step, Template, ValueId, ValueType,
 };
 
 pub const WIDTH: u32 = 128;
@@ -379,4 +378,26 @@ pub fn decoder(slots: u32, capacity: u32, layers: u32) -> Program<Packed> {
         },
     ];
     m.program
+}
+
+/// Weights small enough that every value of [`decoder`] stays within its range.
+pub fn weights(program: &Program<Packed>, layers: u32) -> MemoryData {
+    let mut data = MemoryData::default();
+    for (i, declared) in program.data.iter().enumerate() {
+        for layer in 0..layers {
+            let size: u32 = declared.shape.iter().product();
+            let entry = |j: u32| f64::from((j * 37 + layer * 11 + i as u32) % 17) / 2000.0 - 0.004;
+            let values: Vec<f64> = (0..size).map(entry).collect();
+            data.insert(DataId(i as u32), layer, values);
+        }
+    }
+    data
+}
+
+/// The client's vector of a token.
+pub fn input(token: u32) -> Slots {
+    let x: Vec<f64> = (0..WIDTH)
+        .map(|f| f64::from((f + token) % 7) / 100.0)
+        .collect();
+    Slots::real(&x).unwrap()
 }

@@ -1,0 +1,274 @@
+//! Predicted memory of the server.
+//!
+//! A limb is N words of four bytes. A plaintext that repeats with period p lies in the subring of degree 2p, and is counted as
+//! stored there. The peak is keys, KV state at capacity, live ciphertexts, the working set of the largest operation, and the
+//! largest encoded matrix; whatever memory is left beyond it the runtime fills with encoded plaintexts.
+
+use super::keys::operand_levels;
+use crate::cost::depends_on_position;
+use crate::place::groups_at_capacity;
+use sotto_ir::params::ParamSet;
+use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
+use sotto_ir::params::poly::{Parity, PolyPlan};
+use sotto_ir::plan::{Buf, Estimate, Instr, KeyList, PlanProgram, PlanTemplate};
+use sotto_ir::slot::{DataId, Op, PlainFactor, StateId};
+use std::collections::{BTreeMap, BTreeSet};
+
+const WORD: u64 = 4;
+
+/// Fills the memory figures of an estimate.
+pub fn fill(
+    estimate: &mut Estimate,
+    program: &PlanProgram,
+    specs: &[BootstrapSpec],
+    keys: &KeyList,
+    capacity: u32,
+    params: &ParamSet,
+) {
+    let sizes = Sizes {
+        params,
+        program,
+        specs,
+    };
+    let (live, peak) = sizes.live();
+    let (all, largest) = sizes.plaintexts();
+    estimate.peak_ciphertexts = peak;
+    estimate.key_bytes = sizes.keys(keys);
+    estimate.plaintext_bytes = all;
+    estimate.state_bytes = sizes.states(capacity);
+    estimate.peak_memory_bytes = estimate.key_bytes + estimate.state_bytes + live + largest;
+}
+
+struct Sizes<'a> {
+    params: &'a ParamSet,
+    program: &'a PlanProgram,
+    specs: &'a [BootstrapSpec],
+}
+
+impl Sizes<'_> {
+    fn limbs(&self, level: u32) -> u64 {
+        self.params.levels[level as usize].primes.len() as u64
+    }
+
+    fn special(&self) -> u64 {
+        self.params.p_primes.len() as u64
+    }
+
+    fn limb(&self) -> u64 {
+        self.params.n() as u64 * WORD
+    }
+
+    fn ciphertext(&self, level: u32) -> u64 {
+        2 * self.limbs(level) * self.limb()
+    }
+
+    /// One plaintext of this period over so many limbs.
+    fn plaintext(&self, period: u64, limbs: u64) -> u64 {
+        limbs * WORD * (2 * period).min(self.params.n() as u64)
+    }
+
+    /// One switching key for use up to `level`.
+    fn key(&self, level: u32) -> u64 {
+        let primes = self.params.key_primes(level as usize);
+        let digits = self.params.digits_of(&primes).len() as u64;
+        digits * 2 * (primes.len() as u64 + self.special()) * self.limb()
+    }
+
+    fn keys(&self, keys: &KeyList) -> u64 {
+        let galois = keys.galois.iter().map(|k| k.level);
+        let levels = galois
+            .chain([keys.relinearise_level])
+            .chain(keys.ephemeral_level);
+        levels.map(|l| self.key(l)).sum()
+    }
+
+    fn states(&self, capacity: u32) -> u64 {
+        let mut bytes = 0;
+        for (s, state) in self.program.states.iter().enumerate() {
+            let appends = |t: &PlanTemplate| {
+                t.instrs.iter().any(
+                    |i| matches!(&i.op, Op::Append { state, .. } if *state == StateId(s as u32)),
+                )
+            };
+            let layers: u64 = self
+                .program
+                .steps
+                .iter()
+                .filter(|step| {
+                    self.program
+                        .templates
+                        .get(step.template)
+                        .is_some_and(appends)
+                })
+                .map(|step| u64::from(step.count))
+                .sum();
+            let level = state.level.unwrap_or(0);
+            bytes += layers * groups_at_capacity(capacity, &state.ty) * self.ciphertext(level);
+        }
+        bytes
+    }
+
+    /// Bytes alive at the worst instruction, its working set included, and the most ciphertexts alive at once.
+    fn live(&self) -> (u64, u32) {
+        let steps = self.program.steps.iter();
+        let templates = steps.filter_map(|s| self.program.templates.get(s.template));
+        let peaks = templates.map(|t| self.template_live(t));
+        peaks.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)))
+    }
+
+    fn template_live(&self, template: &PlanTemplate) -> (u64, u32) {
+        let mut held: BTreeMap<Buf, u64> = BTreeMap::new();
+        for (buf, at, _) in &template.params {
+            held.insert(*buf, self.ciphertext(at.level));
+        }
+        let (mut bytes, mut count) = (0, 0);
+        for (instr, (op, level)) in template.instrs.iter().zip(operand_levels(template)) {
+            let new: u64 = instr.at.iter().map(|at| self.ciphertext(at.level)).sum();
+            let (mut inside, mut more) = (self.working_set(op, level), 0);
+            if let Op::SumGroups { template, .. } = op
+                && let Some(callee) = self.program.templates.get(*template)
+            {
+                // The body's own values, beside the sums so far.
+                (inside, more) = self.template_live(callee);
+            }
+            bytes = bytes.max(held.values().sum::<u64>() + new + inside);
+            count = count.max(held.len() as u32 + instr.dst.len() as u32 + more);
+            self.settle(&mut held, instr);
+        }
+        (bytes, count)
+    }
+
+    fn settle(&self, held: &mut BTreeMap<Buf, u64>, instr: &Instr) {
+        for (buf, at) in instr.dst.iter().zip(&instr.at) {
+            held.insert(*buf, self.ciphertext(at.level));
+        }
+        for buf in &instr.free {
+            held.remove(buf);
+        }
+    }
+
+    /// What an operation needs beside operands and results.
+    fn working_set(&self, op: &Op<Buf>, level: u32) -> u64 {
+        let extended = |level: u32| 2 * (self.limbs(level) + self.special()) * self.limb();
+        match op {
+            Op::Linear { matrix, .. } => {
+                let matrix = self.program.matrices.get(matrix.0 as usize);
+                let baby = matrix.map_or(1, |m| m.baby.min(m.diagonals()).max(1));
+                (u64::from(baby) + 2) * extended(level)
+            }
+            Op::Poly { poly, .. } => {
+                let Some(poly) = self.program.polys.get(poly.0 as usize) else {
+                    return 0;
+                };
+                let plan = PolyPlan::new(poly.degree() as usize, Parity::of(&poly.coefficients));
+                plan.map_or(0, |p| (p.basis.len() as u64 + 2) * self.ciphertext(level))
+            }
+            Op::Bootstrap { kind, .. } => {
+                let same = |s: &&BootstrapSpec| {
+                    s.slots == kind.slots as usize && s.complex == kind.complex
+                };
+                self.specs.iter().find(same).map_or(0, |s| {
+                    let transforms = s.cts.iter().chain(&s.stc);
+                    let linear = transforms
+                        .map(|f| (f.bsgs.baby_steps().len() as u64 + 3) * extended(f.level as u32));
+                    let evalmod = (s.evalmod.poly.basis.len() as u64 + 3)
+                        * self.ciphertext(s.evalmod.level as u32);
+                    linear.max().unwrap_or(0).max(evalmod)
+                })
+            }
+            Op::Rotate { .. } | Op::Conjugate { .. } | Op::Mul { .. } | Op::Fold { .. } => {
+                2 * extended(level)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Bytes of everything that can stay encoded, and of the largest piece of it.
+    fn plaintexts(&self) -> (u64, u64) {
+        let (mut all, mut largest) = (0, 0);
+        let mut seen = BTreeSet::new();
+        for (index, template) in self.program.templates.iter().enumerate() {
+            let runs = self.layers(index);
+            for (op, level) in operand_levels(template) {
+                let Some((name, bytes, per_layer)) = self.operand(op, level) else {
+                    continue;
+                };
+                largest = bytes.max(largest);
+                let copies = if per_layer { runs } else { 1 };
+                if per_layer || seen.insert((name, level)) {
+                    all += bytes * copies;
+                }
+            }
+        }
+        for spec in self.specs {
+            for factor in spec.cts.iter().chain(&spec.stc) {
+                all += self.diagonals(&factor.bsgs, factor.level as u32);
+            }
+        }
+        (all, largest)
+    }
+
+    fn diagonals(&self, bsgs: &Bsgs, level: u32) -> u64 {
+        let limbs = self.limbs(level) + self.special();
+        bsgs.diagonals().len() as u64 * self.plaintext(bsgs.slots as u64, limbs)
+    }
+
+    /// The plaintext operand of an operation: name, bytes, whether each layer has its own.
+    fn operand(&self, op: &Op<Buf>, level: u32) -> Option<((bool, u32), u64, bool)> {
+        let per_layer = |id: DataId| {
+            self.program
+                .data
+                .get(id.0 as usize)
+                .is_some_and(|d| d.per_layer)
+        };
+        match op {
+            Op::Linear { matrix: id, .. } => {
+                let matrix = self.program.matrices.get(id.0 as usize)?;
+                let limbs = self.limbs(level) + self.special();
+                let one = self.plaintext(u64::from(matrix.period()), limbs);
+                let bytes = one * u64::from(matrix.diagonals());
+                Some(((true, id.0), bytes, per_layer(matrix.data)))
+            }
+            Op::MulPlain { plain: id, .. } | Op::AddPlain { plain: id, .. } => {
+                let plain = self.program.plains.get(id.0 as usize)?;
+                if plain.factors.iter().any(depends_on_position) {
+                    return None;
+                }
+                let (mut period, mut own) = (1, false);
+                for factor in &plain.factors {
+                    match factor {
+                        PlainFactor::Vector(data) => {
+                            let declared = self.program.data.get(data.0 as usize);
+                            let size = declared.map_or(1, |d| d.shape.iter().product::<u32>());
+                            period = size.max(period);
+                            own |= per_layer(*data);
+                        }
+                        PlainFactor::FirstOf { width, .. } => period = (*width).max(period),
+                        _ => {}
+                    }
+                }
+                let bytes = self.plaintext(u64::from(period), self.limbs(level));
+                Some(((false, id.0), bytes, own))
+            }
+            _ => None,
+        }
+    }
+
+    /// Layers that run a template, directly or as a group template.
+    fn layers(&self, index: usize) -> u64 {
+        let calls = |t: &PlanTemplate| {
+            t.instrs
+                .iter()
+                .any(|i| matches!(i.op, Op::SumGroups { template, .. } if template == index))
+        };
+        let runs = |step: &&sotto_ir::slot::Step| {
+            step.template == index || self.program.templates.get(step.template).is_some_and(calls)
+        };
+        self.program
+            .steps
+            .iter()
+            .filter(runs)
+            .map(|s| u64::from(s.count))
+            .sum()
+    }
+}

@@ -1,0 +1,131 @@
+//! A plan in a page: what `sottoc` prints after compiling.
+
+use sotto_ir::plan::{Cost, Plan};
+use std::fmt::Write;
+
+/// Op classes and sites listed.
+const LISTED: usize = 8;
+
+/// The plan's figures in words and tables.
+pub fn summary(plan: &Plan) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = write(plan, &mut out);
+    out
+}
+
+fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    let e = &plan.estimate;
+    let m = &plan.model;
+    writeln!(
+        out,
+        "model        {} ({} layers, hidden {}, {} heads on {} key/value heads, vocabulary {})",
+        m.name, m.layers, m.hidden, m.heads, m.kv_heads, m.vocab
+    )?;
+    let p = &plan.params;
+    let insecure = if p.insecure {
+        ", INSECURE: for tests only"
+    } else {
+        ""
+    };
+    writeln!(
+        out,
+        "parameters   {}: N = 2^{}, log QP = {:.0}, {} bits of security{insecure}",
+        p.name,
+        p.log_n,
+        p.log_qp(),
+        plan.security.bits
+    )?;
+    for (name, modulus, bound, source) in &plan.security.secrets {
+        let bound = bound.map_or("no known bound".into(), |b| format!("bound {b:.0}"));
+        writeln!(
+            out,
+            "             {name}: {modulus:.0} bits, {bound} ({source})"
+        )?;
+    }
+    writeln!(out, "capacity     {} tokens", plan.capacity)?;
+    let levels = plan.decode.templates.iter().map(|t| {
+        let entry: Vec<String> = t
+            .params
+            .iter()
+            .map(|(_, at, _)| at.level.to_string())
+            .collect();
+        format!("{} takes {}", t.name, entry.join(", "))
+    });
+    writeln!(
+        out,
+        "levels       {}",
+        levels.collect::<Vec<_>>().join("; ")
+    )?;
+    for state in &plan.decode.states {
+        let level = state.level.unwrap_or(0);
+        writeln!(
+            out,
+            "             state {} is stored at level {level}",
+            state.name
+        )?;
+    }
+    let keys = plan.keys.galois.len();
+    writeln!(
+        out,
+        "keys         {keys} rotations and the relinearisation key (level {}), {}",
+        plan.keys.relinearise_level,
+        bytes(e.key_bytes)
+    )?;
+    for b in &e.bootstraps {
+        let part = if b.kind.complex { "complex" } else { "real" };
+        writeln!(
+            out,
+            "bootstraps   {} a token on {} {part} slots",
+            b.count, b.kind.slots
+        )?;
+    }
+    writeln!(
+        out,
+        "memory       {}: keys, {} KV state at capacity, {} ciphertexts at most; {} more keep every plaintext encoded",
+        bytes(e.peak_memory_bytes),
+        bytes(e.state_bytes),
+        e.peak_ciphertexts,
+        bytes(e.plaintext_bytes)
+    )?;
+    writeln!(
+        out,
+        "time         {:.1} s a token, by the cost table `{}`",
+        e.seconds, e.cost_table
+    )?;
+    costs(out, "operation", &e.op_classes)?;
+    let mut sites = e.sites.clone();
+    sites.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    costs(out, "site", &sites)?;
+    for line in &plan.disclosures {
+        writeln!(out, "discloses    {line}")?;
+    }
+    Ok(())
+}
+
+fn costs(out: &mut String, title: &str, costs: &[Cost]) -> std::fmt::Result {
+    for c in costs.iter().take(LISTED) {
+        writeln!(
+            out,
+            "  {title:<10} {:<44} {:>5} times {:>9.3} s",
+            c.name, c.count, c.seconds
+        )?;
+    }
+    if costs.len() > LISTED {
+        let rest: f64 = costs[LISTED..].iter().map(|c| c.seconds).sum();
+        writeln!(
+            out,
+            "  {title:<10} {:<44} {:>11} {rest:>9.3} s",
+            "all others", ""
+        )?;
+    }
+    Ok(())
+}
+
+fn bytes(n: u64) -> String {
+    let n = n as f64;
+    match n {
+        _ if n >= 1e8 => format!("{:.2} GiB", n / f64::from(1 << 30)),
+        _ => format!("{:.1} MiB", n / f64::from(1 << 20)),
+    }
+}

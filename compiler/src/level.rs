@@ -1,0 +1,183 @@
+//! From packed to plan: which kinds of bootstrap to offer, then placement and emission.
+//!
+//! Every slot count in use costs rotation keys at the top of the chain, a hundred megabytes each, so the kinds are chosen too: every
+//! set of a few slot counts is placed, and among the placements nearly as fast as the fastest the one with the fewest key bytes wins.
+
+use crate::cost::{CostError, CostTable};
+use crate::emit::{EmitError, Emitted, emit};
+use crate::place::{Options, PlaceError, RefreshKind, Report, Target, place};
+use sotto_ir::params::ParamSet;
+use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
+use sotto_ir::slot::{BootstrapKind, Leveled, Packed, Program, ValueType};
+use std::collections::BTreeSet;
+use thiserror::Error;
+
+/// Most slot counts that one plan bootstraps.
+const MAX_SLOT_COUNTS: usize = 2;
+/// A placement this much slower than the fastest is still chosen if it needs fewer key bytes.
+const SLOWDOWN: f64 = 0.03;
+
+/// A placed program with all that follows from it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Level {
+    /// The leveled stage.
+    pub program: Program<Leveled>,
+    /// What emission makes of it.
+    pub emitted: Emitted,
+    /// Search effort and prediction.
+    pub report: Report,
+    /// Every set of slot counts tried.
+    pub tried: Vec<Trial>,
+}
+
+/// One set of slot counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Slot counts of the bootstraps on offer.
+    pub slots: Vec<u32>,
+    /// Predicted seconds per token and key bytes; `None` where no placement is legal.
+    pub result: Option<(f64, u64)>,
+}
+
+/// Why no leveled program came out.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum LevelError {
+    /// No legal placement.
+    #[error(transparent)]
+    Place(#[from] PlaceError),
+    /// Emission failed.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The parameter set has no such bootstrap.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The cost table is unusable.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// Placements exist, but none fits the memory.
+    #[error(
+        "the plan needs at least {needed} bytes on the server, more than the {limit} allowed; allow more, or compile with a smaller context"
+    )]
+    Memory {
+        /// Least peak memory found.
+        needed: u64,
+        /// Limit asked for.
+        limit: u64,
+    },
+}
+
+/// Places and emits `program` with peak memory at most `memory` bytes. Same input, same result.
+pub fn level(
+    program: &Program<Packed>,
+    params: &ParamSet,
+    table: &CostTable,
+    options: &Options,
+    memory: Option<u64>,
+) -> Result<Level, LevelError> {
+    let mut tried = Vec::new();
+    let mut found: Vec<(Program<Leveled>, Emitted, Report)> = Vec::new();
+    let mut refused = None;
+    for slots in slot_sets(program) {
+        let target = target(program, params, &slots)?;
+        match place(program, &target, table, options) {
+            Ok((leveled, report)) => {
+                let emitted = emit(&leveled, params, table)?;
+                let e = &emitted.estimate;
+                tried.push(Trial {
+                    slots,
+                    result: Some((e.seconds, e.key_bytes)),
+                });
+                found.push((leveled, emitted, report));
+            }
+            // The widest sets come last and can do whatever the others can: their refusal is the one to report.
+            Err(error) => {
+                tried.push(Trial {
+                    slots,
+                    result: None,
+                });
+                refused = Some(error);
+            }
+        }
+    }
+    let needed = found.iter().map(|f| f.1.estimate.peak_memory_bytes).min();
+    if let (Some(needed), Some(limit)) = (needed, memory) {
+        if needed > limit {
+            return Err(LevelError::Memory { needed, limit });
+        }
+        found.retain(|f| f.1.estimate.peak_memory_bytes <= limit);
+    }
+    let fastest = found
+        .iter()
+        .map(|f| f.1.estimate.seconds)
+        .fold(f64::INFINITY, f64::min);
+    let fast = |f: &&(_, Emitted, _)| f.1.estimate.seconds <= fastest * (1.0 + SLOWDOWN);
+    let bytes = |f: &&(_, Emitted, _)| f.1.estimate.key_bytes;
+    let best = found.iter().filter(fast).min_by_key(bytes).cloned();
+    match (best, refused) {
+        (Some((program, emitted, report)), _) => Ok(Level {
+            program,
+            emitted,
+            report,
+            tried,
+        }),
+        (None, Some(error)) => Err(error.into()),
+        (None, None) => Err(PlaceError::Steps {
+            program: program.name.clone(),
+            what: "it has no values".into(),
+        }
+        .into()),
+    }
+}
+
+/// Types of all values of a program.
+fn types(program: &Program<Packed>) -> impl Iterator<Item = &ValueType> {
+    program.templates.iter().flat_map(|t| {
+        t.nodes
+            .iter()
+            .flat_map(|n| &n.types)
+            .chain(t.params.iter().map(|p| &p.ty))
+    })
+}
+
+/// Sets of slot counts to try, narrow ones first: every set of at most [`MAX_SLOT_COUNTS`] periods that values have.
+fn slot_sets(program: &Program<Packed>) -> Vec<Vec<u32>> {
+    let periods: BTreeSet<u32> = types(program).map(|ty| ty.layout.period()).collect();
+    let periods: Vec<u32> = periods.into_iter().collect();
+    let mut sets: Vec<Vec<u32>> = vec![vec![]];
+    let mut grown = 0;
+    for _ in 0..MAX_SLOT_COUNTS {
+        let more: Vec<Vec<u32>> = sets[grown..]
+            .iter()
+            .flat_map(|set| {
+                let above = periods.iter().filter(|p| set.last().is_none_or(|l| *p > l));
+                above.map(|p| [&set[..], &[*p]].concat())
+            })
+            .collect();
+        grown = sets.len();
+        sets.extend(more);
+    }
+    sets
+}
+
+/// The placement target that offers bootstraps of these slot counts; complex ones only if the program has complex values.
+pub fn target(
+    program: &Program<Packed>,
+    params: &ParamSet,
+    slots: &[u32],
+) -> Result<Target, BootstrapError> {
+    let complex = types(program).any(|ty| ty.complex);
+    let mut refreshes = Vec::new();
+    for &slots in slots {
+        for complex in [false, true].into_iter().filter(|c| complex || !*c) {
+            let spec = BootstrapSpec::new(params, slots as usize, complex)?;
+            refreshes.push(RefreshKind {
+                kind: BootstrapKind { slots, complex },
+                input_level: spec.input_level as u32,
+            });
+        }
+    }
+    Ok(Target {
+        top: params.top_app_level() as u32,
+        refreshes,
+    })
+}
