@@ -1,1 +1,9 @@
-//! Executes Sotto plans.
+//! Executes Sotto plans: the server that computes on ciphertexts, and the client that alone holds the secret key.
+//!
+//! [`server`] and [`client`] are different modules with different types and meet only in [`proto`] (what they say to each
+//! other) and [`keys`] (how evaluation keys lie on disk).
+
+pub mod client;
+pub mod keys;
+pub mod proto;
+pub mod server;

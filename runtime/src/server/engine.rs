@@ -1,0 +1,64 @@
+//! What the service needs of a loaded plan, whatever stands for a ciphertext.
+
+use crate::keys::NeededKey;
+use crate::proto::Fault;
+use std::path::Path;
+
+/// How far a step is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepProgress {
+    /// Instructions done.
+    pub done: u64,
+    /// Instructions in all.
+    pub total: u64,
+    /// Bootstraps done.
+    pub bootstraps: u32,
+    /// Site that runs now.
+    pub site: String,
+}
+
+/// Receives progress of a step and says whether anybody still waits for it.
+pub trait Watch: Sync {
+    /// Called between instructions.
+    fn progress(&self, progress: StepProgress);
+    /// Whether the step should stop: nobody waits for its result.
+    fn cancelled(&self) -> bool;
+}
+
+/// What a step computed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepOutput {
+    /// The output ciphertexts, serialized, in the plan's order; one unless the vocabulary exceeds the slots.
+    pub ciphertexts: Vec<Vec<u8>>,
+    /// Bootstraps run.
+    pub bootstraps: u32,
+}
+
+/// A plan that is ready to run for sessions. An engine holds no secret: it sees evaluation keys and ciphertexts.
+pub trait Engine: Send + Sync + 'static {
+    /// Evaluation keys, loaded.
+    type Keys: Send + Sync + 'static;
+    /// The KV state of one session.
+    type State: Send + 'static;
+
+    /// Digest of the plan.
+    fn plan_digest(&self) -> &str;
+    /// Digest of the parameter set.
+    fn parameters_digest(&self) -> &str;
+    /// Most tokens of a session.
+    fn capacity(&self) -> u32;
+    /// Keys that the plan needs.
+    fn needed_keys(&self) -> &[NeededKey];
+    /// Loads evaluation keys from a folder whose manifest covers [`Engine::needed_keys`].
+    fn load_keys(&self, dir: &Path) -> Result<Self::Keys, Fault>;
+    /// The state before the first token.
+    fn empty_state(&self) -> Self::State;
+    /// Runs the next token, changing `state` on success only.
+    fn step(
+        &self,
+        keys: &Self::Keys,
+        state: &mut Self::State,
+        ciphertext: &[u8],
+        watch: &dyn Watch,
+    ) -> Result<StepOutput, Fault>;
+}
