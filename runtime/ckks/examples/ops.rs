@@ -99,7 +99,7 @@ fn main() -> Result<()> {
             .for_each(|&s| request.add_galois(galois::rotation(s, params.log_n), level));
         let start = Instant::now();
         let keys = generator.evaluation_keys(&request, |_, _| ())?;
-        let keygen = start.elapsed().as_secs_f64() * 1e3 / request.kinds(&ctx).len() as f64;
+        let keygen = start.elapsed().as_secs_f64() * 1e3 / request.kinds().len() as f64;
         let e = Evaluator::new(&ctx, &keys);
         let plain = encoder.encode(&slots, level, 1)?;
         let ct = secret.encrypt(&plain)?;

@@ -93,6 +93,13 @@ impl Context {
         &self.inner.levels[level]
     }
 
+    /// The primes dropped and the primes brought back on the way from one level to a lower one.
+    pub(crate) fn prime_moves(&self, from: usize, to: usize) -> (Vec<u16>, Vec<u16>) {
+        let (from, to) = (self.level_primes(from), self.level_primes(to));
+        let only = |a: &Primes, b: &Primes| a.iter().copied().filter(|p| !b.contains(p)).collect();
+        (only(from, to), only(to, from))
+    }
+
     /// All special primes.
     pub(crate) fn special(&self) -> &Primes {
         &self.inner.special

@@ -1,6 +1,8 @@
 //! What can go wrong, with the remedy.
 
 use sotto_params::ParamError;
+use sotto_params::bootstrap::BootstrapError;
+use sotto_params::poly::PolyError;
 use std::path::PathBuf;
 
 /// Result of the scheme's operations.
@@ -97,6 +99,42 @@ pub enum CkksError {
         level: usize,
         /// log2 of the level's modulus.
         log_q: f64,
+    },
+    /// The diagonals given to a linear transform are not those of its split.
+    #[error(
+        "linear transform: {given} diagonals given do not match the {split} of the baby-step/giant-step split"
+    )]
+    Diagonals {
+        /// Number given.
+        given: usize,
+        /// Number in the split.
+        split: usize,
+    },
+    /// A polynomial that cannot be evaluated.
+    #[error("polynomial refused: {0}")]
+    Polynomial(#[from] PolyError),
+    /// A polynomial needs more levels than are left.
+    #[error(
+        "polynomial: it consumes {depth} levels, but its argument is at level {level}; bootstrap first or lower the degree"
+    )]
+    TooDeep {
+        /// Levels consumed.
+        depth: usize,
+        /// Level of the argument.
+        level: usize,
+    },
+    /// A bootstrap that the parameter set does not allow.
+    #[error("bootstrap refused: {0}")]
+    Bootstrap(#[from] BootstrapError),
+    /// A bootstrap's operand lies below the level it starts from.
+    #[error(
+        "bootstrap: the operand is at level {level}, but slots-to-coefficients starts at level {needed}; bootstrap before that level is used up"
+    )]
+    BelowInput {
+        /// Level of the operand.
+        level: usize,
+        /// Level needed.
+        needed: usize,
     },
     /// Objects of different parameter sets.
     #[error("{what} belongs to another parameter set (its digest differs from that of `{set}`)")]

@@ -5,14 +5,14 @@
 //! rotations (hoisting), and the permutation comes last.
 
 use crate::context::Context;
-use crate::keys::SwitchingKey;
-use crate::ring::{Division, Form, Primes, RnsPoly, kernels, primes};
+use crate::keys::{KeyDigit, SwitchingKey};
+use crate::ring::{Division, Form, Primes, Ring, RnsPoly, kernels, primes};
 
 /// A polynomial's digits, each modulo all its primes and the special ones.
 pub(crate) struct Decomposed<'a> {
     source: &'a RnsPoly,
     /// The polynomial's primes, then the special primes.
-    primes: Primes,
+    pub(crate) primes: Primes,
     digits: Vec<Digit>,
 }
 
@@ -63,6 +63,45 @@ impl Decomposed<'_> {
     }
 }
 
+/// A switching key's digits matched with those of a decomposed polynomial.
+pub(crate) struct Matched<'a> {
+    decomposed: &'a Decomposed<'a>,
+    key: &'a SwitchingKey,
+    digits: Vec<(&'a Digit, &'a KeyDigit)>,
+}
+
+impl<'a> Matched<'a> {
+    /// # Panics
+    /// If the key lacks a digit, that is, serves only lower levels: look keys up by level.
+    pub(crate) fn new(decomposed: &'a Decomposed<'_>, key: &'a SwitchingKey) -> Self {
+        let of = |d: &Digit| {
+            let found = key.digits.iter().find(|k| k.index == d.index);
+            found.expect("keys are looked up by level")
+        };
+        let digits = decomposed.digits.iter().map(|d| (d, of(d))).collect();
+        Self {
+            decomposed,
+            key,
+            digits,
+        }
+    }
+
+    /// One limb of Σ digit·key: x = Σ digit·b, y = Σ digit·a.
+    pub(crate) fn limb(&self, ring: &Ring, prime: u16, x: &mut [u32], y: &mut [u32]) {
+        let m = ring.modulus(prime);
+        let at = self.key.primes.iter().position(|&p| p == prime);
+        let at = at.expect("keys are looked up by level");
+        let (mut with_b, mut with_a) = (Vec::new(), Vec::new());
+        for (digit, k) in &self.digits {
+            let limb = self.decomposed.limb(digit, prime);
+            with_b.push((limb, k.b.limb(at)));
+            with_a.push((limb, k.a.limb(at)));
+        }
+        kernels::dot_mont(x, &with_b, m);
+        kernels::dot_mont(y, &with_a, m);
+    }
+}
+
 /// Σ digit·key, under the key's target secret, modulo the source's primes and the special ones (still times P). For a Galois key the
 /// automorphism is yet to be applied to both halves.
 ///
@@ -76,34 +115,9 @@ pub(crate) fn key_inner_product(
     let ring = ctx.ring();
     let mut u0 = RnsPoly::dirty(ring, &decomposed.primes, Form::Transformed);
     let mut u1 = RnsPoly::dirty(ring, &decomposed.primes, Form::Transformed);
-    let key_digits: Vec<_> = decomposed
-        .digits
-        .iter()
-        .map(|d| {
-            (
-                d,
-                key.digits
-                    .iter()
-                    .find(|k| k.index == d.index)
-                    .expect("keys are looked up by level"),
-            )
-        })
-        .collect();
+    let matched = Matched::new(decomposed, key);
     RnsPoly::par_limbs2(&mut u0, &mut u1, |_, prime, x, y| {
-        let m = ring.modulus(prime);
-        let at = key
-            .primes
-            .iter()
-            .position(|&p| p == prime)
-            .expect("keys are looked up by level");
-        let (mut with_b, mut with_a) = (Vec::new(), Vec::new());
-        for (digit, k) in &key_digits {
-            let limb = decomposed.limb(digit, prime);
-            with_b.push((limb, k.b.limb(at)));
-            with_a.push((limb, k.a.limb(at)));
-        }
-        kernels::dot_mont(x, &with_b, m);
-        kernels::dot_mont(y, &with_a, m);
+        matched.limb(ring, prime, x, y)
     });
     (u0, u1)
 }

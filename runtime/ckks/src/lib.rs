@@ -1,5 +1,6 @@
 //! RNS-CKKS on 32-bit words.
 
+pub mod bootstrap;
 pub mod ciphertext;
 pub mod context;
 pub mod encoding;
@@ -7,9 +8,13 @@ pub mod error;
 pub mod evaluator;
 pub mod keys;
 mod keyswitch;
+pub mod linear;
+pub mod poly;
 mod ring;
 mod sampling;
+mod wide;
 
+pub use bootstrap::Bootstrapper;
 pub use ciphertext::Ciphertext;
 pub use context::Context;
 pub use encoding::{Encoder, Plaintext};
@@ -18,4 +23,6 @@ pub use evaluator::Evaluator;
 pub use keys::{
     EvaluationKeys, KeyGenerator, KeyId, KeyKind, KeyRequest, PublicKey, SecretKey, SwitchingKey,
 };
+pub use linear::LinearTransform;
 pub use num_complex::Complex64;
+pub use poly::ChebyshevSeries;

@@ -2,6 +2,7 @@
 
 use super::Evaluator;
 use crate::ciphertext::Ciphertext;
+use crate::context::Context;
 use crate::encoding::Plaintext;
 use crate::error::{CkksError, Result};
 use crate::keys::KeyKind;
@@ -22,6 +23,41 @@ pub(crate) struct GaussianInteger {
 }
 
 impl GaussianInteger {
+    /// c·scale, rounded; `level` bounds its size.
+    pub(crate) fn scaled(
+        ctx: &Context,
+        op: &'static str,
+        c: Complex64,
+        scale: f64,
+        level: usize,
+    ) -> Result<Self> {
+        let magnitude = if c.re.is_nan() {
+            c.re
+        } else {
+            c.re.abs().max(c.im.abs())
+        };
+        let log_q = ctx.params().log_q(level);
+        let fits = (magnitude * scale).log2() < (log_q - 1.0).min(MAX_CONSTANT_BITS);
+        if !c.is_finite() || !fits && magnitude > 0.0 {
+            return Err(CkksError::Range {
+                op,
+                magnitude,
+                log_scale: scale.log2(),
+                level,
+                log_q,
+            });
+        }
+        Ok(Self {
+            re: (c.re * scale).round() as i128,
+            im: (c.im * scale).round() as i128,
+        })
+    }
+
+    /// Residue of the real part.
+    pub(crate) fn real_residue(&self, m: Modulus) -> u32 {
+        m.reduce_i128(self.re)
+    }
+
     /// The constant's residues in the two halves of a transformed limb.
     fn residues(&self, ring: &Ring, prime: u16) -> [u32; 2] {
         let m = ring.modulus(prime);
@@ -216,34 +252,14 @@ impl Evaluator<'_> {
     }
 
     /// A constant at the canonical scale of a level and degree.
-    fn constant(
+    pub(crate) fn constant(
         &self,
         op: &'static str,
         c: Complex64,
         level: usize,
         degree: u8,
     ) -> Result<GaussianInteger> {
-        let scale = self.ctx.scale(level, degree);
-        let magnitude = if c.re.is_nan() {
-            c.re
-        } else {
-            c.re.abs().max(c.im.abs())
-        };
-        let log_q = self.ctx.params().log_q(level);
-        let fits = (magnitude * scale).log2() < (log_q - 1.0).min(MAX_CONSTANT_BITS);
-        if !c.is_finite() || !fits && magnitude > 0.0 {
-            return Err(CkksError::Range {
-                op,
-                magnitude,
-                log_scale: scale.log2(),
-                level,
-                log_q,
-            });
-        }
-        Ok(GaussianInteger {
-            re: (c.re * scale).round() as i128,
-            im: (c.im * scale).round() as i128,
-        })
+        GaussianInteger::scaled(self.ctx, op, c, self.ctx.scale(level, degree), level)
     }
 
     /// a·b, relinearised, of degree 2.

@@ -11,6 +11,7 @@
 
 mod arithmetic;
 mod galois;
+mod product;
 mod scale;
 
 use crate::ciphertext::Ciphertext;
@@ -41,7 +42,7 @@ impl<'a> Evaluator<'a> {
         self.keys
     }
 
-    fn check_key(&self, op: &'static str, ct: &Ciphertext) -> Result<()> {
+    pub(crate) fn check_key(&self, op: &'static str, ct: &Ciphertext) -> Result<()> {
         if ct.key == self.keys.id() {
             return Ok(());
         }
@@ -52,7 +53,12 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Whether two ciphertexts may be combined at the same level and degree.
-    fn check_pair(&self, op: &'static str, a: &Ciphertext, b: &Ciphertext) -> Result<()> {
+    pub(crate) fn check_pair(
+        &self,
+        op: &'static str,
+        a: &Ciphertext,
+        b: &Ciphertext,
+    ) -> Result<()> {
         if a.key != b.key {
             return Err(CkksError::ForeignKey {
                 op,

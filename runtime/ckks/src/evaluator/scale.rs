@@ -2,12 +2,36 @@
 
 use super::Evaluator;
 use crate::ciphertext::Ciphertext;
+use crate::context::Context;
 use crate::error::{CkksError, Result};
 use crate::ring::Division;
 
 /// A level drop scales by an integer over a product of primes; the integer has at least this many bits where the levels leave the choice,
 /// so that its rounding is no larger than that of a 64-bit float.
 const FACTOR_BITS: f64 = 56.0;
+
+/// How to get from level `from` to a lower level `to` while the scale grows by `gain`: primes to divide by, primes brought back, and
+/// the factor to multiply with. Divides by as few primes as leave the factor `bits`, and forgets the rest: that costs nothing.
+pub(super) fn division_to(
+    ctx: &Context,
+    from: usize,
+    to: usize,
+    gain: f64,
+    bits: f64,
+) -> (Vec<u16>, Vec<u16>, f64) {
+    let prime = |p: u16| f64::from(ctx.params().q_primes[usize::from(p)]);
+    let (candidates, bring) = ctx.prime_moves(from, to);
+    let mut factor = gain / bring.iter().map(|&p| prime(p)).product::<f64>();
+    let mut drop = Vec::new();
+    for p in candidates {
+        if factor.log2() >= bits && (bring.is_empty() || !drop.is_empty()) {
+            break;
+        }
+        factor *= prime(p);
+        drop.push(p);
+    }
+    (drop, bring, factor)
+}
 
 impl Evaluator<'_> {
     /// A product back to a value: degree 2 at level ℓ to degree 1 at level ℓ - 1.
@@ -24,9 +48,7 @@ impl Evaluator<'_> {
             });
         }
         let level = a.level - 1;
-        let (from, to) = (self.ctx.level_primes(a.level), self.ctx.level_primes(level));
-        let drop: Vec<u16> = from.iter().copied().filter(|p| !to.contains(p)).collect();
-        let bring: Vec<u16> = to.iter().copied().filter(|p| !from.contains(p)).collect();
+        let (drop, bring) = self.ctx.prime_moves(a.level, level);
         Ok(self.divide(
             a,
             &Division {
@@ -54,34 +76,17 @@ impl Evaluator<'_> {
         if level == a.level {
             return Ok(a.clone());
         }
-        let params = self.ctx.params();
-        let (from, to) = (self.ctx.level_primes(a.level), self.ctx.level_primes(level));
-        let bring: Vec<u16> = to.iter().copied().filter(|p| !from.contains(p)).collect();
-        // Divide by as few primes as leave the factor its bits, and forget the rest: that costs nothing.
-        let prime = |p: u16| f64::from(params.q_primes[usize::from(p)]);
-        let mut factor = self.ctx.scale(level, a.degree) / self.ctx.scale(a.level, a.degree);
-        factor /= bring.iter().map(|&p| prime(p)).product::<f64>();
-        let mut drop = Vec::new();
-        for &p in from.iter().filter(|p| !to.contains(p)) {
-            if factor.log2() >= FACTOR_BITS {
-                break;
-            }
-            factor *= prime(p);
-            drop.push(p);
-        }
-        Ok(self.divide(
-            a,
-            &Division {
-                drop: &drop,
-                bring: &bring,
-                factor: factor.round() as u128,
-            },
-            level,
-            a.degree,
-        ))
+        let gain = self.ctx.scale(level, a.degree) / self.ctx.scale(a.level, a.degree);
+        let (drop, bring, factor) = division_to(self.ctx, a.level, level, gain, FACTOR_BITS);
+        let division = Division {
+            drop: &drop,
+            bring: &bring,
+            factor: factor.round() as u128,
+        };
+        Ok(self.divide(a, &division, level, a.degree))
     }
 
-    fn divide(
+    pub(super) fn divide(
         &self,
         a: &Ciphertext,
         division: &Division<'_>,

@@ -3,6 +3,8 @@
 use super::{KeyId, KeyKind, SwitchingKey};
 use crate::context::Context;
 use crate::error::{CkksError, Result};
+use sotto_params::bootstrap::BootstrapSpec;
+use sotto_params::galois;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,8 +15,8 @@ pub struct KeyRequest {
     pub relinearization: Option<usize>,
     /// Galois elements (see [`sotto_params::galois`]) and their levels.
     pub galois: BTreeMap<u32, usize>,
-    /// Whether to generate the pair of keys to and from the ephemeral secret.
-    pub bootstrap: bool,
+    /// The pair of keys to and from the ephemeral secret, and the level ModRaise goes to.
+    pub bootstrap: Option<usize>,
 }
 
 impl KeyRequest {
@@ -29,27 +31,34 @@ impl KeyRequest {
         self.relinearization = Some(self.relinearization.map_or(level, |l| l.max(level)));
     }
 
+    /// Asks for everything a bootstrap uses.
+    pub fn add_bootstrap(&mut self, spec: &BootstrapSpec, log_n: u32) {
+        let keys = spec.keys();
+        for (step, level) in keys.rotations {
+            self.add_galois(galois::rotation(step as i64, log_n), level);
+        }
+        self.add_galois(galois::conjugation(log_n), keys.conjugation);
+        self.add_relinearization(keys.relinearisation);
+        self.bootstrap = Some(
+            self.bootstrap
+                .map_or(keys.ephemeral, |l| l.max(keys.ephemeral)),
+        );
+    }
+
     /// The keys asked for, in a fixed order.
-    pub fn kinds(&self, ctx: &Context) -> Vec<(KeyKind, usize)> {
+    pub fn kinds(&self) -> Vec<(KeyKind, usize)> {
         let mut kinds: Vec<(KeyKind, usize)> = self
             .relinearization
             .iter()
             .map(|&l| (KeyKind::Relinearization, l))
             .collect();
         kinds.extend(self.galois.iter().map(|(&g, &l)| (KeyKind::Galois(g), l)));
-        if self.bootstrap {
+        if let Some(level) = self.bootstrap {
             kinds.push((KeyKind::ToEphemeral, 0));
-            kinds.push((KeyKind::FromEphemeral, ctx.params().top_level()));
+            kinds.push((KeyKind::FromEphemeral, level));
         }
         kinds
     }
-}
-
-/// The two keys around ModRaise.
-#[derive(Clone, Debug)]
-pub struct BootstrapKeys {
-    pub(crate) to_ephemeral: Arc<SwitchingKey>,
-    pub(crate) from_ephemeral: Arc<SwitchingKey>,
 }
 
 /// Evaluation keys of one secret key.
@@ -109,7 +118,7 @@ impl EvaluationKeys {
     /// Names the first key missing.
     pub fn check(&self, ctx: &Context, request: &KeyRequest) -> Result<()> {
         request
-            .kinds(ctx)
+            .kinds()
             .into_iter()
             .try_for_each(|(kind, level)| self.find(ctx, "program", kind, level).map(drop))
     }
@@ -132,19 +141,5 @@ impl EvaluationKeys {
                 }
                 CkksError::MissingKey { op, key, level }
             })
-    }
-
-    /// The pair of keys around ModRaise.
-    #[allow(dead_code, reason = "bootstrapping is built on this")]
-    pub(crate) fn bootstrap(&self, ctx: &Context) -> Result<BootstrapKeys> {
-        let top = ctx.params().top_level();
-        Ok(BootstrapKeys {
-            to_ephemeral: self
-                .find(ctx, "bootstrap", KeyKind::ToEphemeral, 0)?
-                .clone(),
-            from_ephemeral: self
-                .find(ctx, "bootstrap", KeyKind::FromEphemeral, top)?
-                .clone(),
-        })
     }
 }

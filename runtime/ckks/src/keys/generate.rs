@@ -65,7 +65,7 @@ impl<'a> KeyGenerator<'a> {
         request: &KeyRequest,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<EvaluationKeys> {
-        let kinds = request.kinds(self.ctx());
+        let kinds = request.kinds();
         let mut keys = EvaluationKeys::empty(self.secret.id);
         for (done, &(kind, level)) in kinds.iter().enumerate() {
             progress(done, kinds.len());

@@ -6,10 +6,11 @@ mod public;
 mod secret;
 mod switching;
 
-pub use evaluation::{BootstrapKeys, EvaluationKeys, KeyRequest};
+pub use evaluation::{EvaluationKeys, KeyRequest};
 pub use generate::KeyGenerator;
 pub use public::PublicKey;
 pub use secret::SecretKey;
+pub(crate) use switching::KeyDigit;
 pub use switching::{KeyKind, SwitchingKey};
 
 use std::fmt;

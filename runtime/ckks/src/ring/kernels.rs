@@ -56,7 +56,7 @@ fn mont(t: u64, m: Modulus) -> u32 {
 
 /// t·2^-32 mod p for a sum of up to [`MAX_TERMS`] products of a word below 2^30 and a residue.
 #[inline(always)]
-fn mont_sum(t: u64, m: Modulus) -> u32 {
+pub(super) fn mont_sum(t: u64, m: Modulus) -> u32 {
     let p = u64::from(m.p);
     let k = ((t & LOW) * u64::from(m.p_inv)) & LOW;
     // The high half is below 4p; bring it below 2p so that adding p stays within a word.
@@ -67,7 +67,7 @@ fn mont_sum(t: u64, m: Modulus) -> u32 {
 
 /// a·b mod p by Barrett.
 #[inline(always)]
-fn mul(a: u32, b: u32, m: Modulus) -> u32 {
+pub(super) fn mul(a: u32, b: u32, m: Modulus) -> u32 {
     let t = u64::from(a) * u64::from(b);
     let q = (((t >> m.shift) & LOW) * u64::from(m.mu)) >> (m.shift + 4);
     let r = (t as u32).wrapping_sub((q as u32).wrapping_mul(m.p));
@@ -75,7 +75,7 @@ fn mul(a: u32, b: u32, m: Modulus) -> u32 {
 }
 
 #[inline(always)]
-fn add(a: u32, b: u32, p: u32) -> u32 {
+pub(super) fn add(a: u32, b: u32, p: u32) -> u32 {
     once(a + b, p)
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod kernels;
 mod modulus;
 pub(crate) mod permute;
 mod poly;
+pub(crate) mod sums;
 mod tables;
 
 pub(crate) use divide::Division;

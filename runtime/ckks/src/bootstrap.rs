@@ -1,0 +1,216 @@
+//! Bootstrapping: a value at a low level becomes the same value at the top app level, by a [`BootstrapSpec`].
+//!
+//! The specification's module describes the data flow. The only keys that ever hold the ephemeral sparse secret are the pair around
+//! ModRaise: to it under the level-0 modulus and a few special primes, and from it (as the message of a key of the main secret).
+
+use crate::ciphertext::Ciphertext;
+use crate::context::Context;
+use crate::error::{CkksError, Result};
+use crate::evaluator::Evaluator;
+use crate::keys::KeyKind;
+use crate::keyswitch;
+use crate::linear::{LinearTransform, add_rotations};
+use crate::poly::ChebyshevSeries;
+use crate::ring::{Form, RnsPoly, primes};
+use sotto_params::bootstrap::{BootstrapSpec, FactorSpec};
+use std::time::{Duration, Instant};
+
+const OP: &str = "bootstrap";
+
+/// The stages of a bootstrap, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Slots to coefficients.
+    SlotsToCoefficients,
+    /// To the ephemeral secret, up to the high modulus, back to the main secret.
+    ModRaise,
+    /// The trace to the subring of periodic values.
+    Trace,
+    /// Coefficients to slots, and the split into real and imaginary parts.
+    CoefficientsToSlots,
+    /// The modular reduction of the parts.
+    EvalMod,
+}
+
+/// Time spent per stage of one bootstrap.
+pub type StageTimes = Vec<(Stage, Duration)>;
+
+/// A bootstrap with its plaintexts encoded.
+#[derive(Debug)]
+pub struct Bootstrapper {
+    spec: BootstrapSpec,
+    stc: Vec<LinearTransform>,
+    cts: Vec<LinearTransform>,
+    cosine: ChebyshevSeries,
+    shift: f64,
+    amplitudes: Vec<f64>,
+}
+
+impl Bootstrapper {
+    /// Encodes the transforms of a specification. For dense slots at the largest ring that takes seconds and gigabytes.
+    ///
+    /// # Errors
+    /// If the specification does not belong to the context's parameter set.
+    pub fn new(ctx: &Context, spec: &BootstrapSpec) -> Result<Self> {
+        let params = ctx.params();
+        ctx.check_level(OP, spec.raised_level)?;
+        let encode = |factor: &FactorSpec, gain: f64| {
+            LinearTransform::new(ctx, &factor.bsgs, &factor.diagonals(gain), factor.level)
+        };
+        let constants = spec.evalmod.constants(params);
+        let cts_gain = spec.cts_gain(params);
+        Ok(Self {
+            stc: spec
+                .stc
+                .iter()
+                .map(|f| encode(f, 1.0))
+                .collect::<Result<_>>()?,
+            cts: spec
+                .cts
+                .iter()
+                .map(|f| encode(f, cts_gain))
+                .collect::<Result<_>>()?,
+            cosine: ChebyshevSeries::with_plan(spec.evalmod.poly.clone(), &constants.coefficients)?,
+            shift: constants.shift,
+            amplitudes: constants.amplitudes,
+            spec: spec.clone(),
+        })
+    }
+
+    /// The specification.
+    pub fn spec(&self) -> &BootstrapSpec {
+        &self.spec
+    }
+
+    /// Bytes its plaintexts take in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.stc
+            .iter()
+            .chain(&self.cts)
+            .map(LinearTransform::size_bytes)
+            .sum()
+    }
+
+    /// The value of `ct` at the top app level. Slots repeat with the specification's period and have real and imaginary parts in [-1, 1];
+    /// a real bootstrap returns the real parts. Operands above the input level are dropped there.
+    ///
+    /// # Errors
+    /// If the operand is of degree 2 or below the input level, or a key is missing.
+    pub fn apply(&self, ev: &Evaluator<'_>, ct: &Ciphertext) -> Result<Ciphertext> {
+        self.apply_timed(ev, ct).map(|(out, _)| out)
+    }
+
+    /// As [`Self::apply`], with the time of every stage.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub fn apply_timed(
+        &self,
+        ev: &Evaluator<'_>,
+        ct: &Ciphertext,
+    ) -> Result<(Ciphertext, StageTimes)> {
+        ct.check_degree(OP, 1)?;
+        let lowest = self.spec.input_level;
+        if ct.level < lowest {
+            return Err(CkksError::BelowInput {
+                level: ct.level,
+                needed: lowest,
+            });
+        }
+        let mut clock = Clock {
+            since: Instant::now(),
+            times: Vec::new(),
+        };
+        let mut value = ev.drop_to_level(ct, lowest)?;
+        for factor in &self.stc {
+            value = factor.apply_rescaled(ev, &value)?;
+        }
+        clock.lap(Stage::SlotsToCoefficients);
+        value = raise(ev, &value, self.spec.raised_level)?;
+        clock.lap(Stage::ModRaise);
+        for group in &self.spec.trace {
+            value = add_rotations(ev, &value, group)?;
+        }
+        clock.lap(Stage::Trace);
+        for factor in &self.cts {
+            value = factor.apply_rescaled(ev, &value)?;
+        }
+        let conjugate = ev.conjugate(&value)?;
+        let real = ev.add(&value, &conjugate)?;
+        let imaginary = ev.mul_by_i(&ev.sub(&conjugate, &value)?);
+        clock.lap(Stage::CoefficientsToSlots);
+        let mut out = self.reduce(ev, &real)?;
+        if self.spec.complex {
+            ev.add_assign(&mut out, &ev.mul_by_i(&self.reduce(ev, &imaginary)?))?;
+        }
+        clock.lap(Stage::EvalMod);
+        Ok((out, clock.times))
+    }
+
+    /// EvalMod on one real part.
+    fn reduce(&self, ev: &Evaluator<'_>, part: &Ciphertext) -> Result<Ciphertext> {
+        let shifted = ev.add_const(part, self.shift)?;
+        let mut value = self.cosine.evaluate(ev, &shifted)?;
+        for &amplitude in &self.amplitudes {
+            let mut square = ev.no_product(&value)?;
+            ev.add_product(&mut square, &value, &value)?;
+            ev.add_constant_to_product(&mut square, -amplitude)?;
+            value = ev.relinearise_rescaled(square)?;
+        }
+        Ok(value)
+    }
+}
+
+/// ModRaise: coefficients m at level 0 become m + q_0·I at `level`, read at that level's canonical scale.
+fn raise(ev: &Evaluator<'_>, ct: &Ciphertext, level: usize) -> Result<Ciphertext> {
+    ev.check_key(OP, ct)?;
+    let (ctx, ring) = (ev.context(), ev.context().ring());
+    let to = ev.keys().find(ctx, OP, KeyKind::ToEphemeral, 0)?;
+    let from = ev.keys().find(ctx, OP, KeyKind::FromEphemeral, level)?;
+    let (mut u0, u1) = keyswitch::switch(ctx, &ct.c1, to, &ctx.ephemeral_special()?);
+    u0.add_assign(ring, &ct.c0);
+    let (mut c0, raised) = (lift(ctx, &u0, level), lift(ctx, &u1, level));
+    let (v0, c1) = keyswitch::switch(ctx, &raised, from, ctx.special());
+    c0.add_assign(ring, &v0);
+    Ok(Ciphertext {
+        c0,
+        c1,
+        level,
+        degree: 1,
+        key: ct.key,
+    })
+}
+
+/// The representative nearest to zero of a level-0 polynomial, modulo the primes of `level`.
+fn lift(ctx: &Context, c: &RnsPoly, level: usize) -> RnsPoly {
+    let (ring, target) = (ctx.ring(), ctx.level_primes(level));
+    let mut coefficients = c.clone();
+    coefficients.par_limbs(|_, prime, limb| ring.inverse_times_n(prime, limb));
+    let others = primes(target.iter().copied().filter(|p| !c.primes().contains(p)));
+    let mut converted = RnsPoly::dirty(ring, &others, Form::Coefficients);
+    let inputs: Vec<&[u32]> = (0..c.primes().len())
+        .map(|i| coefficients.limb(i))
+        .collect();
+    ring.conversion(c.primes(), &others)
+        .apply(&inputs, converted.limbs_mut().collect());
+    converted.forward(ring);
+    let mut out = RnsPoly::dirty(ring, target, Form::Transformed);
+    out.par_limbs(|_, prime, limb| {
+        let known = c.limb_of(prime).or_else(|| converted.limb_of(prime));
+        limb.copy_from_slice(known.expect("a prime of the level is of level 0 or converted to"));
+    });
+    out
+}
+
+struct Clock {
+    since: Instant,
+    times: StageTimes,
+}
+
+impl Clock {
+    fn lap(&mut self, stage: Stage) {
+        let now = Instant::now();
+        self.times.push((stage, now - self.since));
+        self.since = now;
+    }
+}

@@ -1,0 +1,145 @@
+//! Polynomials of a value: Chebyshev series evaluated along a [`PolyPlan`].
+
+use crate::ciphertext::Ciphertext;
+use crate::error::{CkksError, Result};
+use crate::evaluator::Evaluator;
+use sotto_params::poly::{Node, NodeCoefficients, Parity, PolyError, PolyPlan, basis_depth};
+use std::collections::HashMap;
+
+/// A Chebyshev series on [-1, 1] ready for evaluation.
+#[derive(Clone, Debug)]
+pub struct ChebyshevSeries {
+    plan: PolyPlan,
+    coefficients: NodeCoefficients,
+}
+
+impl ChebyshevSeries {
+    /// The series Σ c_i T_i; trailing zeros are cut off, and zeros at all odd or all even places are made use of.
+    ///
+    /// # Errors
+    /// If the series is constant, its degree too large or a coefficient not finite.
+    pub fn new(coefficients: &[f64]) -> Result<Self> {
+        let degree = coefficients.iter().rposition(|&c| c != 0.0).unwrap_or(0);
+        let used = &coefficients[..coefficients.len().min(degree + 1)];
+        Ok(Self::with_plan(
+            PolyPlan::new(degree, Parity::of(used))?,
+            used,
+        )?)
+    }
+
+    /// The series along a given plan.
+    ///
+    /// # Errors
+    /// If the coefficients do not fit the plan.
+    pub fn with_plan(plan: PolyPlan, coefficients: &[f64]) -> std::result::Result<Self, PolyError> {
+        Ok(Self {
+            coefficients: plan.distribute(coefficients)?,
+            plan,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &PolyPlan {
+        &self.plan
+    }
+
+    /// p(x) in every slot, of degree 1 at the level of `x` less the plan's depth. The slots of `x` must be real and lie in [-1, 1] (up to noise).
+    ///
+    /// # Errors
+    /// If the operand is of degree 2 or its level too low, or the relinearization key is missing.
+    pub fn evaluate(&self, ev: &Evaluator<'_>, x: &Ciphertext) -> Result<Ciphertext> {
+        x.check_degree("polynomial", 1)?;
+        if x.level < self.plan.depth {
+            return Err(CkksError::TooDeep {
+                depth: self.plan.depth,
+                level: x.level,
+            });
+        }
+        let mut run = Run {
+            ev,
+            level: x.level,
+            basis: HashMap::from([((1, 0), x.clone())]),
+        };
+        for step in &self.plan.basis {
+            let left = run.at(step.left, step.at)?.clone();
+            let right = run.at(step.right, step.at)?.clone();
+            let mut product = ev.no_product(&left)?;
+            // 2·T_a·T_b as T_a·(2·T_b).
+            ev.add_product(&mut product, &left, &ev.add(&right, &right)?)?;
+            match step.left - step.right {
+                0 => ev.add_constant_to_product(&mut product, -1.0)?,
+                difference => {
+                    ev.sub_value_from_product(&mut product, run.at(difference, step.at)?)?
+                }
+            }
+            let value = ev.relinearise_rescaled(product)?;
+            run.basis.insert((step.index, step.at + 1), value);
+        }
+        run.node(&self.plan.root, &self.coefficients, self.plan.depth)
+    }
+}
+
+/// One evaluation: the basis polynomials formed so far, by index and depth.
+struct Run<'a, 'e> {
+    ev: &'a Evaluator<'e>,
+    level: usize,
+    basis: HashMap<(usize, usize), Ciphertext>,
+}
+
+impl Run<'_, '_> {
+    /// T_index at a depth, dropped there from its own if need be.
+    fn at(&mut self, index: usize, depth: usize) -> Result<&Ciphertext> {
+        let own = (index, basis_depth(index));
+        if own.1 < depth && !self.basis.contains_key(&(index, depth)) {
+            let dropped = self
+                .ev
+                .drop_to_level(&self.basis[&own], self.level - depth)?;
+            self.basis.insert((index, depth), dropped);
+        }
+        Ok(&self.basis[&(index, depth)])
+    }
+
+    /// The value of a node at depth `due`.
+    fn node(&mut self, node: &Node, cut: &NodeCoefficients, due: usize) -> Result<Ciphertext> {
+        if node.products.is_empty() {
+            return self.linear(node, cut, due, 1);
+        }
+        let ev = self.ev;
+        let mut sum = ev.no_product(self.at(node.products[0].giant, node.at)?)?;
+        for (product, inner) in node.products.iter().zip(&cut.quotients) {
+            let quotient = self.node(&product.quotient, inner, node.at)?;
+            ev.add_product(&mut sum, self.at(product.giant, node.at)?, &quotient)?;
+        }
+        if node.terms.iter().any(|&i| i > 0) {
+            let linear = self.linear(node, cut, node.at, 2)?;
+            ev.add_to_product(&mut sum, &linear)?;
+        } else if let Some(&constant) = cut.terms.first() {
+            ev.add_constant_to_product(&mut sum, constant)?;
+        }
+        let value = ev.relinearise_rescaled(sum)?;
+        debug_assert_eq!(due, node.at + 1);
+        Ok(value)
+    }
+
+    /// The linear part of a node at a depth and degree, straight from where it is formed.
+    fn linear(
+        &mut self,
+        node: &Node,
+        cut: &NodeCoefficients,
+        depth: usize,
+        degree: u8,
+    ) -> Result<Ciphertext> {
+        let mut constant = 0.0;
+        let mut terms = Vec::new();
+        for (&index, &c) in node.terms.iter().zip(&cut.terms) {
+            if index == 0 {
+                constant = c;
+            } else {
+                terms.push((self.at(index, node.terms_at)?.clone(), c));
+            }
+        }
+        let terms: Vec<(&Ciphertext, f64)> = terms.iter().map(|(ct, c)| (ct, *c)).collect();
+        self.ev
+            .combine_to(&terms, constant, self.level - depth, degree)
+    }
+}

@@ -1,0 +1,204 @@
+//! Linear transforms, polynomials and bootstrapping against float64, on INSECURE test rings.
+
+mod common;
+
+use common::*;
+use sotto_ckks::{
+    Bootstrapper, ChebyshevSeries, CkksError, Complex64, Context, Encoder, Evaluator, KeyGenerator,
+    KeyRequest, LinearTransform, SecretKey,
+};
+use sotto_params::bootstrap::{BootstrapSpec, Bsgs};
+use sotto_params::poly::clenshaw;
+use sotto_params::{ParamSet, galois};
+use std::collections::BTreeMap;
+
+fn bench_for(log_n: u32, fill: impl Fn(&mut KeyRequest, &ParamSet)) -> Bench {
+    let ctx = Context::new(ParamSet::insecure_test(log_n)).unwrap();
+    let secret = SecretKey::generate(&ctx).unwrap();
+    let mut request = KeyRequest::default();
+    fill(&mut request, ctx.params());
+    let keys = KeyGenerator::new(&secret)
+        .evaluation_keys(&request, |_, _| ())
+        .unwrap();
+    let encoder = Encoder::new(&ctx);
+    Bench {
+        ctx,
+        secret,
+        keys,
+        encoder,
+    }
+}
+
+fn periodic(values: &[Complex64], slots: usize) -> Vec<Complex64> {
+    values.iter().copied().cycle().take(slots).collect()
+}
+
+/// Largest and root-mean-square error of a part (real or imaginary).
+fn part_errors(a: &[Complex64], b: &[Complex64]) -> (f64, f64) {
+    let parts = || a.iter().zip(b).flat_map(|(x, y)| [(x - y).re, (x - y).im]);
+    let worst = parts().fold(0.0, |m: f64, e| m.max(e.abs()));
+    (
+        worst,
+        (parts().map(|e| e * e).sum::<f64>() / (2 * a.len()) as f64).sqrt(),
+    )
+}
+
+#[test]
+fn linear_transforms() {
+    // Period 4 takes the short form of the plaintexts (runs of 64 values), period 512 the full one.
+    for (n, level) in [(4, 16), (512, 9), (512, 1), (64, 27)] {
+        let bsgs = Bsgs::regular(n, 1, -1, 2, 2);
+        let b = bench_for(10, |request, _| {
+            for step in bsgs.rotations() {
+                request.add_galois(galois::rotation(step as i64, 10), level);
+            }
+        });
+        let ev = Evaluator::new(&b.ctx, &b.keys);
+        let diagonals: BTreeMap<usize, Vec<Complex64>> = bsgs
+            .diagonals()
+            .into_iter()
+            .map(|s| (s, random_slots(n, s as u64)))
+            .collect();
+        let x = random_slots(n, 99);
+        let want: Vec<Complex64> = (0..n)
+            .map(|j| diagonals.iter().map(|(s, d)| d[j] * x[(j + s) % n]).sum())
+            .collect();
+        let transform = LinearTransform::new(&b.ctx, &bsgs, &diagonals, level).unwrap();
+        let ct = b.encrypt(&x, level);
+        let product = transform.apply(&ev, &ct).unwrap();
+        assert_eq!((product.level(), product.degree()), (level, 2));
+        let rescaled = transform.apply_rescaled(&ev, &ct).unwrap();
+        assert_eq!((rescaled.level(), rescaled.degree()), (level - 1, 1));
+        for out in [ev.rescale(&product).unwrap(), rescaled] {
+            let error = max_error(&b.decrypt(&out), &periodic(&want, 512));
+            assert!(error < 1e-6, "{n} slots at level {level}: {error:e}");
+        }
+        let low = b.encrypt(&x, level - 1);
+        assert!(matches!(
+            transform.apply(&ev, &low),
+            Err(CkksError::Mismatch { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_linear_transform_names_the_missing_rotation() {
+    let bsgs = Bsgs::regular(8, 1, 0, 3, 4);
+    let b = bench_for(9, |request, _| {
+        request.add_galois(galois::rotation(1, 9), 3)
+    });
+    let diagonals = (0..4).map(|s| (s, random_slots(8, s as u64))).collect();
+    let transform = LinearTransform::new(&b.ctx, &bsgs, &diagonals, 3).unwrap();
+    let error = transform
+        .apply(
+            &Evaluator::new(&b.ctx, &b.keys),
+            &b.encrypt(&[Complex64::ONE], 3),
+        )
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("rotation key for step 2"),
+        "{error}"
+    );
+    let few = (0..3).map(|s| (s, random_slots(8, s as u64))).collect();
+    assert!(matches!(
+        LinearTransform::new(&b.ctx, &bsgs, &few, 3),
+        Err(CkksError::Diagonals { given: 3, split: 4 })
+    ));
+}
+
+#[test]
+fn polynomials_of_every_shape() {
+    let b = bench_for(10, |request, _| request.add_relinearization(24));
+    let ev = Evaluator::new(&b.ctx, &b.keys);
+    let x: Vec<Complex64> = random_slots(512, 5).iter().map(|z| z.re.into()).collect();
+    for (degree, level) in [
+        (1, 16),
+        (2, 7),
+        (3, 8),
+        (5, 16),
+        (8, 9),
+        (15, 16),
+        (27, 12),
+        (31, 24),
+        (63, 6),
+        (127, 16),
+    ] {
+        for skip in [1, 2] {
+            // Every coefficient, or those of the degree's parity only.
+            let c: Vec<f64> = (0..=degree)
+                .map(|i| {
+                    if (degree - i) % skip == 0 {
+                        1.0 / (1.0 + i as f64)
+                    } else {
+                        0.0
+                    }
+                })
+                .collect();
+            let series = ChebyshevSeries::new(&c).unwrap();
+            let out = series.evaluate(&ev, &b.encrypt(&x, level)).unwrap();
+            assert_eq!(
+                (out.level(), out.degree()),
+                (level - series.plan().depth, 1)
+            );
+            let want: Vec<Complex64> = x.iter().map(|z| clenshaw(&c, z.re).into()).collect();
+            let error = max_error(&b.decrypt(&out), &want);
+            assert!(
+                error < 2e-6,
+                "degree {degree} (every {skip}) at level {level}: {error:e}"
+            );
+        }
+    }
+    let deep = ChebyshevSeries::new(&[0.0, 0.0, 0.0, 1.0]).unwrap();
+    assert!(matches!(
+        deep.evaluate(&ev, &b.encrypt(&x, 1)),
+        Err(CkksError::TooDeep { depth: 2, level: 1 })
+    ));
+}
+
+#[test]
+fn bootstraps_dense_and_sparse_real_and_complex() {
+    let log_n = 10;
+    let set = ParamSet::insecure_test(log_n);
+    let specs: Vec<BootstrapSpec> = [1, 2, 16, 128, 512]
+        .into_iter()
+        .flat_map(|n| [false, true].map(|complex| BootstrapSpec::new(&set, n, complex).unwrap()))
+        .collect();
+    let b = bench_for(log_n, |request, _| {
+        specs.iter().for_each(|s| request.add_bootstrap(s, log_n))
+    });
+    let ev = Evaluator::new(&b.ctx, &b.keys);
+    for spec in &specs {
+        let bootstrapper = Bootstrapper::new(&b.ctx, spec).unwrap();
+        let x = random_slots(spec.slots, 3);
+        let kept: Vec<Complex64> = x
+            .iter()
+            .map(|z| if spec.complex { *z } else { z.re.into() })
+            .collect();
+        for level in [spec.input_level, spec.input_level + 1, 16] {
+            let out = bootstrapper.apply(&ev, &b.encrypt(&x, level)).unwrap();
+            assert_eq!((out.level(), out.degree()), (16, 1));
+            let (worst, rms) = part_errors(&b.decrypt(&out), &periodic(&kept, 512));
+            let kind = if spec.complex { "complex" } else { "real" };
+            println!(
+                "{} {kind} slots from level {level}: worst 2^{:.1}, rms 2^{:.1}",
+                spec.slots,
+                worst.log2(),
+                rms.log2()
+            );
+            assert!(
+                worst < f64::exp2(-17.5),
+                "{} {kind} slots from level {level}: {worst:e}",
+                spec.slots
+            );
+        }
+    }
+    let dense = Bootstrapper::new(&b.ctx, &specs[9]).unwrap();
+    let low = b.encrypt(&[Complex64::ONE], 1);
+    assert!(matches!(
+        dense.apply(&ev, &low),
+        Err(CkksError::BelowInput {
+            level: 1,
+            needed: 2
+        })
+    ));
+}
