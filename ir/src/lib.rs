@@ -22,7 +22,9 @@ pub mod slot;
 #[cfg(test)]
 mod testing;
 pub mod text;
+mod violation;
 
 pub use digest::{Digest, DigestError};
 /// Parameter sets: what the level table, the keys and the bootstraps of every stage refer to.
 pub use sotto_params as params;
+pub use violation::{Violation, Violations};

@@ -41,6 +41,7 @@ pub(crate) mod tests;
 #[cfg(test)]
 mod text_tests;
 mod types;
+mod verify;
 
 pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
 pub use interp::{InterpError, Interpreter, Seen, Session};
@@ -51,6 +52,7 @@ pub use print::{PrintNote, SLOT_VERSION, stage_of};
 pub use slots::Slots;
 pub use tables::{Binding, Dependence, Entries, Tables};
 pub use types::{At, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType};
+pub use verify::LevelRules;
 
 use serde::{Deserialize, Serialize};
 

@@ -10,7 +10,7 @@ fn ty(layout: Layout) -> ValueType {
     ValueType {
         layout,
         complex: false,
-        range: 100.0,
+        range: 1.0,
         unit: 1.0,
     }
 }

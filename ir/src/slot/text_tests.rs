@@ -287,9 +287,9 @@ fn a_text_reads_as_written() {
         "program \"decode\", slots=256, capacity=7",
         "plain p2 \"mask\", [cached_tokens 2/4]",
         "matrix m0 \"w\", real, in=4, out=4, baby=2, d0",
-        "state s0 \"k\" : tokens 2/4 real range 100.0 unit 1.0 at 13",
+        "state s0 \"k\" : tokens 2/4 real range 1.0 unit 1.0 at 13",
         "  append %3, s0  @layers.{i}.attention  ; \"k\"",
-        "  %1 = mul_plain %0, p0 : tokens 2/4 real range 100.0 unit 1.0 at 16/2  @layers.{i}.attention  ; \"mask\"",
+        "  %1 = mul_plain %0, p0 : tokens 2/4 real range 1.0 unit 1.0 at 16/2  @layers.{i}.attention  ; \"mask\"",
         "step t0, first=0, count=2",
     ] {
         assert!(text.lines().any(|l| l == line), "{line}\nis not in\n{text}");

@@ -1,0 +1,228 @@
+//! The program's own fields, its tables, and types.
+
+use super::LevelRules;
+use crate::slot::{
+    DataDecl, DataId, Layout, Matrix, Plain, PlainFactor, Poly, Program, Recipe, Stage, StateDecl,
+    ValueType,
+};
+use crate::violation::Report;
+use sotto_params::poly::MAX_DEGREE;
+use std::collections::BTreeSet;
+
+pub(super) fn check<S: Stage>(
+    program: &Program<S>,
+    rules: Option<&LevelRules<'_>>,
+    report: &mut Report,
+) {
+    report.at("program");
+    let slots = program.slots;
+    report.require(slots.is_power_of_two(), || {
+        format!("{slots} slots are not a power of two")
+    });
+    report.require(program.capacity > 0, || "the capacity is 0".into());
+    report.require(!program.model_digest.is_empty(), || {
+        "the checkpoint has no digest".into()
+    });
+    unique("data", program.data.iter().map(|d| &d.name), report);
+    for (i, decl) in program.data.iter().enumerate() {
+        report.at(format!("data d{i}"));
+        data(decl, report);
+    }
+    for (i, item) in program.plains.iter().enumerate() {
+        report.at(format!("plain p{i}"));
+        plain(program, item, report);
+    }
+    for (i, item) in program.matrices.iter().enumerate() {
+        report.at(format!("matrix m{i}"));
+        matrix(program, item, report);
+    }
+    for (i, item) in program.polys.iter().enumerate() {
+        report.at(format!("poly f{i}"));
+        poly(item, report);
+    }
+    unique("state", program.states.iter().map(|s| &s.name), report);
+    for (i, item) in program.states.iter().enumerate() {
+        report.at(format!("state s{i}"));
+        state(slots, item, rules, report);
+    }
+}
+
+fn unique<'a>(table: &str, names: impl Iterator<Item = &'a String>, report: &mut Report) {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        report.at(table);
+        report.require(!name.is_empty(), || "a name is empty".into());
+        report.require(seen.insert(name), || format!("the name `{name}` is taken"));
+    }
+}
+
+fn data(decl: &DataDecl, report: &mut Report) {
+    let size = decl
+        .shape
+        .iter()
+        .try_fold(1u32, |n, &extent| n.checked_mul(extent));
+    report.require(size.is_some_and(|n| n > 0), || {
+        format!("the shape {:?} holds nothing, or too much", decl.shape)
+    });
+    let per_layer = decl.per_layer;
+    for name in tensors(&decl.recipe) {
+        report.require(!per_layer || name.contains("{i}"), || {
+            format!("`{name}` names one tensor for all layers, but the data is per layer")
+        });
+        report.require(per_layer || !name.contains("{i}"), || {
+            format!("`{name}` names a tensor per layer, but the data is not per layer")
+        });
+    }
+    if let Recipe::Values(layers) = &decl.recipe {
+        let sizes = layers
+            .iter()
+            .all(|l| Some(l.len()) == size.map(|n| n as usize));
+        let counts = layers.len() == 1 || (per_layer && !layers.is_empty());
+        report.require(sizes && counts, || {
+            "its values do not have the declared shape".into()
+        });
+        let finite = layers.iter().flatten().all(|x| x.is_finite());
+        report.require(finite, || "a value is not finite".into());
+    }
+}
+
+fn tensors(recipe: &Recipe) -> Vec<&str> {
+    match recipe {
+        Recipe::Matrix(parts) => {
+            let names = parts
+                .iter()
+                .flat_map(|p| std::iter::once(&p.tensor).chain(&p.gain));
+            names.map(String::as_str).collect()
+        }
+        Recipe::Vector { tensor, .. } => vec![tensor],
+        Recipe::Values(_) | Recipe::RopeCos { .. } | Recipe::RopeSin { .. } => vec![],
+    }
+}
+
+/// The declared shape of a plaintext's data, reported if there is none.
+fn shape<'p, S: Stage>(
+    program: &'p Program<S>,
+    id: DataId,
+    report: &mut Report,
+) -> Option<&'p [u32]> {
+    let decl = program.data.get(id.0 as usize);
+    report.require(decl.is_some(), || format!("there is no data d{}", id.0));
+    decl.map(|d| &d.shape[..])
+}
+
+fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
+    for factor in &plain.factors {
+        let capacity = program.capacity;
+        let width = match factor {
+            PlainFactor::Const(c) => {
+                report.require(c.is_finite(), || format!("the constant {c} is not finite"));
+                continue;
+            }
+            PlainFactor::Vector(id) => match shape(program, *id, report) {
+                Some([width]) => Some(*width),
+                Some(_) => None,
+                None => continue,
+            },
+            PlainFactor::PositionRow(id) => match shape(program, *id, report) {
+                Some([rows, width]) if *rows >= capacity => Some(*width),
+                Some(_) => None,
+                None => continue,
+            },
+            PlainFactor::CurrentToken { tokens, width }
+            | PlainFactor::CachedTokens { tokens, width } => tokens.checked_mul(*width),
+            PlainFactor::FirstOf { width, first } => Some(*width).filter(|_| first <= width),
+            PlainFactor::InverseCount => continue,
+        };
+        let holds = width.is_some_and(|w| w.is_power_of_two() && w <= program.slots);
+        report.require(holds, || {
+            format!("`{factor}` does not repeat with a power of two of at most {} slots, or its data has another shape", program.slots)
+        });
+    }
+}
+
+/// Slots after which a plaintext repeats; None if the tables are broken (and reported as such).
+pub(super) fn plain_period<S: Stage>(program: &Program<S>, plain: &Plain) -> Option<u32> {
+    let period = |factor: &PlainFactor| match factor {
+        PlainFactor::Const(_) | PlainFactor::InverseCount => Some(1),
+        PlainFactor::Vector(id) | PlainFactor::PositionRow(id) => {
+            program.data.get(id.0 as usize)?.shape.last().copied()
+        }
+        PlainFactor::CurrentToken { tokens, width }
+        | PlainFactor::CachedTokens { tokens, width } => tokens.checked_mul(*width),
+        PlainFactor::FirstOf { width, .. } => Some(*width),
+    };
+    let mut periods = plain.factors.iter().map(period);
+    periods.try_fold(1, |longest, period| Some(longest.max(period?)))
+}
+
+fn matrix<S: Stage>(program: &Program<S>, matrix: &Matrix, report: &mut Report) {
+    let widths = [matrix.in_width, matrix.out_width];
+    let fit = widths
+        .iter()
+        .all(|w| w.is_power_of_two() && *w <= program.slots);
+    report.require(fit, || {
+        format!(
+            "widths {widths:?} are not powers of two of at most {}",
+            program.slots
+        )
+    });
+    let baby = matrix.baby;
+    report.require((1..=matrix.diagonals()).contains(&baby), || {
+        format!("{baby} baby steps for {} diagonals", matrix.diagonals())
+    });
+    if let Some(shape) = shape(program, matrix.data, report) {
+        let parts = if matrix.complex { 2 } else { 1 };
+        let product = |items: &[u32]| items.iter().map(|&n| u64::from(n)).product::<u64>();
+        let (entries, found) = (parts * product(&widths), product(shape));
+        report.require(entries == found, || {
+            format!("it has {entries} entries, its data {found}")
+        });
+    }
+}
+
+fn poly(poly: &Poly, report: &mut Report) {
+    let degree = poly.degree() as usize;
+    report.require((1..=MAX_DEGREE).contains(&degree), || {
+        format!("degree {degree} is not in 1..={MAX_DEGREE}")
+    });
+    let finite = poly.coefficients.iter().all(|c| c.is_finite());
+    report.require(finite, || "a coefficient is not finite".into());
+    report.require(poly.error >= 0.0 && poly.error.is_finite(), || {
+        format!("the error {} is no bound", poly.error)
+    });
+}
+
+fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: &mut Report) {
+    ty(slots, &state.ty, report);
+    let tokens = matches!(state.ty.layout, Layout::Tokens { .. });
+    report.require(tokens, || "its layout is not `tokens`".into());
+    match (rules, state.level) {
+        (None, None) => {}
+        (None, Some(_)) => {
+            report.require(false, || "a level in the packed stage".into());
+        }
+        (Some(rules), level) => {
+            let holds = level.is_some_and(|level| level <= rules.top);
+            report.require(holds, || "no application level is chosen".into());
+        }
+    }
+}
+
+pub(super) fn ty(slots: u32, ty: &ValueType, report: &mut Report) {
+    let (fits, period) = match ty.layout {
+        Layout::Periodic { count, width } => (count <= width, Some(width)),
+        Layout::Tokens { tokens, width } => (true, tokens.checked_mul(width)),
+        Layout::Scalar => (true, Some(1)),
+        Layout::Partial { period } => (true, Some(period)),
+    };
+    let holds = fits && period.is_some_and(|p| p.is_power_of_two() && p <= slots);
+    report.require(holds, || {
+        format!("`{}` is no layout of {slots} slots", ty.layout)
+    });
+    report.require(ty.range.is_finite() && ty.range >= 0.0, || {
+        format!("the range {:?} is no bound", ty.range)
+    });
+    report.require(ty.unit.is_finite() && ty.unit > 0.0, || {
+        format!("the unit {:?} is not positive", ty.unit)
+    });
+}
