@@ -12,6 +12,7 @@ pub mod linear;
 pub mod poly;
 mod ring;
 mod sampling;
+pub mod serialize;
 mod wide;
 
 pub use bootstrap::Bootstrapper;
@@ -26,3 +27,4 @@ pub use keys::{
 pub use linear::LinearTransform;
 pub use num_complex::Complex64;
 pub use poly::ChebyshevSeries;
+pub use serialize::{EvaluationKeyFile, IndexEntry};

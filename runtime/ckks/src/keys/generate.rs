@@ -3,7 +3,7 @@
 use super::public;
 use super::secret::SecretPoly;
 use super::switching::{KeyDigit, KeyShape};
-use super::{EvaluationKeys, KeyKind, KeyRequest, PublicKey, SecretKey, SwitchingKey};
+use super::{EvaluationKeys, KeyId, KeyKind, KeyRequest, PublicKey, SecretKey, SwitchingKey};
 use crate::context::Context;
 use crate::error::{CkksError, Result};
 use crate::ring::{Primes, RnsPoly, kernels, primes};
@@ -34,8 +34,14 @@ impl<'a> KeyGenerator<'a> {
         }
     }
 
-    fn ctx(&self) -> &Context {
+    /// The context of the secret key.
+    pub fn context(&self) -> &Context {
         &self.secret.ctx
+    }
+
+    /// The secret key's public name.
+    pub fn key_id(&self) -> KeyId {
+        self.secret.id
     }
 
     /// The public key for encryption at `level` and below.
@@ -43,7 +49,7 @@ impl<'a> KeyGenerator<'a> {
     /// # Errors
     /// If the level does not exist or the system gives no entropy.
     pub fn public_key(&self, level: usize) -> Result<PublicKey> {
-        let ctx = self.ctx();
+        let ctx = self.context();
         ctx.check_level("public key", level)?;
         let ring = ctx.ring();
         let primes = public::key_primes(ctx, level);
@@ -80,7 +86,7 @@ impl<'a> KeyGenerator<'a> {
     /// # Errors
     /// As [`Self::evaluation_keys`].
     pub fn switching_key(&self, kind: KeyKind, level: usize) -> Result<SwitchingKey> {
-        let ctx = self.ctx();
+        let ctx = self.context();
         ctx.check_level("switching key", level)?;
         let ring = ctx.ring();
         match kind {
@@ -126,14 +132,14 @@ impl<'a> KeyGenerator<'a> {
         if let Some(poly) = self.ephemeral.get() {
             return Ok(poly);
         }
-        let params = self.ctx().params();
+        let params = self.context().params();
         let e = params
             .ephemeral
             .as_ref()
             .ok_or_else(|| CkksError::NoEphemeral(params.name.clone()))?;
         let coefficients = SecretRng::from_os()?.sparse_ternary(params.n(), e.h as usize);
         let poly = SecretPoly(sampling::small_poly(
-            self.ctx().ring(),
+            self.context().ring(),
             &self.all,
             &coefficients,
         ));
@@ -148,7 +154,7 @@ impl<'a> KeyGenerator<'a> {
         from: &RnsPoly,
         to: &RnsPoly,
     ) -> Result<SwitchingKey> {
-        let ctx = self.ctx();
+        let ctx = self.context();
         let ring = ctx.ring();
         let shape = KeyShape::new(ctx, kind, level)?;
         let seed = sampling::os_bytes()?;

@@ -9,8 +9,9 @@ mod switching;
 pub use evaluation::{EvaluationKeys, KeyRequest};
 pub use generate::KeyGenerator;
 pub use public::PublicKey;
+pub(crate) use public::key_primes as public_key_primes;
 pub use secret::SecretKey;
-pub(crate) use switching::KeyDigit;
+pub(crate) use switching::{KeyDigit, KeyShape};
 pub use switching::{KeyKind, SwitchingKey};
 
 use std::fmt;

@@ -29,7 +29,7 @@ impl std::fmt::Debug for PublicKey {
 }
 
 /// The primes of a public key for `level`.
-pub(super) fn key_primes(ctx: &Context, level: usize) -> Primes {
+pub(crate) fn key_primes(ctx: &Context, level: usize) -> Primes {
     primes(
         ctx.key_primes(level)
             .iter()
@@ -49,7 +49,7 @@ impl PublicKey {
         self.id
     }
 
-    pub(super) fn new(ctx: &Context, id: KeyId, level: usize, seed: Seed, b: RnsPoly) -> Self {
+    pub(crate) fn new(ctx: &Context, id: KeyId, level: usize, seed: Seed, b: RnsPoly) -> Self {
         let a = sampling::uniform_poly(ctx.ring(), &key_primes(ctx, level), &seed, 0);
         Self {
             ctx: ctx.clone(),

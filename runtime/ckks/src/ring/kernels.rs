@@ -135,13 +135,6 @@ dispatched! {
         }
     }
 
-    /// a *= b.
-    pub(crate) fn mul_assign(a: &mut [u32], b: &[u32], m: Modulus) {
-        for (x, &y) in a.iter_mut().zip(b) {
-            *x = mul(*x, y, m);
-        }
-    }
-
     /// acc += a·b.
     pub(crate) fn mul_add(acc: &mut [u32], a: &[u32], b: &[u32], m: Modulus) {
         for ((o, &x), &y) in acc.iter_mut().zip(a).zip(b) {

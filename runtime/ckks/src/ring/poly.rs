@@ -231,14 +231,6 @@ impl RnsPoly {
         }
     }
 
-    /// Multiplies by an integer given by its residue modulo each prime.
-    pub(crate) fn mul_integer(&mut self, ring: &Ring, residue: impl Fn(u16) -> u32 + Sync) {
-        self.par_limbs(|_, prime, limb| {
-            let m = ring.modulus(prime);
-            kernels::mul_scalar(limb, m.to_mont(residue(prime)), m);
-        });
-    }
-
     /// self += a·c for an integer c given by its residue modulo each prime.
     pub(crate) fn mul_integer_add(
         &mut self,
