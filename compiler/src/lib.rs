@@ -1,10 +1,15 @@
 //! The Sotto compiler.
 //!
+//! [`frontend`] reads a checkpoint to the `decoder` stage, of which [`mod@reference`] computes the truth in float64;
 //! [`approx`] fits the nonlinearities; [`place`] takes a packed program to a leveled one, priced by [`cost`]; [`emit`] turns that into the
 //! plan's instructions, keys and estimate; [`level`] drives both.
 
 pub mod approx;
+pub mod commands;
 pub mod cost;
 pub mod emit;
+pub mod frontend;
+pub mod input;
 pub mod level;
 pub mod place;
+pub mod reference;

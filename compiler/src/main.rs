@@ -1,3 +1,30 @@
 //! `sottoc`: compile a decoder checkpoint to an encrypted plan.
+//!
+//! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
-fn main() {}
+use clap::{Parser, Subcommand};
+use sotto_compiler::commands::reference;
+use std::process::ExitCode;
+
+/// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Reference(reference::Args),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Reference(args) => reference::run(&args),
+    };
+    outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,51 @@
+//! `sottoc reference`.
+
+use super::Failure;
+use crate::frontend::Checkpoint;
+use crate::{input, reference};
+use sotto_ir::decoder::Interpreter;
+use std::path::PathBuf;
+
+/// Compute a model's hidden states, keys, values, logits and greedy continuation in float64.
+///
+/// The output is a golden file: safetensors with input_ids [1, T], logits and logits.stepwise [T, vocab], hidden.i
+/// [T, hidden], keys.i and values.i [kv_heads, T, head_dim], and greedy_ids.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  sottoc reference models/tiny --input prompt.txt -o golden.safetensors --generate 32
+  sottoc reference MODEL --input ids.safetensors -o golden.safetensors")]
+pub struct Args {
+    /// Checkpoint directory: config.json, safetensors, tokenizer.json.
+    model: PathBuf,
+    /// Text, to which the BOS token is prepended, or safetensors with input_ids [1, T].
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// The golden file to write.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Tokens to generate greedily.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    generate: usize,
+    /// Input tokens that the generation starts from [default: all of a text, 3 of input_ids].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    prompt: Option<u32>,
+}
+
+/// How many of given token ids the generation starts from, unless told otherwise: goldens hold teacher-forced positions and
+/// a continuation of their first few.
+const PROMPT_OF_IDS: usize = 3;
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let tokens = input::sequence(&checkpoint, &args.input)?;
+    let prompt = match args.prompt {
+        Some(prompt) => prompt as usize,
+        None if input::holds_ids(&args.input) => PROMPT_OF_IDS,
+        None => tokens.len(),
+    };
+    let decoder = checkpoint.decoder()?;
+    let interpreter = Interpreter::new(&decoder, &checkpoint)?;
+    reference::reference(&interpreter, &tokens, prompt, args.generate)?.write(&args.output)?;
+    Ok(())
+}

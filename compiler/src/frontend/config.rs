@@ -1,0 +1,230 @@
+//! `config.json` to [`ModelFacts`], in the keys of older and newer transformers versions.
+//!
+//! | fact | newer keys | older keys |
+//! |---|---|---|
+//! | rotary base | `rope_parameters.rope_theta` | `rope_theta` |
+//! | rotary scaling | `rope_parameters.rope_type` and its numbers | `rope_scaling`: null, or `type` or `rope_type` and its numbers |
+//!
+//! `dtype` (older: `torch_dtype`) is not read: each tensor says in its file how it is stored. Defaults are those of the
+//! transformers library's Llama configuration.
+
+use super::FrontendError;
+use serde::Deserialize;
+use serde_json::Value;
+use sotto_ir::decoder::{Architecture, ModelFacts, Rope, RopeScaling};
+use std::path::Path;
+
+#[derive(Deserialize)]
+struct Config {
+    hidden_size: Option<usize>,
+    num_hidden_layers: Option<usize>,
+    num_attention_heads: Option<usize>,
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    intermediate_size: Option<usize>,
+    vocab_size: Option<usize>,
+    rms_norm_eps: Option<f64>,
+    hidden_act: Option<String>,
+    tie_word_embeddings: Option<bool>,
+    attention_bias: Option<bool>,
+    mlp_bias: Option<bool>,
+    bos_token_id: Option<Tokens>,
+    eos_token_id: Option<Tokens>,
+    max_position_embeddings: Option<usize>,
+    rope_theta: Option<f64>,
+    rope_scaling: Option<RopeConfig>,
+    rope_parameters: Option<RopeConfig>,
+    quantization_config: Option<Value>,
+}
+
+/// `rope_parameters` and `rope_scaling`.
+#[derive(Deserialize, Default)]
+struct RopeConfig {
+    rope_theta: Option<f64>,
+    rope_type: Option<String>,
+    #[serde(rename = "type")]
+    old_type: Option<String>,
+    factor: Option<f64>,
+    low_freq_factor: Option<f64>,
+    high_freq_factor: Option<f64>,
+    original_max_position_embeddings: Option<usize>,
+    partial_rotary_factor: Option<f64>,
+}
+
+/// One token id or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Tokens {
+    One(u32),
+    Several(Vec<u32>),
+}
+
+impl Tokens {
+    fn into_vec(self) -> Vec<u32> {
+        match self {
+            Self::One(id) => vec![id],
+            Self::Several(ids) => ids,
+        }
+    }
+}
+
+/// The facts, and the file's content.
+pub(super) fn read(path: &Path) -> Result<(ModelFacts, Vec<u8>), FrontendError> {
+    let text = std::fs::read(path).map_err(|source| FrontendError::Io {
+        path: path.into(),
+        source,
+    })?;
+    let json = |source| FrontendError::Json {
+        path: path.into(),
+        source,
+    };
+    // The family first: another family's keys may have other types.
+    let value: Value = serde_json::from_slice(&text).map_err(json)?;
+    let file = ConfigFile { path };
+    let architecture = file.architecture(&value)?;
+    // From the text again, so that the error of a wrong type has its line.
+    let config: Config = serde_json::from_slice(&text).map_err(json)?;
+    Ok((file.facts(architecture, config)?, text))
+}
+
+struct ConfigFile<'p> {
+    path: &'p Path,
+}
+
+impl ConfigFile<'_> {
+    fn unsupported(&self, key: &str, found: impl ToString, supported: &str) -> FrontendError {
+        FrontendError::Unsupported {
+            path: self.path.into(),
+            key: key.into(),
+            found: found.to_string(),
+            supported: supported.into(),
+        }
+    }
+
+    fn need<T>(&self, key: &str, value: Option<T>) -> Result<T, FrontendError> {
+        value.ok_or_else(|| FrontendError::MissingKey {
+            path: self.path.into(),
+            key: key.into(),
+        })
+    }
+
+    fn architecture(&self, config: &Value) -> Result<Architecture, FrontendError> {
+        let named = config["architectures"].get(0).and_then(Value::as_str);
+        match (named, config["model_type"].as_str()) {
+            (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok(Architecture::Llama),
+            (Some(other), _) => Err(self.unsupported("architectures", other, "LlamaForCausalLM")),
+            (None, Some(other)) => Err(self.unsupported("model_type", other, "llama")),
+            (None, None) => self.need("architectures", None),
+        }
+    }
+
+    fn facts(
+        &self,
+        architecture: Architecture,
+        config: Config,
+    ) -> Result<ModelFacts, FrontendError> {
+        let hidden = self.need("hidden_size", config.hidden_size)?;
+        let heads = self.need("num_attention_heads", config.num_attention_heads)?;
+        let activation = config.hidden_act.as_deref().unwrap_or("silu");
+        if !["silu", "swish"].contains(&activation) {
+            return Err(self.unsupported("hidden_act", activation, "silu"));
+        }
+        if let Some(quantization) = &config.quantization_config {
+            return Err(self.unsupported(
+                "quantization_config",
+                quantization,
+                "none: save the model dequantized",
+            ));
+        }
+        let mut bos = config.bos_token_id.map_or_else(Vec::new, Tokens::into_vec);
+        if bos.len() > 1 {
+            return Err(self.unsupported("bos_token_id", format!("{bos:?}"), "one token"));
+        }
+        Ok(ModelFacts {
+            architecture,
+            hidden,
+            layers: self.need("num_hidden_layers", config.num_hidden_layers)?,
+            heads,
+            kv_heads: config.num_key_value_heads.unwrap_or(heads),
+            head_dim: self.head_dim(config.head_dim, hidden, heads)?,
+            intermediate: self.need("intermediate_size", config.intermediate_size)?,
+            vocab: self.need("vocab_size", config.vocab_size)?,
+            rms_eps: config.rms_norm_eps.unwrap_or(1e-6),
+            rope: self.rope(
+                config.rope_parameters,
+                config.rope_theta,
+                config.rope_scaling,
+            )?,
+            tied: config.tie_word_embeddings.unwrap_or(false),
+            attention_bias: config.attention_bias.unwrap_or(false),
+            mlp_bias: config.mlp_bias.unwrap_or(false),
+            bos: bos.pop(),
+            eos: config.eos_token_id.map_or_else(Vec::new, Tokens::into_vec),
+            max_positions: config.max_position_embeddings.unwrap_or(2048),
+        })
+    }
+
+    fn head_dim(
+        &self,
+        stated: Option<usize>,
+        hidden: usize,
+        heads: usize,
+    ) -> Result<usize, FrontendError> {
+        match stated {
+            Some(head_dim) => Ok(head_dim),
+            None if heads > 0 && hidden.is_multiple_of(heads) => Ok(hidden / heads),
+            None => Err(self.unsupported(
+                "num_attention_heads",
+                heads,
+                &format!("divisors of hidden_size = {hidden}, or a \"head_dim\""),
+            )),
+        }
+    }
+
+    fn rope(
+        &self,
+        newer: Option<RopeConfig>,
+        theta: Option<f64>,
+        older: Option<RopeConfig>,
+    ) -> Result<Rope, FrontendError> {
+        let (key, config) = match newer {
+            Some(config) => ("rope_parameters", config),
+            None => ("rope_scaling", older.unwrap_or_default()),
+        };
+        if let Some(part) = config.partial_rotary_factor.filter(|&part| part != 1.0) {
+            return Err(self.unsupported(&format!("{key}.partial_rotary_factor"), part, "1.0"));
+        }
+        let number = |name: &str, value: Option<f64>| self.need(&format!("{key}.{name}"), value);
+        let kind = config
+            .rope_type
+            .as_deref()
+            .or(config.old_type.as_deref())
+            .unwrap_or("default");
+        let scaling = match kind {
+            "default" => RopeScaling::None,
+            "linear" => RopeScaling::Linear {
+                factor: number("factor", config.factor)?,
+            },
+            "llama3" => RopeScaling::Llama3 {
+                factor: number("factor", config.factor)?,
+                low_freq_factor: number("low_freq_factor", config.low_freq_factor)?,
+                high_freq_factor: number("high_freq_factor", config.high_freq_factor)?,
+                original_max_positions: self.need(
+                    &format!("{key}.original_max_position_embeddings"),
+                    config.original_max_position_embeddings,
+                )?,
+            },
+            other => {
+                return Err(self.unsupported(
+                    &format!("{key}.rope_type"),
+                    other,
+                    "default, linear, llama3",
+                ));
+            }
+        };
+        Ok(Rope {
+            theta: config.rope_theta.or(theta).unwrap_or(10000.0),
+            scaling,
+        })
+    }
+}

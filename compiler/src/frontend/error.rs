@@ -1,0 +1,153 @@
+//! What can be wrong with a checkpoint.
+
+use sotto_ir::decoder::VerifyError;
+use std::path::PathBuf;
+
+/// Why a checkpoint was not read: what, where, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum FrontendError {
+    /// The file system refused.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Not JSON, or not of the expected form.
+    #[error("{path}: not as expected: {source}")]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Why, with line and column.
+        source: serde_json::Error,
+    },
+    /// A key that has no default is not in the configuration.
+    #[error("{path}: the key \"{key}\" is missing; add it as the model was trained")]
+    MissingKey {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+    /// The configuration asks for what this compiler does not know.
+    #[error("{path}: {key} = {found} is not supported; supported: {supported}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        found: String,
+        /// What would be.
+        supported: String,
+    },
+    /// The configuration contradicts itself.
+    #[error("{path}: the configuration contradicts itself")]
+    Facts {
+        /// The file.
+        path: PathBuf,
+        /// How.
+        source: VerifyError,
+    },
+    /// The directory has a configuration but no weights.
+    #[error("{dir}: neither model.safetensors nor model.safetensors.index.json is there; {remedy}")]
+    NoWeights {
+        /// The directory.
+        dir: PathBuf,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A safetensors header does not read.
+    #[error("{path}: not a safetensors file: {cause}; fetch or save it again")]
+    Header {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// A safetensors file ends early, or late.
+    #[error(
+        "{path}: the file has {actual} bytes, its header describes {expected}: it was truncated or damaged; fetch or save it again"
+    )]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes by the header.
+        expected: u64,
+        /// Bytes there are.
+        actual: u64,
+    },
+    /// The index names a file that is not there.
+    #[error(
+        "{index}: tensor `{tensor}` should be in {shard}, which is not there; fetch the missing file"
+    )]
+    MissingShard {
+        /// The index.
+        index: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The file.
+        shard: PathBuf,
+    },
+    /// The index names a place outside the checkpoint.
+    #[error(
+        "{index}: tensor `{tensor}` is placed in \"{shard}\", which is not a file name; a shard lies beside its index"
+    )]
+    ShardName {
+        /// The index.
+        index: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// The name.
+        shard: String,
+    },
+    /// A tensor is nowhere.
+    #[error("{path}: tensor `{name}` is missing; {remedy}")]
+    MissingTensor {
+        /// The file, or the index, or the shard that should hold it.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// A tensor has another shape than the configuration gives it.
+    #[error(
+        "{path}: tensor `{name}` has shape {actual:?}, config.json makes it {expected:?}; use the config.json that was saved with these weights"
+    )]
+    Shape {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// By the configuration.
+        expected: Vec<usize>,
+        /// By the file.
+        actual: Vec<usize>,
+    },
+    /// A tensor is stored in a format that is not read.
+    #[error(
+        "{path}: tensor `{name}` is stored as {found}; supported: F32, F16, BF16. Save the model in one of these (dequantized)"
+    )]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its format.
+        found: String,
+    },
+    /// A tensor holds an infinity or NaN.
+    #[error("{path}: tensor `{name}` holds {found} at entry {entry}: the weights are damaged")]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// The value.
+        found: f32,
+        /// Where, counting row-major.
+        entry: usize,
+    },
+}

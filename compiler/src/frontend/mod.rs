@@ -1,0 +1,128 @@
+//! From a checkpoint directory in the Hugging Face layout to the `decoder` stage.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `config.json` | the model's sizes and constants: [`ModelFacts`] |
+//! | `model.safetensors`, or `model.safetensors.index.json` and its shards | the tensors |
+//! | `tokenizer.json` | the tokenizer, needed for text only: [`Tokenizer`] |
+//!
+//! [`Checkpoint::open`] reads the configuration and every file's header and checks that each tensor that the model needs is
+//! there, in a readable format and of the right shape, so that whatever is wrong is said before any work is done. Tensor
+//! data are read when first asked for.
+
+mod config;
+mod error;
+mod llama;
+mod store;
+mod tokenizer;
+
+pub use error::FrontendError;
+pub use tokenizer::{Tokenizer, TokenizerError};
+
+use sotto_ir::Digest;
+use sotto_ir::decoder::{Decoder, ModelFacts, Tensor, WeightError, WeightSource};
+use std::path::{Path, PathBuf};
+use store::Store;
+
+/// An opened checkpoint: its facts and its tensors by name.
+pub struct Checkpoint {
+    dir: PathBuf,
+    facts: ModelFacts,
+    /// `config.json` as it stands in the file.
+    config: Vec<u8>,
+    store: Store,
+}
+
+impl Checkpoint {
+    /// Opens the checkpoint in `dir`.
+    ///
+    /// # Errors
+    /// Whatever is missing, unsupported, truncated or misshapen, with the file, the tensor and the remedy.
+    pub fn open(dir: &Path) -> Result<Self, FrontendError> {
+        let (facts, config) = config::read(&dir.join("config.json"))?;
+        let store = Store::open(dir)?;
+        let checkpoint = Self {
+            dir: dir.into(),
+            facts,
+            config,
+            store,
+        };
+        let stage = llama::decoder(&checkpoint.facts, Digest([0; 32]));
+        stage.verify().map_err(|source| FrontendError::Facts {
+            path: dir.join("config.json"),
+            source,
+        })?;
+        for (name, shape) in stage.tensors() {
+            checkpoint
+                .store
+                .check(&name, &shape, || remedy(&checkpoint.facts, &name))?;
+        }
+        Ok(checkpoint)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The model's sizes and constants.
+    pub fn facts(&self) -> &ModelFacts {
+        &self.facts
+    }
+
+    /// BLAKE3 over the configuration and every tensor the model reads (name, format, shape, bytes; sorted by name): the same
+    /// for any sharding of the same content.
+    pub fn digest(&self) -> Result<Digest, FrontendError> {
+        let mut names: Vec<String> = self
+            .stage(Digest([0; 32]))
+            .tensors()
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect();
+        names.sort();
+        names.dedup();
+        let mut hash = blake3::Hasher::new_derive_key("sotto checkpoint 1");
+        let part = |hash: &mut blake3::Hasher, bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        part(&mut hash, &self.config);
+        for name in names {
+            part(&mut hash, name.as_bytes());
+            let (description, bytes) = self.store.raw(&name)?;
+            part(&mut hash, description.as_bytes());
+            part(&mut hash, &bytes);
+        }
+        Ok(Digest(*hash.finalize().as_bytes()))
+    }
+
+    /// The `decoder` stage, verified.
+    pub fn decoder(&self) -> Result<Decoder, FrontendError> {
+        Ok(self.stage(self.digest()?))
+    }
+
+    fn stage(&self, digest: Digest) -> Decoder {
+        match self.facts.architecture {
+            sotto_ir::decoder::Architecture::Llama => llama::decoder(&self.facts, digest),
+        }
+    }
+}
+
+impl WeightSource for Checkpoint {
+    fn tensor(&self, name: &str) -> Result<&Tensor, WeightError> {
+        self.store.tensor(name)
+    }
+}
+
+/// What to do about a missing tensor.
+fn remedy(facts: &ModelFacts, name: &str) -> String {
+    if name == llama::HEAD && !facts.tied {
+        return "if the head shares the embedding table, config.json must say \"tie_word_embeddings\": true".into();
+    }
+    if name.ends_with(".bias") {
+        return "config.json says that these projections have biases (\"attention_bias\" or \"mlp_bias\"): correct it, or \
+                save the model with all its tensors"
+            .into();
+    }
+    "save the model again with all its tensors (save_pretrained of the transformers library writes this layout)".into()
+}

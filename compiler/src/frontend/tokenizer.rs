@@ -1,0 +1,79 @@
+//! Text to token ids and back, by the checkpoint's `tokenizer.json`.
+
+use super::Checkpoint;
+use std::path::PathBuf;
+
+/// A checkpoint's tokenizer and its first token.
+pub struct Tokenizer {
+    path: PathBuf,
+    inner: tokenizers::Tokenizer,
+    bos: Option<u32>,
+}
+
+/// Why text was not tokenized.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// The tokenizer does not load.
+    #[error(
+        "{path}: the tokenizer does not load; text needs the checkpoint's tokenizer.json, token ids do not"
+    )]
+    Load {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: tokenizers::Error,
+    },
+    /// The tokenizer refuses a text or ids.
+    #[error("{path}: the tokenizer failed")]
+    Run {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: tokenizers::Error,
+    },
+}
+
+impl Tokenizer {
+    /// Loads the tokenizer beside `checkpoint`'s weights.
+    pub fn open(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
+        let path = checkpoint.dir().join("tokenizer.json");
+        let inner =
+            tokenizers::Tokenizer::from_file(&path).map_err(|source| TokenizerError::Load {
+                path: path.clone(),
+                source,
+            })?;
+        Ok(Self {
+            path,
+            inner,
+            bos: checkpoint.facts().bos,
+        })
+    }
+
+    /// The ids of `text`, the model's BOS token before them if it has one.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
+        // Without the tokenizer's own special tokens: some checkpoints' tokenizers add BOS, some do not.
+        let encoding = self
+            .inner
+            .encode_fast(text, false)
+            .map_err(|source| self.run(source))?;
+        Ok(self
+            .bos
+            .into_iter()
+            .chain(encoding.get_ids().iter().copied())
+            .collect())
+    }
+
+    /// The text of `ids`, special tokens left out.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
+        self.inner
+            .decode(ids, true)
+            .map_err(|source| self.run(source))
+    }
+
+    fn run(&self, source: tokenizers::Error) -> TokenizerError {
+        TokenizerError::Run {
+            path: self.path.clone(),
+            source,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The truth in float64: a golden file's content, computed on the `decoder` stage.
+
+use sotto_ir::decoder::{InterpretError, Interpreter, KvCache, Pass, Rows};
+use sotto_ir::golden::{Array, Golden};
+
+/// Interprets `input` in one pass and token by token, and continues its first `prompt` tokens (all of them if it has fewer) by
+/// `generate` tokens, each the most likely; it does not stop at an end-of-text token.
+///
+/// # Errors
+/// Tokens outside the vocabulary, more positions than the model has, no tokens.
+pub fn reference(
+    interpreter: &Interpreter<'_>,
+    input: &[u32],
+    prompt: usize,
+    generate: usize,
+) -> Result<Golden, InterpretError> {
+    let decoder = interpreter.decoder();
+    let mut cache = KvCache::new(decoder);
+    let Pass { hidden, logits } = interpreter.pass(&mut cache, input, &mut |_| {})?;
+    let heads = |rows: &Rows| heads(rows, decoder.model.kv_heads);
+    Ok(Golden {
+        input_ids: input.into(),
+        logits: matrix(&logits),
+        logits_stepwise: stepwise(interpreter, input)?,
+        hidden: hidden.iter().map(matrix).collect(),
+        keys: (0..decoder.model.layers)
+            .map(|layer| heads(cache.keys(layer)))
+            .collect(),
+        values: (0..decoder.model.layers)
+            .map(|layer| heads(cache.values(layer)))
+            .collect(),
+        greedy_ids: greedy(interpreter, &input[..prompt.min(input.len())], generate)?,
+    })
+}
+
+fn matrix(rows: &Rows) -> Array {
+    Array {
+        shape: vec![rows.len(), rows.width()],
+        data: rows.as_slice().into(),
+    }
+}
+
+/// [tokens, heads · head_dim] to [heads, tokens, head_dim].
+fn heads(rows: &Rows, heads: usize) -> Array {
+    let head_dim = rows.width() / heads;
+    let head = |head: usize| {
+        rows.iter()
+            .flat_map(move |row| &row[head * head_dim..(head + 1) * head_dim])
+    };
+    Array {
+        shape: vec![heads, rows.len(), head_dim],
+        data: (0..heads).flat_map(head).copied().collect(),
+    }
+}
+
+fn stepwise(interpreter: &Interpreter<'_>, input: &[u32]) -> Result<Array, InterpretError> {
+    let mut cache = KvCache::new(interpreter.decoder());
+    let mut data = Vec::new();
+    for &token in input {
+        let step = interpreter.pass(&mut cache, &[token], &mut |_| {})?;
+        data.extend_from_slice(step.logits.as_slice());
+    }
+    Ok(Array {
+        shape: vec![input.len(), interpreter.decoder().model.vocab],
+        data,
+    })
+}
+
+fn greedy(
+    interpreter: &Interpreter<'_>,
+    prompt: &[u32],
+    generate: usize,
+) -> Result<Vec<u32>, InterpretError> {
+    let mut ids = prompt.to_vec();
+    let mut cache = KvCache::new(interpreter.decoder());
+    let mut fresh = 0;
+    for _ in 0..generate {
+        let pass = interpreter.pass(&mut cache, &ids[fresh..], &mut |_| {})?;
+        fresh = ids.len();
+        ids.push(most_likely(pass.logits.row(pass.logits.len() - 1)));
+    }
+    Ok(ids)
+}
+
+/// The first of the largest.
+fn most_likely(logits: &[f64]) -> u32 {
+    let best = logits
+        .iter()
+        .enumerate()
+        .reduce(|best, next| if next.1 > best.1 { next } else { best });
+    best.map_or(0, |(id, _)| id as u32)
+}

@@ -1,0 +1,131 @@
+//! The `sottoc` binary as a user meets it.
+
+mod common;
+
+use common::{fixture, root};
+use sotto_ir::golden::Golden;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn sottoc(arguments: &[&dyn AsRef<std::ffi::OsStr>]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sottoc"))
+        .args(arguments.iter().map(|a| a.as_ref()))
+        .output()
+        .unwrap()
+}
+
+fn reference(model: &Path, input: &Path, output: &Path, more: &[&str]) -> Output {
+    let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> =
+        vec![&"reference", &model, &"--input", &input, &"-o", &output];
+    arguments.extend(more.iter().map(|a| a as &dyn AsRef<std::ffi::OsStr>));
+    sottoc(&arguments)
+}
+
+#[test]
+fn reference_of_token_ids_is_a_golden_of_the_fixtures_format() {
+    let dir = tempfile::tempdir().unwrap();
+    let (model, output) = (fixture("llama-gqa"), dir.path().join("golden.safetensors"));
+    let golden_path = model.join("golden.safetensors");
+    assert!(
+        reference(&model, &golden_path, &output, &[])
+            .status
+            .success()
+    );
+    let layout = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let mut tensors: Vec<_> = file
+            .tensors()
+            .into_iter()
+            .map(|(name, t)| (name, format!("{:?}", t.dtype()), t.shape().to_vec()))
+            .collect();
+        tensors.sort();
+        tensors
+    };
+    assert_eq!(layout(&output), layout(&golden_path));
+    assert_eq!(
+        Golden::read(&output).unwrap().greedy_ids,
+        Golden::read(&golden_path).unwrap().greedy_ids
+    );
+}
+
+#[test]
+fn reference_of_text_continues_the_whole_prompt_after_bos() {
+    let dir = tempfile::tempdir().unwrap();
+    let (input, output) = (
+        dir.path().join("prompt.txt"),
+        dir.path().join("golden.safetensors"),
+    );
+    std::fs::write(&input, "Once upon a time there was\n").unwrap();
+    let done = reference(
+        &root().join("models/tiny"),
+        &input,
+        &output,
+        &["--generate", "5"],
+    );
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let golden = Golden::read(&output).unwrap();
+    assert_eq!(golden.input_ids[0], 0);
+    assert!(golden.input_ids.len() > 3);
+    assert_eq!(
+        golden.greedy_ids[..golden.input_ids.len()],
+        golden.input_ids
+    );
+    assert_eq!(golden.greedy_ids.len(), golden.input_ids.len() + 5);
+}
+
+#[test]
+fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = dir.path().join("golden.safetensors");
+    let gqa = fixture("llama-gqa");
+    // Ids of a larger vocabulary, more tokens than positions, many sequences, another architecture.
+    for (model, input, message) in [
+        (
+            "llama-tied-sharded",
+            fixture("llama-variants").join("golden.safetensors"),
+            "is not in the vocabulary",
+        ),
+        (
+            "llama-gqa",
+            gqa.join("calibration.safetensors"),
+            "holds 16 sequences",
+        ),
+        ("gpt2", gqa.join("golden.safetensors"), "GPT2LMHeadModel"),
+        ("llama-gqa", gqa.join("nowhere.txt"), "nowhere.txt"),
+        (
+            "llama-gqa",
+            gqa.join("model.safetensors"),
+            "no tensor `input_ids`",
+        ),
+    ] {
+        let done = reference(&fixture(model), &input, &output, &[]);
+        let error = String::from_utf8(done.stderr).unwrap();
+        assert_eq!(done.status.code(), Some(2), "{model}: {error}");
+        assert!(
+            error.starts_with("error: ") && error.contains(message),
+            "{model}: {error}"
+        );
+        assert!(!output.exists());
+    }
+    let long = dir.path().join("long.txt");
+    std::fs::write(&long, "a b c d e f g h ".repeat(50)).unwrap();
+    let done = reference(&gqa, &long, &output, &[]);
+    assert!(
+        String::from_utf8(done.stderr)
+            .unwrap()
+            .contains("exceed the model's context of 128")
+    );
+    assert_eq!(sottoc(&[&"reference"]).status.code(), Some(2));
+    assert!(!output.exists());
+}
+
+#[test]
+fn help_shows_examples() {
+    let help = String::from_utf8(sottoc(&[&"reference", &"--help"]).stdout).unwrap();
+    assert!(help.contains("Examples:") && help.contains("--generate"));
+}

@@ -1,0 +1,65 @@
+//! Fixture checkpoints, and copies of them to damage.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use std::path::{Path, PathBuf};
+
+/// The Llama checkpoints that have goldens beside them.
+pub const LLAMAS: [&str; 3] = ["llama-gqa", "llama-tied-sharded", "llama-variants"];
+
+/// The workspace's root.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// A fixture's directory.
+pub fn fixture(name: &str) -> PathBuf {
+    root().join("tests/fixtures").join(name)
+}
+
+/// A writable copy of a checkpoint.
+pub fn copy(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(fixture(name)).unwrap() {
+        let path = entry.unwrap().path();
+        let content = std::fs::read(&path).unwrap();
+        std::fs::write(dir.path().join(path.file_name().unwrap()), content).unwrap();
+    }
+    dir
+}
+
+/// Replaces text in a copied file.
+pub fn edit(path: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(path).unwrap();
+    assert!(text.contains(from), "{} has no {from}", path.display());
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+/// Rewrites a safetensors file, each tensor changed or left out by `change`.
+pub fn rewrite(path: &Path, change: impl Fn(&str, &mut Stored) -> bool) {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut tensors = Vec::new();
+    for (name, view) in file.tensors() {
+        let mut stored = Stored {
+            dtype: view.dtype(),
+            shape: view.shape().into(),
+            bytes: view.data().into(),
+        };
+        if change(&name, &mut stored) {
+            tensors.push((name, stored));
+        }
+    }
+    let views = tensors.iter().map(|(name, stored)| {
+        let view =
+            safetensors::tensor::TensorView::new(stored.dtype, stored.shape.clone(), &stored.bytes);
+        (name, view.unwrap())
+    });
+    std::fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// A tensor as stored.
+pub struct Stored {
+    pub dtype: safetensors::Dtype,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
