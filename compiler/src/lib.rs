@@ -1,7 +1,8 @@
 //! The Sotto compiler.
 //!
 //! [`frontend`] reads a checkpoint to the `decoder` stage, of which [`mod@reference`] computes the truth in float64;
-//! [`approx`] fits the nonlinearities; [`place`] takes a packed program to a leveled one, priced by [`cost`]; [`emit`] turns that into the
+//! [`lower`] takes that to a packed program with the nonlinearities that [`approx`] fits, and [`pack`] makes the program's data
+//! and records its ranges; [`place`] takes a packed program to a leveled one, priced by [`cost`]; [`emit`] turns that into the
 //! plan's instructions, keys and estimate; [`level`] drives both.
 
 pub mod approx;
@@ -11,5 +12,7 @@ pub mod emit;
 pub mod frontend;
 pub mod input;
 pub mod level;
+pub mod lower;
+pub mod pack;
 pub mod place;
 pub mod reference;

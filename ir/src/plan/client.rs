@@ -1,6 +1,5 @@
 //! What the client does: the two ends of the model.
 
-use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 /// The client's side of the plan.
@@ -65,6 +64,6 @@ pub struct FileEntry {
     pub path: String,
     /// Size.
     pub bytes: u64,
-    /// Of the content.
-    pub digest: Digest,
+    /// blake3 of the content, in hex.
+    pub digest: String,
 }

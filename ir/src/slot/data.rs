@@ -57,6 +57,8 @@ pub enum Recipe {
 pub struct MatrixPart {
     /// Tensor name, `{i}` for the layer; shape [out_features, in_features].
     pub tensor: String,
+    /// Whether the tensor is stored the other way round, [in_features, out_features] (an embedding table, say).
+    pub transposed: bool,
     /// Where output features come from.
     pub rows: FeatureMap,
     /// Where input features come from.

@@ -359,6 +359,7 @@ fn scale(p: &mut Parser) -> Parsed<f64> {
 
 fn part(p: &mut Parser) -> Parsed<MatrixPart> {
     let tensor = p.string("a tensor's name")?;
+    let transposed = p.eat_word("transposed");
     let rows = rows(p)?;
     p.keyword("columns")?;
     let columns = feature_map(p)?;
@@ -369,6 +370,7 @@ fn part(p: &mut Parser) -> Parsed<MatrixPart> {
     };
     Ok(MatrixPart {
         tensor,
+        transposed,
         rows,
         columns,
         gain,

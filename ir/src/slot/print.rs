@@ -142,7 +142,8 @@ impl Display for FeatureMap {
 
 impl Display for MatrixPart {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", quoted(&self.tensor))?;
+        let transposed = if self.transposed { " transposed" } else { "" };
+        write!(f, "{}{transposed}", quoted(&self.tensor))?;
         write!(f, " rows {} columns {}", self.rows, self.columns)?;
         if let Some(gain) = &self.gain {
             write!(f, " gain {}", quoted(gain))?;

@@ -112,16 +112,16 @@ fn feature_map() -> impl Strategy<Value = FeatureMap> {
 fn recipe() -> impl Strategy<Value = Recipe> {
     let map = feature_map;
     let gain = proptest::option::of(name());
-    let part =
-        (name(), map(), map(), gain, number()).prop_map(|(tensor, rows, columns, gain, scale)| {
-            MatrixPart {
-                tensor,
-                rows,
-                columns,
-                gain,
-                scale,
-            }
-        });
+    let part = (name(), any::<bool>(), map(), map(), gain, number()).prop_map(
+        |(tensor, transposed, rows, columns, gain, scale)| MatrixPart {
+            tensor,
+            transposed,
+            rows,
+            columns,
+            gain,
+            scale,
+        },
+    );
     prop_oneof![
         vec(part, 0..3).prop_map(Recipe::Matrix),
         (name(), map(), number()).prop_map(|(tensor, rows, scale)| Recipe::Vector {

@@ -125,6 +125,7 @@ impl Maker {
             shape: vec![WIDTH, WIDTH],
             recipe: Recipe::Matrix(vec![MatrixPart {
                 tensor: format!("model.layers.{{i}}.{name}.weight"),
+                transposed: false,
                 rows: FeatureMap::Plain { count: WIDTH },
                 columns: FeatureMap::Plain { count: WIDTH },
                 gain: None,

@@ -1,0 +1,251 @@
+//! Building templates: SSA values with their types, and the program's tables without duplicates.
+
+use sotto_ir::slot::{
+    DataDecl, DataId, Layout, Matrix, MatrixId, Node, Op, Packed, Param, Plain, PlainFactor,
+    PlainId, Poly, PolyId, Program, StateId, Template, ValueId, ValueType,
+};
+
+/// A value under construction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Val {
+    /// Its name in the template.
+    pub id: ValueId,
+    /// What it holds; the range is settled by recalibration.
+    pub ty: ValueType,
+}
+
+impl Val {
+    /// Real-world value = slot value × unit.
+    pub fn unit(&self) -> f64 {
+        self.ty.unit
+    }
+}
+
+/// The type of a real value; its range is not known yet.
+pub fn real(layout: Layout, unit: f64) -> ValueType {
+    ValueType {
+        layout,
+        complex: false,
+        range: 1.0,
+        unit,
+    }
+}
+
+/// Index of `item` in `table`, added if it is not there.
+fn intern<T: PartialEq>(table: &mut Vec<T>, item: T) -> u32 {
+    let found = table.iter().position(|known| *known == item);
+    found.unwrap_or_else(|| {
+        table.push(item);
+        table.len() - 1
+    }) as u32
+}
+
+/// One template under construction, with the program whose tables it names.
+pub struct Builder<'p> {
+    /// The program's tables.
+    pub program: &'p mut Program<Packed>,
+    params: Vec<Param<Packed>>,
+    nodes: Vec<Node<Packed>>,
+    next: u32,
+}
+
+impl<'p> Builder<'p> {
+    /// An empty template.
+    pub fn new(program: &'p mut Program<Packed>) -> Self {
+        Self {
+            program,
+            params: Vec::new(),
+            nodes: Vec::new(),
+            next: 0,
+        }
+    }
+
+    /// Adds the finished template to the program and gives its index.
+    pub fn finish(self, name: &str, results: &[&Val]) -> usize {
+        self.program.templates.push(Template {
+            name: name.into(),
+            params: self.params,
+            nodes: self.nodes,
+            results: results.iter().map(|v| v.id).collect(),
+        });
+        self.program.templates.len() - 1
+    }
+
+    /// A parameter.
+    pub fn param(&mut self, ty: ValueType) -> Val {
+        let id = self.fresh();
+        self.params.push(Param {
+            value: id,
+            ty: ty.clone(),
+            note: (),
+        });
+        Val { id, ty }
+    }
+
+    fn fresh(&mut self) -> ValueId {
+        self.next += 1;
+        ValueId(self.next - 1)
+    }
+
+    /// A node with one result.
+    pub fn emit(&mut self, site: &str, op: Op<ValueId>, ty: ValueType) -> Val {
+        let id = self.fresh();
+        self.nodes.push(Node {
+            results: vec![id],
+            op,
+            types: vec![ty.clone()],
+            notes: vec![()],
+            site: site.into(),
+        });
+        Val { id, ty }
+    }
+
+    /// A sum of values of one unit.
+    pub fn add(&mut self, site: &str, a: &Val, b: &Val) -> Val {
+        let mut ty = wider(&a.ty, &b.ty);
+        ty.complex = a.ty.complex || b.ty.complex;
+        self.emit(site, Op::Add { a: a.id, b: b.id }, ty)
+    }
+
+    /// A product; units multiply.
+    pub fn mul(&mut self, site: &str, a: &Val, b: &Val) -> Val {
+        let mut ty = wider(&a.ty, &b.ty);
+        ty.unit = a.ty.unit * b.ty.unit;
+        self.emit(site, Op::Mul { a: a.id, b: b.id }, ty)
+    }
+
+    /// 2^doublings · v, by additions: no level. The unit shrinks to match.
+    pub fn double(&mut self, site: &str, v: &Val, doublings: u32) -> Val {
+        let mut v = v.clone();
+        for _ in 0..doublings {
+            let mut ty = v.ty.clone();
+            ty.unit /= 2.0;
+            v = self.emit(site, Op::Add { a: v.id, b: v.id }, ty);
+        }
+        v
+    }
+
+    /// v + c.
+    pub fn add_const(&mut self, site: &str, v: &Val, c: f64) -> Val {
+        self.emit(site, Op::AddConst { v: v.id, c }, v.ty.clone())
+    }
+
+    /// Product with a plaintext; `layout` and `unit` are the result's.
+    pub fn mul_plain(
+        &mut self,
+        site: &str,
+        v: &Val,
+        plain: PlainId,
+        layout: Layout,
+        unit: f64,
+    ) -> Val {
+        let op = Op::MulPlain { v: v.id, plain };
+        self.emit(site, op, real(layout, unit))
+    }
+
+    /// Sum of rotations.
+    pub fn fold(&mut self, site: &str, v: &Val, step: i32, count: u32, layout: Layout) -> Val {
+        if count == 1 {
+            return v.clone();
+        }
+        let op = Op::Fold {
+            v: v.id,
+            step,
+            count,
+        };
+        let mut ty = v.ty.clone();
+        ty.layout = layout;
+        self.emit(site, op, ty)
+    }
+
+    /// Both parts of a complex value z whose stored parts are half of what is wanted: (z + z̄, i(z̄ - z)).
+    pub fn split(&mut self, sites: (&str, &str), z: &Val, units: (f64, f64)) -> (Val, Val) {
+        let conj = self.emit(sites.0, Op::Conjugate { v: z.id }, z.ty.clone());
+        let part = |unit| real(z.ty.layout.clone(), unit);
+        let re = Op::Add {
+            a: z.id,
+            b: conj.id,
+        };
+        let re = self.emit(sites.0, re, part(units.0));
+        let difference = Op::Sub {
+            a: conj.id,
+            b: z.id,
+        };
+        let difference = self.emit(sites.1, difference, z.ty.clone());
+        let im = self.emit(sites.1, Op::MulI { v: difference.id }, part(units.1));
+        (re, im)
+    }
+
+    /// A polynomial of a value in [-1, 1].
+    pub fn poly(&mut self, site: &str, v: &Val, poly: Poly, unit: f64) -> Val {
+        let poly = PolyId(intern(&mut self.program.polys, poly));
+        let mut ty = v.ty.clone();
+        ty.unit = unit;
+        self.emit(site, Op::Poly { v: v.id, poly }, ty)
+    }
+
+    /// Adds a value to the current group of a state.
+    pub fn append(&mut self, site: &str, state: StateId, v: &Val) {
+        self.nodes.push(Node {
+            results: Vec::new(),
+            op: Op::Append { state, v: v.id },
+            types: Vec::new(),
+            notes: Vec::new(),
+            site: site.into(),
+        });
+    }
+
+    /// Runs a group template on every group and sums.
+    pub fn sum_groups(
+        &mut self,
+        site: &str,
+        template: usize,
+        states: &[StateId],
+        args: &[&Val],
+        types: Vec<ValueType>,
+    ) -> Vec<Val> {
+        let results: Vec<ValueId> = types.iter().map(|_| self.fresh()).collect();
+        self.nodes.push(Node {
+            results: results.clone(),
+            op: Op::SumGroups {
+                template,
+                states: states.to_vec(),
+                args: args.iter().map(|v| v.id).collect(),
+            },
+            notes: vec![(); types.len()],
+            types: types.clone(),
+            site: site.into(),
+        });
+        let values = results.into_iter().zip(types);
+        values.map(|(id, ty)| Val { id, ty }).collect()
+    }
+
+    /// A declared array.
+    pub fn data(&mut self, decl: DataDecl) -> DataId {
+        DataId(intern(&mut self.program.data, decl))
+    }
+
+    /// A plaintext operand.
+    pub fn plain(&mut self, name: &str, factors: Vec<PlainFactor>) -> PlainId {
+        let plain = Plain {
+            name: name.into(),
+            factors,
+        };
+        PlainId(intern(&mut self.program.plains, plain))
+    }
+
+    /// A matrix.
+    pub fn matrix(&mut self, matrix: Matrix) -> MatrixId {
+        MatrixId(intern(&mut self.program.matrices, matrix))
+    }
+}
+
+/// The type of the operand with the longer period, real.
+fn wider(a: &ValueType, b: &ValueType) -> ValueType {
+    let chosen = if b.layout.period() > a.layout.period() {
+        b
+    } else {
+        a
+    };
+    real(chosen.layout.clone(), chosen.unit)
+}

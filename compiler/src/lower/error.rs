@@ -1,0 +1,46 @@
+//! Why a decoder could not be lowered.
+
+use crate::approx::FitError;
+
+/// Why a decoder could not be lowered.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum LowerError {
+    /// A vector does not fit one ciphertext.
+    #[error(
+        "{what}: {features} features do not fit the {slots} slots of one ciphertext; vectors of several ciphertexts are not supported yet"
+    )]
+    TooWide {
+        /// Which vector.
+        what: &'static str,
+        /// Its features.
+        features: usize,
+        /// Slots of the ring.
+        slots: u32,
+    },
+    /// Calibration never saw a site.
+    #[error(
+        "no calibrated range for `{part}` of `{site}`: calibrate on at least two different tokens of this model"
+    )]
+    Range {
+        /// Site.
+        site: String,
+        /// Part of it.
+        part: &'static str,
+    },
+    /// An approximation missed its error target.
+    #[error("at `{site}`: {source}")]
+    Fit {
+        /// Site.
+        site: String,
+        /// Why.
+        source: FitError,
+    },
+    /// The decoder uses operations in an order that this lowering does not know.
+    #[error("at `{site}`: {what} is not something this compiler can lower")]
+    Unsupported {
+        /// Site.
+        site: String,
+        /// What was found.
+        what: String,
+    },
+}

@@ -1,0 +1,166 @@
+//! What every template of a program shares, and the approximations that calibrated ranges ask for.
+
+use crate::approx::{Fit, Function, Window, cheapest};
+use sotto_ir::decoder::{Decoder, Op, Template, Value};
+use std::ops::Range;
+
+use super::attention::Softmax;
+use super::norm::Norm;
+use super::{Choices, Geometry, LowerError, Options, Ranges, Span};
+
+/// What every template of a program shares.
+pub struct Model<'a> {
+    /// The stage above.
+    pub decoder: &'a Decoder,
+    /// Calibrated ranges.
+    pub ranges: &'a Ranges,
+    /// The caller's decisions.
+    pub options: &'a Options,
+    /// The search's decisions.
+    pub choices: &'a Choices,
+    /// How features lie.
+    pub geometry: Geometry,
+    /// Unit of the residual stream.
+    pub residual: f64,
+    /// Units of keys and of values.
+    pub state: [f64; 2],
+}
+
+fn missing(site: &str, part: &'static str) -> LowerError {
+    LowerError::Range {
+        site: site.into(),
+        part,
+    }
+}
+
+impl Model<'_> {
+    /// What a part of a site reached in some layers.
+    pub fn span(
+        &self,
+        site: &str,
+        part: &'static str,
+        layers: Range<u32>,
+    ) -> Result<Span, LowerError> {
+        self.ranges
+            .span(site, part, 0, layers)
+            .ok_or_else(|| missing(site, part))
+    }
+
+    /// Largest magnitude of a part with margin.
+    pub fn reach(
+        &self,
+        site: &str,
+        part: &'static str,
+        layers: Range<u32>,
+    ) -> Result<f64, LowerError> {
+        let reach = self.span(site, part, layers)?.reach() * self.options.margin;
+        if reach > 0.0 {
+            Ok(reach)
+        } else {
+            Err(missing(site, part))
+        }
+    }
+
+    /// Largest magnitude of a value with margin, and if it is a rotary embedding, of what was embedded.
+    pub fn reach_through_rope(
+        &self,
+        template: &Template,
+        value: Value,
+        layers: Range<u32>,
+    ) -> Result<f64, LowerError> {
+        let Some(inst) = template.definition(value) else {
+            return Err(missing("param", ""));
+        };
+        let reach = self.reach(&inst.site, "", layers.clone())?;
+        match inst.op {
+            Op::Rope { x, .. } => Ok(reach.max(self.reach_through_rope(template, x, layers)?)),
+            _ => Ok(reach),
+        }
+    }
+
+    /// A norm's mean squares with margin.
+    pub fn norm_window(&self, site: &str, layers: Range<u32>) -> Result<Window, LowerError> {
+        let span = self.span(site, "mean_square", layers)?;
+        span.positive(self.options.margin)
+            .ok_or_else(|| missing(site, "mean_square"))
+    }
+
+    /// A norm over the residual stream.
+    pub fn norm<'s>(
+        &self,
+        site: &'s str,
+        eps: f64,
+        scaled: bool,
+        layers: Range<u32>,
+    ) -> Result<Norm<'s>, LowerError> {
+        Ok(Norm {
+            site,
+            count: self.decoder.model.hidden,
+            window: self.norm_window(site, layers.clone())?,
+            eps,
+            unit: self.reach(site, "normed", layers)?,
+            tolerance: self.options.tolerance,
+            scaled,
+        })
+    }
+
+    /// SiLU on [-unit, unit], its result in the same unit.
+    pub fn silu(&self, site: &str, unit: f64, layers: Range<u32>) -> Result<Fit, LowerError> {
+        let rms = self.span(site, "", layers)?.rms();
+        let function = Function::Silu {
+            window: Window {
+                lo: -unit,
+                hi: unit,
+            },
+            scale: 1.0 / unit,
+        };
+        // the fit's error is in units of the result's reach, the target in units of its root mean square
+        let target = self.options.tolerance * Options::SILU * rms / unit;
+        cheapest(&function, target).map_err(|source| LowerError::Fit {
+            site: site.into(),
+            source,
+        })
+    }
+
+    /// Attention's softmax.
+    pub fn softmax(
+        &self,
+        site: &str,
+        scale: f64,
+        squarings: u32,
+        layers: Range<u32>,
+    ) -> Result<Softmax, LowerError> {
+        const PART: &str = "log_mean_exp";
+        let scores = self.span(site, "scores", layers.clone())?;
+        let scores = scores
+            .around_zero(self.options.margin)
+            .ok_or_else(|| missing(site, "scores"))?;
+        let (mut spread, mut lowest) = (0.0f64, f64::INFINITY);
+        let mut centres = Vec::new();
+        for layer in 0..self.decoder.model.layers as u32 {
+            let mut heads = Vec::new();
+            for head in 0..self.geometry.heads() as usize {
+                let span = self.ranges.span(site, PART, head, layer..layer + 1);
+                let span = span.ok_or_else(|| missing(site, PART))?;
+                if layers.contains(&layer) {
+                    spread = spread.max((span.hi - span.lo) / 2.0);
+                    lowest = lowest.min(span.lo);
+                }
+                heads.push((span.hi + span.lo) / 2.0);
+            }
+            // an absent head scores 0 everywhere: its mean exponential is exp(0)
+            heads.resize(self.geometry.heads_padded as usize, 0.0);
+            centres.push(heads);
+        }
+        let margin = self.options.margin.ln();
+        Ok(Softmax {
+            scores,
+            scale,
+            centres,
+            spread: spread + margin,
+            lowest: lowest - margin,
+            squarings,
+            tolerance: self.options.tolerance,
+        })
+    }
+}

@@ -1,0 +1,169 @@
+//! What the caller decides, what the search decides, and how features lie in slots.
+
+use sotto_ir::decoder::ModelFacts;
+use sotto_ir::slot::FeatureMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::LowerError;
+
+/// Who computes an end of the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The client, who then holds the table.
+    Client,
+    /// The server, under encryption.
+    Server,
+}
+
+/// What the caller decides.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Slots S of one ciphertext.
+    pub slots: u32,
+    /// Most tokens of one conversation.
+    pub context: u32,
+    /// How much wider than calibrated every range is taken to be.
+    pub margin: f64,
+    /// Error that one approximation may bring to its site: relative for norms and softmax, and [`Options::SILU`] times that,
+    /// in units of the site's root mean square, for SiLU, whose error does not add up over features.
+    pub tolerance: f64,
+    /// Who holds the embedding table.
+    pub embedding: Side,
+    /// Who computes the head.
+    pub head: Side,
+}
+
+impl Options {
+    /// Default of [`Options::margin`].
+    pub const MARGIN: f64 = 1.25;
+    /// Default of [`Options::tolerance`].
+    pub const TOLERANCE: f64 = 5e-4;
+    /// How much larger SiLU's error may be.
+    pub const SILU: f64 = 4.0;
+
+    /// The defaults for a ring and a context.
+    pub fn new(slots: u32, context: u32) -> Options {
+        Options {
+            slots,
+            context,
+            margin: Self::MARGIN,
+            tolerance: Self::TOLERANCE,
+            embedding: Side::Client,
+            head: Side::Server,
+        }
+    }
+}
+
+/// What the search decides. The default decides nothing: no pairs, balanced steps, as many tokens per group as fit.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choices {
+    /// Linear maps, by site, computed as real and imaginary part of one product.
+    pub pairs: Vec<(String, String)>,
+    /// Baby steps of linear maps, by site (of a pair, the first); balanced where absent.
+    pub baby: BTreeMap<String, u32>,
+    /// Tokens of a KV group; as many as fit where absent.
+    pub tokens: Option<u32>,
+    /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
+    pub squarings: u32,
+    /// Norms, by site, that spend a level on an exact window.
+    pub scaled_norms: BTreeSet<String>,
+}
+
+/// Where the features of each vector of the model lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Slots S.
+    pub slots: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    /// Query heads padded to a power of two.
+    pub heads_padded: u32,
+    /// Features of a head padded, both halves to a power of two.
+    pub lanes: u32,
+    /// Tokens of one KV group.
+    pub tokens: u32,
+}
+
+impl Geometry {
+    /// The geometry of a model on a ring, or why there is none.
+    pub fn new(
+        model: &ModelFacts,
+        options: &Options,
+        choices: &Choices,
+    ) -> Result<Geometry, LowerError> {
+        let Options { slots, context, .. } = *options;
+        let heads_padded = (model.heads as u32).next_power_of_two();
+        let lanes = 2 * (model.head_dim as u32 / 2).next_power_of_two();
+        let mut geometry = Geometry {
+            slots,
+            heads: model.heads as u32,
+            kv_heads: model.kv_heads as u32,
+            head_dim: model.head_dim as u32,
+            heads_padded,
+            lanes,
+            tokens: (slots / (heads_padded * lanes)).min(context.next_power_of_two()),
+        };
+        if let Some(tokens) = choices.tokens {
+            geometry.tokens = geometry.tokens.min(tokens);
+        }
+        let vectors = [
+            ("residual stream", model.hidden),
+            ("MLP", model.intermediate),
+            ("vocabulary", model.vocab),
+            ("query heads", (heads_padded * lanes) as usize),
+        ];
+        for (what, features) in vectors {
+            if features.next_power_of_two() > slots as usize {
+                return Err(LowerError::TooWide {
+                    what,
+                    features,
+                    slots,
+                });
+            }
+        }
+        Ok(geometry)
+    }
+
+    /// Width D of a vector of all query heads.
+    pub fn width(&self) -> u32 {
+        self.heads_padded * self.lanes
+    }
+
+    /// Places of query features.
+    pub fn queries(&self) -> FeatureMap {
+        self.heads_map(self.heads)
+    }
+
+    /// Places of key and value features, duplicated to their query heads.
+    pub fn keys(&self) -> FeatureMap {
+        self.heads_map(self.kv_heads)
+    }
+
+    fn heads_map(&self, kv_heads: u32) -> FeatureMap {
+        FeatureMap::Heads {
+            heads: self.heads,
+            kv_heads,
+            head_dim: self.head_dim,
+            heads_padded: self.heads_padded,
+            lanes: self.lanes,
+        }
+    }
+
+    /// Query heads that carry data.
+    pub fn heads(&self) -> u32 {
+        self.heads
+    }
+}
+
+/// Places that a map fills, padding included, a power of two.
+pub fn places(map: &FeatureMap) -> u32 {
+    match *map {
+        FeatureMap::Plain { count } => count.next_power_of_two(),
+        FeatureMap::Heads {
+            heads_padded,
+            lanes,
+            ..
+        } => heads_padded * lanes,
+    }
+}

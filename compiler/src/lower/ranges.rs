@@ -1,0 +1,150 @@
+//! What calibration on the `decoder` stage records: how far every vector reaches, by site and layer.
+//!
+//! Besides the interpreter's own observations two derived ones are kept, because approximations need them: the normalised
+//! vector before its gain (`normed`), and per head the logarithm of the mean of exp(score) over the cached tokens, which is
+//! what softmax divides by (`log_mean_exp`).
+
+use sotto_ir::decoder::{Decoder, InterpretError, Interpreter, KvCache, Observation, WeightSource};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::approx::Window;
+
+/// Smallest, largest and mean square of what was seen.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Span {
+    /// Smallest.
+    pub lo: f64,
+    /// Largest.
+    pub hi: f64,
+    squares: f64,
+    count: f64,
+}
+
+impl Span {
+    const EMPTY: Span = Span {
+        lo: f64::INFINITY,
+        hi: f64::NEG_INFINITY,
+        squares: 0.0,
+        count: 0.0,
+    };
+
+    fn add(&mut self, x: f64) {
+        self.lo = self.lo.min(x);
+        self.hi = self.hi.max(x);
+        self.squares += x * x;
+        self.count += 1.0;
+    }
+
+    /// Root mean square.
+    pub fn rms(self) -> f64 {
+        (self.squares / self.count).sqrt()
+    }
+
+    /// The smallest span that holds both.
+    pub fn union(self, other: Span) -> Span {
+        Span {
+            lo: self.lo.min(other.lo),
+            hi: self.hi.max(other.hi),
+            squares: self.squares + other.squares,
+            count: self.count + other.count,
+        }
+    }
+
+    /// Largest magnitude.
+    pub fn reach(self) -> f64 {
+        self.lo.abs().max(self.hi.abs())
+    }
+
+    /// As a window of a positive quantity, `margin` times wider at both ends.
+    pub fn positive(self, margin: f64) -> Option<Window> {
+        Window::new(self.lo / margin, self.hi * margin)
+    }
+
+    /// As a window that holds zero, `margin` times longer about its middle.
+    pub fn around_zero(self, margin: f64) -> Option<Window> {
+        let (lo, hi) = (self.lo.min(0.0), self.hi.max(0.0));
+        let (mid, half) = ((lo + hi) / 2.0, (hi - lo) / 2.0 * margin);
+        Window::new(mid - half, mid + half)
+    }
+}
+
+/// Key of one recorded vector: site, part, index within the part, layer (0 outside the stack).
+type Key = (String, &'static str, usize, usize);
+
+/// The record of a calibration run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ranges {
+    spans: BTreeMap<Key, Span>,
+    /// Tokens seen.
+    pub tokens: usize,
+}
+
+impl Ranges {
+    /// Runs the decoder over each sequence from an empty cache and records.
+    pub fn calibrate(
+        decoder: &Decoder,
+        weights: &dyn WeightSource,
+        sequences: &[Vec<u32>],
+    ) -> Result<Ranges, InterpretError> {
+        let interpreter = Interpreter::new(decoder, weights)?;
+        let mut ranges = Ranges::default();
+        for tokens in sequences {
+            let mut cache = KvCache::new(decoder);
+            let mut inputs = BTreeMap::new();
+            interpreter.pass(&mut cache, tokens, &mut |seen| {
+                ranges.observe(&seen, &mut inputs)
+            })?;
+            ranges.tokens += tokens.len();
+        }
+        Ok(ranges)
+    }
+
+    fn observe(&mut self, seen: &Observation<'_>, inputs: &mut BTreeMap<usize, f64>) {
+        let reach = |values: &[f64]| values.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        match seen.part {
+            "input" => {
+                inputs.insert(seen.position, reach(seen.values));
+            }
+            "mean_square" => {
+                let rms = seen.values[0].sqrt();
+                if let (Some(&x), true) = (inputs.get(&seen.position), rms > 0.0) {
+                    self.extend(seen, "normed", 0, &[x / rms]);
+                }
+            }
+            "scores" => {
+                for (head, scores) in seen.values.chunks_exact(seen.position + 1).enumerate() {
+                    let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+                    let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();
+                    let log_mean = top + (sum / scores.len() as f64).ln();
+                    self.extend(seen, "log_mean_exp", head, &[log_mean]);
+                }
+            }
+            _ => {}
+        }
+        self.extend(seen, seen.part, 0, seen.values);
+    }
+
+    fn extend(&mut self, seen: &Observation<'_>, part: &'static str, index: usize, values: &[f64]) {
+        let key = (seen.site.to_string(), part, index, seen.layer.unwrap_or(0));
+        let span = self.spans.entry(key).or_insert(Span::EMPTY);
+        values.iter().for_each(|&x| span.add(x));
+    }
+
+    /// The union over `layers` of what `part` of `site` reached (`index` picks a head where the part has heads).
+    pub fn span(
+        &self,
+        site: &str,
+        part: &'static str,
+        index: usize,
+        layers: Range<u32>,
+    ) -> Option<Span> {
+        layers
+            .filter_map(|layer| {
+                self.spans
+                    .get(&(site.to_string(), part, index, layer as usize))
+                    .copied()
+            })
+            .reduce(Span::union)
+    }
+}

@@ -1,0 +1,351 @@
+//! One decoder template, operation by operation.
+
+use sotto_ir::decoder::{Inst, Op, Template, Type, Value};
+use sotto_ir::slot::{DataDecl, FeatureMap, PlainFactor, Poly, Recipe, StateId};
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::attention::{self, Place};
+use super::builder::{Builder, Val, real};
+use super::linear::{self, Input, Output, periodic};
+use super::model::Model;
+use super::{LowerError, norm};
+
+/// A decoder value, lowered as far as its consumers need.
+#[derive(Clone)]
+enum Lowered {
+    /// A vector, possibly with a gain still to be multiplied in.
+    Vector(Input),
+    /// A rotary embedding still to be applied, since its consumer decides whether a mask joins it.
+    Rope(Val),
+}
+
+/// Lowers one template.
+pub struct Lowering<'m, 'a, 'p> {
+    model: &'m Model<'a>,
+    template: &'a Template,
+    layers: Range<u32>,
+    tag: String,
+    b: Builder<'p>,
+    values: HashMap<Value, Lowered>,
+}
+
+impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
+    /// A lowering of `template` for `layers`; `tag` distinguishes its tables.
+    pub fn new(
+        model: &'m Model<'a>,
+        template: &'a Template,
+        layers: Range<u32>,
+        tag: &str,
+        b: Builder<'p>,
+    ) -> Self {
+        Self {
+            model,
+            template,
+            layers,
+            tag: tag.into(),
+            b,
+            values: HashMap::new(),
+        }
+    }
+
+    /// A template from the residual stream to what the decoder's template returns, or to `result` instead.
+    pub fn run(mut self, name: &str, result: Option<Value>) -> Result<usize, LowerError> {
+        let (param, ty) = self.template.param;
+        let Type::Vector(count) = ty else {
+            return Err(self.unsupported("template", "a template of tokens"));
+        };
+        let map = FeatureMap::Plain {
+            count: count as u32,
+        };
+        let val = self.b.param(real(periodic(&map), self.model.residual));
+        self.values.insert(param, vector(val, map));
+        let wanted = result.unwrap_or(self.template.result);
+        for inst in &self.template.insts {
+            self.inst(inst)?;
+            if inst.result.is_some_and(|(v, _)| v == wanted) {
+                break;
+            }
+        }
+        let result = self.input(wanted, name)?;
+        let result = self.with_gain(name, result);
+        Ok(self.b.finish(name, &[&result]))
+    }
+
+    fn unsupported(&self, site: &str, what: &str) -> LowerError {
+        LowerError::Unsupported {
+            site: site.into(),
+            what: what.into(),
+        }
+    }
+
+    fn input(&self, value: Value, site: &str) -> Result<Input, LowerError> {
+        match self.values.get(&value) {
+            Some(Lowered::Vector(input)) => Ok(input.clone()),
+            _ => Err(self.unsupported(site, "a rotary embedding used as a plain vector")),
+        }
+    }
+
+    /// A vector whose gain is multiplied in, where no matrix takes it.
+    fn with_gain(&mut self, site: &str, input: Input) -> Val {
+        let Some(tensor) = input.gain else {
+            return input.val;
+        };
+        let width = input.val.ty.layout.period();
+        let data = self.b.data(DataDecl {
+            name: format!("{site}.gain{}", self.tag),
+            per_layer: tensor.contains("{i}"),
+            shape: vec![width],
+            recipe: Recipe::Vector {
+                tensor,
+                rows: input.map,
+                scale: 1.0,
+            },
+        });
+        let plain = self
+            .b
+            .plain(&format!("{site}.gain"), vec![PlainFactor::Vector(data)]);
+        let Val { ty, .. } = input.val.clone();
+        self.b
+            .mul_plain(site, &input.val, plain, ty.layout, ty.unit)
+    }
+
+    fn plain_vector(&self, value: Value, site: &str) -> Result<Val, LowerError> {
+        let input = self.input(value, site)?;
+        match input.gain {
+            None => Ok(input.val),
+            Some(_) => Err(self.unsupported(site, "a norm's result outside a linear map")),
+        }
+    }
+
+    fn inst(&mut self, inst: &'a Inst) -> Result<(), LowerError> {
+        let Some((result, _)) = inst.result else {
+            return self.append(inst);
+        };
+        if self.values.contains_key(&result) {
+            return Ok(()); // the second of a pair
+        }
+        let site = &inst.site;
+        let lowered = match &inst.op {
+            Op::RmsNorm { x, weight, eps } => self.norm(site, *x, weight, *eps)?,
+            Op::Linear { .. } => return self.linear(inst),
+            Op::Rope { x, .. } => Lowered::Rope(self.plain_vector(*x, site)?),
+            Op::Attend { q, scale, .. } => self.attend(site, *q, *scale)?,
+            Op::Silu { x } => self.silu(site, *x)?,
+            Op::Mul { a, b } => {
+                let map = self.input(*a, site)?.map;
+                let (a, b) = (self.plain_vector(*a, site)?, self.plain_vector(*b, site)?);
+                vector(self.b.mul(site, &a, &b), map)
+            }
+            Op::Add { a, b } => {
+                let map = self.input(*a, site)?.map;
+                let (a, b) = (self.plain_vector(*a, site)?, self.plain_vector(*b, site)?);
+                vector(self.b.add(site, &a, &b), map)
+            }
+            Op::Embed { .. } | Op::KvAppend { .. } => {
+                return Err(self.unsupported(site, inst.op.mnemonic()));
+            }
+        };
+        self.values.insert(result, lowered);
+        Ok(())
+    }
+
+    fn norm(
+        &mut self,
+        site: &str,
+        x: Value,
+        weight: &str,
+        eps: f64,
+    ) -> Result<Lowered, LowerError> {
+        let Input { val, map, .. } = self.input(x, site)?;
+        if let FeatureMap::Heads { .. } = map {
+            return Err(self.unsupported(site, "a norm over heads"));
+        }
+        let scaled = self.model.choices.scaled_norms.contains(site);
+        let norm = self.model.norm(site, eps, scaled, self.layers.clone())?;
+        let val = norm::lower(&mut self.b, &val, &norm)?;
+        Ok(Lowered::Vector(Input {
+            val,
+            map,
+            gain: Some(weight.into()),
+        }))
+    }
+
+    fn linear(&mut self, inst: &'a Inst) -> Result<(), LowerError> {
+        let pair = self.partner(inst);
+        let insts: Vec<&Inst> = std::iter::once(inst).chain(pair).collect();
+        let outputs = insts.iter().map(|inst| self.output(inst));
+        let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+        let x = self.input(inst.op.operands()[0], &inst.site)?;
+        let baby = self.model.choices.baby.get(&inst.site).copied();
+        let values = linear::lower(&mut self.b, &self.tag, &x, &outputs, baby);
+        for ((inst, output), val) in insts.iter().zip(outputs).zip(values) {
+            let result = inst.result.map(|(value, _)| value);
+            self.values
+                .extend(result.map(|value| (value, vector(val, output.map))));
+        }
+        Ok(())
+    }
+
+    /// The linear map that shares a product with this one.
+    fn partner(&self, inst: &Inst) -> Option<&'a Inst> {
+        let pairs = &self.model.choices.pairs;
+        let other = pairs.iter().find_map(|(a, b)| match &inst.site {
+            site if site == a => Some(b),
+            site if site == b => Some(a),
+            _ => None,
+        })?;
+        let x = inst.op.operands();
+        self.template.insts.iter().find(|inst| {
+            matches!(inst.op, Op::Linear { .. }) && inst.site == *other && inst.op.operands() == x
+        })
+    }
+
+    fn role(&self, value: Value) -> Role {
+        let uses = |value: Value| {
+            let insts = self.template.insts.iter();
+            insts.filter(move |inst| inst.op.operands().contains(&value))
+        };
+        for user in uses(value) {
+            let through = user.result.map(|(v, _)| v);
+            match &user.op {
+                Op::Rope { .. } => {
+                    let appended = through.is_some_and(|v| {
+                        uses(v).any(|inst| matches!(inst.op, Op::KvAppend { .. }))
+                    });
+                    return if appended { Role::Key } else { Role::Query };
+                }
+                Op::KvAppend { k, .. } if *k == value => return Role::Key,
+                Op::KvAppend { .. } => return Role::Value,
+                Op::Attend { .. } => return Role::Query,
+                Op::Silu { .. } => return Role::Gate,
+                Op::Add { .. } => return Role::Residual,
+                Op::Mul { .. } => return Role::Factor,
+                _ => {}
+            }
+        }
+        Role::Plain
+    }
+
+    fn output(&self, inst: &Inst) -> Result<Output, LowerError> {
+        let site = &inst.site;
+        let (Op::Linear { weight, bias, .. }, Some((value, Type::Vector(count)))) =
+            (&inst.op, inst.result)
+        else {
+            return Err(self.unsupported(site, inst.op.mnemonic()));
+        };
+        let role = self.role(value);
+        let geometry = &self.model.geometry;
+        let map = match role {
+            Role::Query => geometry.queries(),
+            Role::Key | Role::Value => geometry.keys(),
+            _ => FeatureMap::Plain {
+                count: count as u32,
+            },
+        };
+        let unit = match role {
+            Role::Residual => self.model.residual,
+            Role::Key => self.model.state[0],
+            Role::Value => self.model.state[1],
+            Role::Query => {
+                let query = self.rotated(value).unwrap_or(value);
+                self.model
+                    .reach_through_rope(self.template, query, self.layers.clone())?
+            }
+            _ => self.model.reach(site, "", self.layers.clone())?,
+        };
+        Ok(Output {
+            site: site.clone(),
+            weight: weight.clone(),
+            transposed: false,
+            bias: bias.clone(),
+            map,
+            unit,
+        })
+    }
+
+    /// The rotary embedding of a value, if it has one.
+    fn rotated(&self, value: Value) -> Option<Value> {
+        let insts = &mut self.template.insts.iter();
+        let rope = insts.find(|inst| matches!(inst.op, Op::Rope { x, .. } if x == value))?;
+        rope.result.map(|(value, _)| value)
+    }
+
+    fn append(&mut self, inst: &Inst) -> Result<(), LowerError> {
+        let site = &inst.site;
+        let Op::KvAppend { k, v, .. } = &inst.op else {
+            return Err(self.unsupported(site, inst.op.mnemonic()));
+        };
+        let v = self.plain_vector(*v, site)?;
+        let place = Place {
+            site,
+            tag: &self.tag,
+            geometry: &self.model.geometry,
+            capacity: self.model.options.context,
+        };
+        let k = match self.values.get(k) {
+            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, true),
+            Some(Lowered::Vector(x)) => attention::at_current(&mut self.b, &place, site, &x.val),
+            None => return Err(self.unsupported(site, "an undefined key")),
+        };
+        let v = attention::at_current(&mut self.b, &place, site, &v);
+        self.b.append(site, StateId(0), &k);
+        self.b.append(site, StateId(1), &v);
+        Ok(())
+    }
+
+    fn attend(&mut self, site: &str, q: Value, scale: f64) -> Result<Lowered, LowerError> {
+        let squarings = self.model.choices.squarings;
+        let softmax = self
+            .model
+            .softmax(site, scale, squarings, self.layers.clone())?;
+        let place = Place {
+            site,
+            tag: &self.tag,
+            geometry: &self.model.geometry,
+            capacity: self.model.options.context,
+        };
+        let q = match self.values.get(&q) {
+            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, false),
+            Some(Lowered::Vector(x)) => x.val.clone(),
+            None => return Err(self.unsupported(site, "an undefined query")),
+        };
+        let [k, v] = self.model.state;
+        let states = [(StateId(0), k), (StateId(1), v)];
+        let val = attention::lower(&mut self.b, &place, &softmax, &q, states)?;
+        Ok(vector(val, self.model.geometry.queries()))
+    }
+
+    fn silu(&mut self, site: &str, x: Value) -> Result<Lowered, LowerError> {
+        let map = self.input(x, site)?.map;
+        let x = self.plain_vector(x, site)?;
+        let unit = x.unit();
+        let fit = self.model.silu(site, unit, self.layers.clone())?;
+        let poly = Poly {
+            name: site.into(),
+            coefficients: fit.coefficients,
+            error: fit.absolute,
+        };
+        Ok(vector(self.b.poly(site, &x, poly, unit), map))
+    }
+}
+
+/// What a linear map's result is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Query,
+    Key,
+    Value,
+    Gate,
+    Factor,
+    Residual,
+    Plain,
+}
+
+fn vector(val: Val, map: FeatureMap) -> Lowered {
+    Lowered::Vector(Input {
+        val,
+        map,
+        gain: None,
+    })
+}

@@ -1,0 +1,243 @@
+//! The whole program: which layers share a template, and the two ends.
+
+use sotto_ir::decoder::{Decoder, Op, Value};
+use sotto_ir::slot::{FeatureMap, Packed, Program, StateDecl, Step};
+use std::ops::Range;
+
+use super::attention::state_type;
+use super::builder::{Builder, real};
+use super::linear::{self, Input, Output, periodic};
+use super::model::Model;
+use super::norm::residual_unit;
+use super::template::Lowering;
+use super::{Choices, Geometry, LowerError, Options, Ranges, Side};
+
+/// Lowers a decoder to a packed `decode` program. Ranges of its values are those of the type only until
+/// [`crate::pack::recalibrate`] has run it.
+pub fn lower(
+    decoder: &Decoder,
+    ranges: &Ranges,
+    options: &Options,
+    choices: &Choices,
+) -> Result<Program<Packed>, LowerError> {
+    let model = model(decoder, ranges, options, choices)?;
+    let mut program = empty(&model);
+    if options.embedding == Side::Server {
+        let template = embed(&model, &mut program)?;
+        program.steps.push(once(template));
+    }
+    let groups = groups(&model)?;
+    for layers in &groups {
+        let (name, tag) = match groups.len() {
+            1 => ("layer".to_string(), String::new()),
+            _ => {
+                let name = format!("layers.{}-{}", layers.start, layers.end - 1);
+                (name.clone(), format!("@{name}"))
+            }
+        };
+        let template = layer(&model, &mut program, layers.clone(), &name, &tag)?;
+        program.steps.push(Step {
+            template,
+            first: layers.start,
+            count: layers.end - layers.start,
+        });
+    }
+    let last = finale(&model, &mut program)?;
+    program.steps.push(once(last));
+    Ok(program)
+}
+
+fn once(template: usize) -> Step {
+    Step {
+        template,
+        first: 0,
+        count: 1,
+    }
+}
+
+fn unsupported(site: &str, what: &str) -> LowerError {
+    LowerError::Unsupported {
+        site: site.into(),
+        what: what.into(),
+    }
+}
+
+/// The shared facts of a lowering.
+pub fn model<'a>(
+    decoder: &'a Decoder,
+    ranges: &'a Ranges,
+    options: &'a Options,
+    choices: &'a Choices,
+) -> Result<Model<'a>, LowerError> {
+    let geometry = Geometry::new(&decoder.model, options, choices)?;
+    let mut model = Model {
+        decoder,
+        ranges,
+        options,
+        choices,
+        geometry,
+        residual: 0.0,
+        state: [0.0; 2],
+    };
+    model.residual = residual(&model)?;
+    model.state = state_units(&model)?;
+    Ok(model)
+}
+
+/// The residual stream's unit: it covers every vector added to the stream, and suits the norms' windows.
+fn residual(model: &Model<'_>) -> Result<f64, LowerError> {
+    let Decoder {
+        embed,
+        layer,
+        final_,
+        model: facts,
+        ..
+    } = model.decoder;
+    let mut reach = 0.0f64;
+    let mut norms = Vec::new();
+    let all = 0..facts.layers as u32;
+    for (template, layers) in [(embed, 0..1), (layer, all), (final_, 0..1)] {
+        for inst in &template.insts {
+            match &inst.op {
+                Op::Embed { .. } => {
+                    reach = reach.max(model.span(&inst.site, "", layers.clone())?.reach());
+                }
+                Op::Add { a, b } => {
+                    let terms = [a, b].into_iter().filter_map(|v| template.definition(*v));
+                    for inst in terms.chain([inst]) {
+                        reach = reach.max(model.span(&inst.site, "", layers.clone())?.reach());
+                    }
+                }
+                Op::RmsNorm { .. } => {
+                    for i in layers.clone() {
+                        norms.push((facts.hidden, model.norm_window(&inst.site, i..i + 1)?));
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(residual_unit(reach * model.options.margin, &norms))
+}
+
+fn state_units(model: &Model<'_>) -> Result<[f64; 2], LowerError> {
+    let template = &model.decoder.layer;
+    let appends = template.insts.iter().filter_map(|inst| match inst.op {
+        Op::KvAppend { k, v, .. } => Some([k, v]),
+        _ => None,
+    });
+    let appends: Vec<[Value; 2]> = appends.collect();
+    let [[k, v]] = appends[..] else {
+        return Err(unsupported("layer", "a layer with other than one KV state"));
+    };
+    let reach = |value| {
+        let layers = 0..model.decoder.model.layers as u32;
+        model.reach_through_rope(template, value, layers)
+    };
+    Ok([reach(k)?, reach(v)?])
+}
+
+fn empty(model: &Model<'_>) -> Program<Packed> {
+    let state = |name: &str, unit| StateDecl {
+        name: name.into(),
+        ty: state_type(&model.geometry, unit),
+        level: None,
+    };
+    Program {
+        name: "decode".into(),
+        model_digest: model.decoder.checkpoint.to_string(),
+        slots: model.options.slots,
+        capacity: model.options.context,
+        data: Vec::new(),
+        plains: Vec::new(),
+        matrices: Vec::new(),
+        polys: Vec::new(),
+        states: vec![state("k", model.state[0]), state("v", model.state[1])],
+        templates: Vec::new(),
+        steps: Vec::new(),
+    }
+}
+
+/// The table lookup as a product with the one-hot vector that the client sends.
+fn embed(model: &Model<'_>, program: &mut Program<Packed>) -> Result<usize, LowerError> {
+    let decoder = model.decoder;
+    let [inst] = &decoder.embed.insts[..] else {
+        return Err(unsupported("embed", "more than a table lookup"));
+    };
+    let Op::Embed { weight, .. } = &inst.op else {
+        return Err(unsupported(&inst.site, inst.op.mnemonic()));
+    };
+    let map = FeatureMap::Plain {
+        count: decoder.model.vocab as u32,
+    };
+    let mut b = Builder::new(program);
+    let input = Input {
+        val: b.param(real(periodic(&map), 1.0)),
+        map,
+        gain: None,
+    };
+    let output = Output {
+        site: inst.site.clone(),
+        weight: weight.clone(),
+        transposed: true,
+        bias: None,
+        map: FeatureMap::Plain {
+            count: decoder.model.hidden as u32,
+        },
+        unit: model.residual,
+    };
+    let x = linear::lower(&mut b, "", &input, &[output], None);
+    Ok(b.finish(crate::pack::EMBED, &[&x[0]]))
+}
+
+fn layer(
+    model: &Model<'_>,
+    program: &mut Program<Packed>,
+    layers: Range<u32>,
+    name: &str,
+    tag: &str,
+) -> Result<usize, LowerError> {
+    let b = Builder::new(program);
+    Lowering::new(model, &model.decoder.layer, layers, tag, b).run(name, None)
+}
+
+/// The final norm and, unless the client computes it, the head.
+fn finale(model: &Model<'_>, program: &mut Program<Packed>) -> Result<usize, LowerError> {
+    let template = &model.decoder.final_;
+    let result = match model.options.head {
+        Side::Server => None,
+        Side::Client => {
+            let head = template.definition(template.result);
+            let head =
+                head.ok_or_else(|| unsupported("final", "a final template without a head"))?;
+            Some(head.op.operands()[0])
+        }
+    };
+    Lowering::new(model, template, 0..1, "", Builder::new(program)).run("final", result)
+}
+
+/// Layers that share a template, greedily from the first.
+pub fn groups(model: &Model<'_>) -> Result<Vec<Range<u32>>, LowerError> {
+    let mut groups: Vec<(Range<u32>, Vec<u32>)> = Vec::new();
+    for i in 0..model.decoder.model.layers as u32 {
+        let alone = degrees(model, i..i + 1)?;
+        if let Some((layers, worst)) = groups.last_mut() {
+            let both: Vec<u32> = worst.iter().zip(&alone).map(|(a, b)| *a.max(b)).collect();
+            let union = layers.start..i + 1;
+            // ranges whose union no degree covers stay apart
+            if degrees(model, union.clone()).is_ok_and(|joint| joint <= both) {
+                (*layers, *worst) = (union, both);
+                continue;
+            }
+        }
+        groups.push((i..i + 1, alone));
+    }
+    Ok(groups.into_iter().map(|(layers, _)| layers).collect())
+}
+
+/// Degrees of the approximations that a template for these layers has, in order.
+fn degrees(model: &Model<'_>, layers: Range<u32>) -> Result<Vec<u32>, LowerError> {
+    let mut program = empty(model);
+    layer(model, &mut program, layers, "layer", "")?;
+    Ok(program.polys.iter().map(|poly| poly.degree()).collect())
+}

@@ -1,0 +1,55 @@
+//! What the client sends and receives, in the clear.
+
+use num_complex::Complex64;
+use sotto_ir::decoder::{Decoder, Op, WeightError, WeightSource};
+use sotto_ir::slot::{Layout, Packed, Program, Slots};
+
+/// The slot vector of one token: its embedding in the residual stream's unit, or a one-hot vector where the server holds the
+/// table (the first template's parameter tells which, by its count of features).
+pub fn input(
+    program: &Program<Packed>,
+    decoder: &Decoder,
+    weights: &dyn WeightSource,
+    token: u32,
+) -> Result<Slots, WeightError> {
+    let first = &program.templates[program.steps[0].template];
+    let ty = &first.params[0].ty;
+    let width = ty.layout.period() as usize;
+    let mut values = vec![Complex64::ZERO; width];
+    if first.name == super::EMBED {
+        values[token as usize] = 1.0.into();
+    } else {
+        for inst in &decoder.embed.insts {
+            if let Op::Embed { weight, .. } = &inst.op {
+                let row = weights.tensor(weight)?.row(token as usize);
+                let stored = row.iter().map(|&x| f64::from(x) / ty.unit);
+                values
+                    .iter_mut()
+                    .zip(stored)
+                    .for_each(|(v, x)| *v = x.into());
+            }
+        }
+    }
+    Ok(Slots::new(values).expect("widths are powers of two"))
+}
+
+/// The real-world vector that a program's result holds.
+pub fn output(program: &Program<Packed>, result: &Slots) -> Vec<f64> {
+    let last = program
+        .steps
+        .last()
+        .map(|step| &program.templates[step.template]);
+    let ty = last.and_then(|template| {
+        let value = template.results.first()?;
+        let node = template
+            .nodes
+            .iter()
+            .find(|node| node.results.contains(value))?;
+        node.types.first()
+    });
+    let (count, unit) = match ty.map(|ty| (&ty.layout, ty.unit)) {
+        Some((Layout::Periodic { count, .. }, unit)) => (*count as usize, unit),
+        _ => (result.period(), 1.0),
+    };
+    (0..count).map(|f| result.at(f).re * unit).collect()
+}

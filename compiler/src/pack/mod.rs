@@ -1,0 +1,12 @@
+//! From recipes to numbers: packing a checkpoint's tensors, and the ranges that the packed program's values really reach.
+
+mod checkpoint;
+mod client;
+mod ranges;
+
+pub use checkpoint::CheckpointData;
+pub use client::{input, output};
+pub use ranges::{RangeError, recalibrate};
+
+/// Name of the template that looks the embedding up where the server holds the table.
+pub const EMBED: &str = "embed";

@@ -1,0 +1,121 @@
+//! The range of every value of a packed program, from running it on calibration data.
+//!
+//! Calibration on the `decoder` stage sees the model's vectors; this sees what the slots hold, products and partial sums
+//! included. The recorded range is what was seen times a margin, except that a value made to fill [-1, 1] (a polynomial's
+//! argument, or a vector whose unit is its reach: their windows have the margin already) has range 1 as long as it stays inside.
+
+use sotto_ir::slot::{
+    DataSource, InterpError, Interpreter, Op, Packed, Program, Seen, Session, Slots, ValueId,
+};
+use std::collections::HashMap;
+
+/// Why ranges could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RangeError {
+    /// The program did not run.
+    #[error(transparent)]
+    Interp(#[from] InterpError),
+    /// A polynomial's argument left [-1, 1], where it means nothing.
+    #[error(
+        "`{site}` reaches {reach:.3} on calibration data, outside the [-1, 1] its polynomial covers: raise the margin"
+    )]
+    Escape {
+        /// Site of the polynomial.
+        site: String,
+        /// Largest magnitude of its argument.
+        reach: f64,
+    },
+}
+
+/// Largest |re| or |im| of each value, by template and value.
+type Reaches = HashMap<(String, ValueId), f64>;
+
+/// Runs `program` over `sequences` (per token, the client's slot vector), records ranges in its types, and hands every
+/// step's results to `result` with the indices of sequence and token.
+pub fn recalibrate(
+    program: &mut Program<Packed>,
+    data: &dyn DataSource,
+    sequences: &[Vec<Slots>],
+    margin: f64,
+    mut result: impl FnMut(usize, usize, &[Slots]),
+) -> Result<(), RangeError> {
+    let mut reaches = Reaches::new();
+    let interpreter = Interpreter::new(program, data);
+    for (s, inputs) in sequences.iter().enumerate() {
+        let mut session = Session::default();
+        for (t, input) in inputs.iter().enumerate() {
+            let mut observe = |seen: &Seen<'_>| {
+                let reach = seen.slots.max_part();
+                let key = (seen.template.to_string(), seen.value);
+                let known = reaches.entry(key).or_insert(0.0);
+                *known = known.max(reach);
+            };
+            let out = interpreter.decode(&mut session, vec![input.clone()], &mut observe)?;
+            result(s, t, &out);
+        }
+    }
+    check_polys(program, &reaches)?;
+    record(program, &reaches, margin);
+    Ok(())
+}
+
+fn check_polys(program: &Program<Packed>, reaches: &Reaches) -> Result<(), RangeError> {
+    for template in &program.templates {
+        for node in &template.nodes {
+            let Op::Poly { v, .. } = &node.op else {
+                continue;
+            };
+            match reaches.get(&(template.name.clone(), *v)) {
+                Some(&reach) if reach > 1.0 => {
+                    return Err(RangeError::Escape {
+                        site: node.site.clone(),
+                        reach,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn record(program: &mut Program<Packed>, reaches: &Reaches, margin: f64) {
+    let range = |template: &str, value: ValueId, current: f64| {
+        match reaches.get(&(template.to_string(), value)) {
+            Some(&reach) if reach <= 1.0 => (reach * margin).min(1.0),
+            Some(&reach) => reach * margin,
+            None => current, // never run: nothing is known
+        }
+    };
+    // a group template's last parameters are the states' groups
+    let mut states = vec![0.0f64; program.states.len()];
+    for template in &program.templates {
+        for node in &template.nodes {
+            if let Op::SumGroups {
+                template: group,
+                states: named,
+                args,
+            } = &node.op
+            {
+                let group = &program.templates[*group];
+                for (state, param) in named.iter().zip(&group.params[args.len()..]) {
+                    let known = &mut states[state.0 as usize];
+                    *known = known.max(range(&group.name, param.value, 0.0));
+                }
+            }
+        }
+    }
+    for (state, range) in program.states.iter_mut().zip(states) {
+        state.ty.range = range;
+    }
+    for template in &mut program.templates {
+        for param in &mut template.params {
+            param.ty.range = range(&template.name, param.value, param.ty.range);
+        }
+        for node in &mut template.nodes {
+            for (value, ty) in node.results.iter().zip(&mut node.types) {
+                ty.range = range(&template.name, *value, ty.range);
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The packed stage against goldens made by the transformers library: every Llama fixture, on rings large and small.
+
+use sotto_compiler::frontend::Checkpoint;
+use sotto_compiler::lower::{Choices, Options, Ranges, Side, lower};
+use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
+use sotto_ir::golden;
+use sotto_ir::slot::{Interpreter, Packed, Program, Session};
+use std::path::PathBuf;
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/fixtures")
+        .join(name)
+}
+
+/// Largest logit error of the packed program over the golden's steps, in standard deviations of the golden's logits.
+fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
+    let dir = fixture(name);
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    let decoder = checkpoint.decoder().unwrap();
+    let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
+    let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences).unwrap();
+    let mut program = lower(&decoder, &ranges, options, choices).unwrap();
+    program.verify().unwrap();
+    let decls = program.data.clone();
+    let data = CheckpointData::new(&decls, &checkpoint, &decoder.model.rope);
+    let vector = |program: &_, token| input(program, &decoder, &checkpoint, token).unwrap();
+    let inputs: Vec<Vec<_>> = sequences
+        .iter()
+        .map(|ids| ids.iter().map(|&t| vector(&program, t)).collect())
+        .collect();
+    recalibrate(&mut program, &data, &inputs, options.margin, |_, _, _| ()).unwrap();
+    program.verify().unwrap();
+    assert_eq!(program.to_string().parse::<Program<Packed>>().unwrap(), program);
+
+    let golden = golden::Golden::read(&dir.join("golden.safetensors")).unwrap();
+    let mut session = Session::default();
+    let interpreter = Interpreter::new(&program, &data);
+    let mut worst = 0.0f64;
+    for (t, &token) in golden.input_ids.iter().enumerate() {
+        let x = vector(&program, token);
+        let out = interpreter
+            .decode(&mut session, vec![x], &mut |_| ())
+            .unwrap();
+        let logits = output(&program, &out[0]);
+        let truth = golden.logits.row(t);
+        let mean = truth.iter().sum::<f64>() / truth.len() as f64;
+        let sigma =
+            (truth.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / truth.len() as f64).sqrt();
+        assert_eq!(logits.len(), truth.len());
+        let step = logits.iter().zip(truth).map(|(a, b)| (a - b).abs() / sigma);
+        worst = step.fold(worst, f64::max);
+    }
+    println!("{name}: {worst:.5} σ");
+    worst
+}
+
+const FIXTURES: [&str; 3] = ["llama-gqa", "llama-tied-sharded", "llama-variants"];
+
+fn pairs() -> Choices {
+    let site = |name: &str| format!("layers.{{i}}.{name}");
+    let pair = |a, b| (site(a), site(b));
+    Choices {
+        pairs: vec![
+            pair("attention.k_proj", "attention.v_proj"),
+            pair("mlp.gate_proj", "mlp.up_proj"),
+        ],
+        ..Choices::default()
+    }
+}
+
+#[test]
+fn fixtures_stay_far_below_two_percent_of_sigma() {
+    for name in FIXTURES {
+        let worst = error(name, &Options::new(32768, 24), &pairs());
+        assert!(worst < 0.003, "{name}: {worst} σ");
+    }
+}
+
+#[test]
+fn several_groups_give_the_same_answer_as_one() {
+    for name in FIXTURES {
+        for tokens in [1, 4, 8] {
+            let choices = Choices {
+                tokens: Some(tokens),
+                ..pairs()
+            };
+            let worst = error(name, &Options::new(512, 24), &choices);
+            assert!(worst < 0.003, "{name}, {tokens} tokens a group: {worst} σ");
+        }
+    }
+}
+
+#[test]
+fn every_choice_computes_the_same_model() {
+    let name = "llama-gqa";
+    let norms = [
+        "layers.{i}.attention_norm",
+        "layers.{i}.mlp_norm",
+        "final_norm",
+    ];
+    let variants = [
+        Choices::default(),
+        Choices {
+            squarings: 2,
+            ..pairs()
+        },
+        Choices {
+            scaled_norms: norms.map(String::from).into(),
+            ..pairs()
+        },
+        Choices {
+            baby: [("layers.{i}.mlp.down_proj".to_string(), 2)].into(),
+            ..pairs()
+        },
+    ];
+    for choices in variants {
+        let worst = error(name, &Options::new(2048, 24), &choices);
+        assert!(worst < 0.003, "{choices:?}: {worst} σ");
+    }
+}
+
+#[test]
+fn the_server_can_hold_the_embedding_and_the_client_the_head() {
+    let mut options = Options::new(2048, 24);
+    options.embedding = Side::Server;
+    let worst = error("llama-tied-sharded", &options, &pairs());
+    assert!(worst < 0.003, "{worst} σ");
+}
