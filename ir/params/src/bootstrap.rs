@@ -264,12 +264,16 @@ fn cts_levels(set: &ParamSet) -> usize {
         .count()
 }
 
-/// Rotations by n, 2n, 4n, … summed, [`TRACE_DOUBLINGS`] doublings at a time.
+/// Rotations by n, 2n, 4n, … summed, [`TRACE_DOUBLINGS`] doublings at a time; the odd ones first, so that bootstraps of different
+/// slot counts share the larger steps.
 fn trace_groups(slots: usize, doublings: u32) -> Vec<Vec<usize>> {
     let mut groups = Vec::new();
     let mut done = 0;
     while done < doublings {
-        let now = TRACE_DOUBLINGS.min(doublings - done);
+        let now = match (doublings - done) % TRACE_DOUBLINGS {
+            0 => TRACE_DOUBLINGS,
+            odd => odd,
+        };
         let unit = slots << done;
         groups.push((1..1usize << now).map(|k| k * unit).collect());
         done += now;

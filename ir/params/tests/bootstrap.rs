@@ -219,6 +219,7 @@ fn sparse_structures() {
             vec![8192, 16384, 24576]
         ]
     );
+    assert_eq!(spec(1024).trace[1..], few.trace[2..]);
     assert!(few.failure_log2_probability(&set) < spec(1 << 15).failure_log2_probability(&set));
 }
 

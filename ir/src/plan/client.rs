@@ -1,5 +1,6 @@
 //! What the client does: the two ends of the model.
 
+use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 /// The client's side of the plan.
@@ -64,6 +65,6 @@ pub struct FileEntry {
     pub path: String,
     /// Size.
     pub bytes: u64,
-    /// blake3 of the content, in hex.
-    pub digest: String,
+    /// Of the content.
+    pub digest: Digest,
 }

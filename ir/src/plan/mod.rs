@@ -3,17 +3,27 @@
 //! A plan is a directory: `plan.ron` ([`Plan`], readable), `server/` (packed weights and tables) and `client/` (tokenizer, and
 //! the tables the plan leaves to the client). A client needs `plan.ron` and `client/`, a server `plan.ron` and `server/`.
 
+mod arrays;
 mod client;
+mod error;
 mod estimate;
 mod keys;
+mod pack;
 mod program;
+mod read;
 mod rotations;
+#[cfg(test)]
+mod store_tests;
+mod write;
 
 pub use client::{ClientPart, FileEntry, OutputKind, Placement, Wire};
+pub use error::PlanError;
 pub use estimate::{Approximation, BootstrapCount, Cost, Estimate, SiteRange};
 pub use keys::{KeyList, KeyUse};
 pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
+pub use read::PlanData;
 pub use rotations::rotations;
+pub use write::PlanWriter;
 
 use crate::slot::{BootstrapKind, DataId, Tables};
 use serde::{Deserialize, Serialize};
