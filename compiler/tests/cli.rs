@@ -112,6 +112,13 @@ fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
         );
         assert!(!output.exists());
     }
+    let done = reference(&gqa, &gqa.join("nowhere.txt"), &output, &[]);
+    let error = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(
+        error.matches("os error 2").count(),
+        1,
+        "the cause is said once: {error}"
+    );
     let long = dir.path().join("long.txt");
     std::fs::write(&long, "a b c d e f g h ".repeat(50)).unwrap();
     let done = reference(&gqa, &long, &output, &[]);

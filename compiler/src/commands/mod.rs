@@ -27,10 +27,16 @@ impl Failure {
             Self::Check(error) => (error, 1),
             Self::Input(error) => (error, 2),
         };
-        eprintln!("error: {error}");
+        let mut said = error.to_string();
+        eprintln!("error: {said}");
         let mut cause = error.source();
         while let Some(error) = cause {
-            eprintln!("  because: {error}");
+            // Some messages state their cause themselves.
+            let message = error.to_string();
+            if !said.contains(&message) {
+                eprintln!("  because: {message}");
+            }
+            said = message;
             cause = error.source();
         }
         code.into()

@@ -1,4 +1,4 @@
-//! Text to token ids and back, by the checkpoint's `tokenizer.json`.
+//! Text to token ids, by the checkpoint's `tokenizer.json`.
 
 use super::Checkpoint;
 use std::path::PathBuf;
@@ -61,13 +61,6 @@ impl Tokenizer {
             .into_iter()
             .chain(encoding.get_ids().iter().copied())
             .collect())
-    }
-
-    /// The text of `ids`, special tokens left out.
-    pub fn decode(&self, ids: &[u32]) -> Result<String, TokenizerError> {
-        self.inner
-            .decode(ids, true)
-            .map_err(|source| self.run(source))
     }
 
     fn run(&self, source: tokenizers::Error) -> TokenizerError {
