@@ -1,7 +1,7 @@
-//! A folder of evaluation keys: one file per key and a manifest, `keys.json`, that names them.
+//! A folder of evaluation keys: the key file, and a manifest, `keys.json`, that names what is in it.
 //!
-//! Nothing here is secret, and nothing here knows how a key is laid out inside its file. The manifest's *fingerprint* names a
-//! set of keys on the server's disk.
+//! Nothing here is secret, and nothing here knows how a key is laid out inside the file. The file's checksum is the
+//! *fingerprint* that names a set of keys on the server's disk.
 
 use crate::proto::{Fault, FaultCode, wire};
 use serde::{Deserialize, Serialize};
@@ -12,18 +12,16 @@ use std::path::{Path, PathBuf};
 pub const MANIFEST_VERSION: u32 = 1;
 /// File name of the manifest.
 pub const MANIFEST_FILE: &str = "keys.json";
+/// File name of the keys.
+pub const KEY_FILE: &str = "evaluation.keys";
 
-/// One key file.
+/// One key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyEntry {
     /// `relinearise`, `rotate 16`, `conjugate`, …
     pub name: String,
     /// Highest level it serves.
     pub level: u32,
-    /// Size of the file.
-    pub bytes: u64,
-    /// blake3 of the file, hexadecimal.
-    pub checksum: String,
 }
 
 /// A key that a plan needs: a name and the highest level of use.
@@ -42,46 +40,15 @@ pub struct Manifest {
     pub version: u32,
     /// Digest of the parameter set that the keys belong to.
     pub parameters_digest: String,
-    /// The keys; key `i` is in [`Manifest::file_name`] of `i`.
+    /// The keys in the file.
     pub keys: Vec<KeyEntry>,
+    /// Size of the file.
+    pub bytes: u64,
+    /// blake3 of the file, hexadecimal: the fingerprint of the set.
+    pub checksum: String,
 }
 
 impl Manifest {
-    /// An empty manifest for a parameter set.
-    pub fn new(parameters_digest: impl Into<String>) -> Self {
-        Self {
-            version: MANIFEST_VERSION,
-            parameters_digest: parameters_digest.into(),
-            keys: Vec::new(),
-        }
-    }
-
-    /// File name of the key at `index`: names never come from the other side.
-    pub fn file_name(index: usize) -> String {
-        format!("{index:04}.key")
-    }
-
-    /// Bytes of all keys together.
-    pub fn bytes(&self) -> u64 {
-        self.keys.iter().map(|key| key.bytes).sum()
-    }
-
-    /// Names this set of keys: blake3 over parameters, names, levels and checksums.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = blake3::Hasher::new();
-        let mut field = |text: &str| {
-            hash.update(&(text.len() as u64).to_le_bytes());
-            hash.update(text.as_bytes());
-        };
-        field(&self.parameters_digest);
-        for key in &self.keys {
-            field(&key.name);
-            field(&key.level.to_string());
-            field(&key.checksum);
-        }
-        hash.finalize().to_hex().to_string()
-    }
-
     /// Refuses a set that lacks a key, naming it, or has it only for lower levels. Keys beyond those needed are welcome.
     pub fn check_covers(&self, needed: &[NeededKey]) -> Result<(), Fault> {
         const REMEDY: &str = "generate keys for this plan with `sotto keygen --plan PLAN -o KEYS`";
@@ -139,35 +106,31 @@ impl Manifest {
 
     /// The manifest as a message.
     pub fn to_wire(&self) -> wire::KeyManifest {
+        let entry = |key: &KeyEntry| wire::KeyEntry {
+            name: key.name.clone(),
+            level: key.level,
+        };
         wire::KeyManifest {
             parameters_digest: self.parameters_digest.clone(),
-            keys: self
-                .keys
-                .iter()
-                .map(|key| wire::KeyEntry {
-                    name: key.name.clone(),
-                    level: key.level,
-                    bytes: key.bytes,
-                    checksum: key.checksum.clone(),
-                })
-                .collect(),
+            keys: self.keys.iter().map(entry).collect(),
+            bytes: self.bytes,
+            checksum: self.checksum.clone(),
         }
     }
 
     /// The manifest in a message.
     pub fn from_wire(message: wire::KeyManifest) -> Self {
-        let mut manifest = Self::new(message.parameters_digest);
-        manifest.keys = message
-            .keys
-            .into_iter()
-            .map(|key| KeyEntry {
-                name: key.name,
-                level: key.level,
-                bytes: key.bytes,
-                checksum: key.checksum,
-            })
-            .collect();
-        manifest
+        let entry = |key: wire::KeyEntry| KeyEntry {
+            name: key.name,
+            level: key.level,
+        };
+        Self {
+            version: MANIFEST_VERSION,
+            parameters_digest: message.parameters_digest,
+            keys: message.keys.into_iter().map(entry).collect(),
+            bytes: message.bytes,
+            checksum: message.checksum,
+        }
     }
 }
 
@@ -207,16 +170,17 @@ mod tests {
     use super::*;
 
     fn manifest() -> Manifest {
-        let mut manifest = Manifest::new("p");
-        for (name, level) in [("relinearise", 16), ("rotate 4", 9)] {
-            manifest.keys.push(KeyEntry {
-                name: name.into(),
-                level,
-                bytes: 10,
-                checksum: name.into(),
-            });
+        let entry = |(name, level): (&str, u32)| KeyEntry {
+            name: name.into(),
+            level,
+        };
+        Manifest {
+            version: MANIFEST_VERSION,
+            parameters_digest: "p".into(),
+            keys: [("relinearise", 16), ("rotate 4", 9)].map(entry).into(),
+            bytes: 10,
+            checksum: "c".into(),
         }
-        manifest
     }
 
     fn need(name: &str, level: u32) -> NeededKey {
@@ -247,10 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_depends_on_every_key() {
-        let mut other = manifest();
-        other.keys[1].checksum = "else".into();
-        assert_ne!(manifest().fingerprint(), other.fingerprint());
+    fn a_manifest_reads_back_from_disk_and_wire() {
+        let dir = tempfile::tempdir().unwrap();
+        manifest().write(dir.path()).unwrap();
+        assert_eq!(Manifest::read(dir.path()).unwrap(), manifest());
+        assert_eq!(Manifest::from_wire(manifest().to_wire()), manifest());
     }
 
     #[test]

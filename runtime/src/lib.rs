@@ -4,6 +4,11 @@
 //! other) and [`keys`] (how evaluation keys lie on disk).
 
 pub mod client;
+pub mod commands;
+pub mod cpu;
 pub mod keys;
+pub mod plan;
+pub mod process;
 pub mod proto;
 pub mod server;
+pub mod trace;

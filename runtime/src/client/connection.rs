@@ -1,12 +1,12 @@
 //! The client's end of the protocol: open, send keys if the server lacks them, one round trip per token.
 
 use super::error::ClientError;
-use crate::keys::{KeyDirError, Manifest};
+use crate::keys::{KEY_FILE, KeyDirError, Manifest};
 use crate::proto::wire::{self, key_upload, sotto_client::SottoClient, step_reply};
 use crate::proto::{Fault, FaultCode, KEY_CHUNK, MAX_MESSAGE};
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -48,7 +48,7 @@ impl Connection {
         let request = wire::OpenRequest {
             plan_digest: plan_digest.into(),
             parameters_digest: manifest.parameters_digest.clone(),
-            keys_fingerprint: manifest.fingerprint(),
+            keys_fingerprint: manifest.checksum.clone(),
         };
         let failed = |status| ClientError::from_status(server, "opening a session", &status);
         let mut reply = client.open(request.clone()).await;
@@ -175,7 +175,7 @@ async fn upload(
     let receipt = receipt
         .map_err(|status| ClientError::from_status(server, "sending evaluation keys", &status))?
         .into_inner();
-    if receipt.fingerprint != manifest.fingerprint() {
+    if receipt.fingerprint != manifest.checksum {
         return Err(ClientError::Refused {
             server: server.into(),
             fault: Fault::new(
@@ -188,71 +188,32 @@ async fn upload(
     Ok(())
 }
 
-/// Reads every key file in order into `sender`; ends early, without error, when the server stops listening.
+/// Reads the key file into `sender`; ends early, without error, when the server stops listening.
 fn send_keys(
     dir: &Path,
     manifest: &Manifest,
     sender: &mpsc::Sender<wire::KeyUpload>,
     sent: &impl Fn(u64, u64),
 ) -> Result<(), KeyDirError> {
-    let message = |part| wire::KeyUpload { part: Some(part) };
-    let first = message(key_upload::Part::Manifest(manifest.to_wire()));
-    if sender.blocking_send(first).is_err() {
+    let path = dir.join(KEY_FILE);
+    let failed = |cause| KeyDirError::Read {
+        path: path.clone(),
+        cause,
+    };
+    let send = |part| sender.blocking_send(wire::KeyUpload { part: Some(part) });
+    let mut file = File::open(&path).map_err(failed)?;
+    if send(key_upload::Part::Manifest(manifest.to_wire())).is_err() {
         return Ok(());
     }
-    let (mut done, total) = (0, manifest.bytes());
-    for index in 0..manifest.keys.len() {
-        let mut file = KeyFile::open(dir, index)?;
-        let mut offset = 0;
-        loop {
-            let data = file.chunk()?;
-            if data.is_empty() {
-                break;
-            }
-            let length = data.len() as u64;
-            let chunk = wire::KeyChunk {
-                key: index as u32,
-                offset,
-                data,
-            };
-            if sender
-                .blocking_send(message(key_upload::Part::Chunk(chunk)))
-                .is_err()
-            {
-                return Ok(());
-            }
-            offset += length;
-            done += length;
-            sent(done, total);
+    let mut offset = 0;
+    loop {
+        let mut data = Vec::with_capacity(KEY_CHUNK);
+        let read = (&mut file).take(KEY_CHUNK as u64).read_to_end(&mut data);
+        let length = read.map_err(failed)? as u64;
+        if length == 0 || send(key_upload::Part::Chunk(wire::KeyChunk { offset, data })).is_err() {
+            return Ok(());
         }
-    }
-    Ok(())
-}
-
-struct KeyFile {
-    path: PathBuf,
-    file: File,
-}
-
-impl KeyFile {
-    fn open(dir: &Path, index: usize) -> Result<Self, KeyDirError> {
-        let path = dir.join(Manifest::file_name(index));
-        match File::open(&path) {
-            Ok(file) => Ok(Self { path, file }),
-            Err(cause) => Err(KeyDirError::Read { path, cause }),
-        }
-    }
-
-    /// The next bytes; empty at the end.
-    fn chunk(&mut self) -> Result<Vec<u8>, KeyDirError> {
-        let mut data = Vec::new();
-        (&mut self.file)
-            .take(KEY_CHUNK as u64)
-            .read_to_end(&mut data)
-            .map_err(|cause| KeyDirError::Read {
-                path: self.path.clone(),
-                cause,
-            })?;
-        Ok(data)
+        offset += length;
+        sent(offset, manifest.bytes);
     }
 }

@@ -1,15 +1,21 @@
 //! The client: tokenizes, embeds, encrypts, decrypts, samples. The only module that holds a secret key.
 
+mod ckks;
 mod connection;
 mod error;
 mod generate;
+mod keyring;
+mod model;
 mod sample;
 mod seal;
 mod text;
 
+pub use ckks::{CkksSealer, SealError};
 pub use connection::{Connection, StepAnswer};
 pub use error::ClientError;
-pub use generate::{Generation, Listener, Request, Stop, generate};
-pub use sample::{Sampler, Sampling};
+pub use generate::{Generation, Listener, Request, Stop, check_prompt, generate};
+pub use keyring::{Keyring, KeyringError, Made};
+pub use model::{ClientModel, ModelError};
+pub use sample::{Sampler, Sampling, argmax};
 pub use seal::Sealer;
 pub use text::TextStream;

@@ -19,8 +19,8 @@ pub struct StepProgress {
 
 /// Receives progress of a step and says whether anybody still waits for it.
 pub trait Watch: Sync {
-    /// Called between instructions.
-    fn progress(&self, progress: StepProgress);
+    /// Called between instructions: must be quick.
+    fn progress(&self, progress: &StepProgress);
     /// Whether the step should stop: nobody waits for its result.
     fn cancelled(&self) -> bool;
 }
@@ -50,7 +50,12 @@ pub trait Engine: Send + Sync + 'static {
     /// Keys that the plan needs.
     fn needed_keys(&self) -> &[NeededKey];
     /// Loads evaluation keys from a folder whose manifest covers [`Engine::needed_keys`].
-    fn load_keys(&self, dir: &Path) -> Result<Self::Keys, Fault>;
+    /// `progress` hears how many are loaded and how many there are.
+    fn load_keys(
+        &self,
+        dir: &Path,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self::Keys, Fault>;
     /// The state before the first token.
     fn empty_state(&self) -> Self::State;
     /// Runs the next token, changing `state` on success only.

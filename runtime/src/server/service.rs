@@ -45,8 +45,12 @@ impl<E: Engine> Service<E> {
     }
 
     /// Loads keys that are already on the server's disk, so that clients with this fingerprint need not send them. Returns
-    /// the fingerprint.
-    pub fn preload(&self, dir: &Path) -> Result<String, Fault> {
+    /// the fingerprint; `progress` hears how many keys are loaded.
+    pub fn preload(
+        &self,
+        dir: &Path,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<String, Fault> {
         let manifest = Manifest::read(dir)?;
         if manifest.parameters_digest != self.engine.parameters_digest() {
             return Err(Fault::new(
@@ -59,8 +63,8 @@ impl<E: Engine> Service<E> {
             ));
         }
         manifest.check_covers(self.engine.needed_keys())?;
-        let fingerprint = manifest.fingerprint();
-        load(&*self.engine, &self.loaded, &fingerprint, dir)?;
+        let fingerprint = manifest.checksum.clone();
+        load(&*self.engine, &self.loaded, &fingerprint, dir, progress)?;
         Ok(fingerprint)
     }
 
@@ -97,6 +101,7 @@ fn load<E: Engine>(
     loaded: &Mutex<Option<Loaded<E>>>,
     fingerprint: &str,
     dir: &Path,
+    progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Arc<E::Keys>, Fault> {
     let mut slot = loaded.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(current) = slot.as_ref()
@@ -106,7 +111,7 @@ fn load<E: Engine>(
     }
     Manifest::read(dir)?.check_covers(engine.needed_keys())?;
     *slot = None;
-    let keys = Arc::new(engine.load_keys(dir)?);
+    let keys = Arc::new(engine.load_keys(dir, progress)?);
     *slot = Some(Loaded {
         fingerprint: fingerprint.to_string(),
         keys: keys.clone(),
@@ -140,7 +145,7 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         let sessions = self.sessions.clone();
         let capacity = engine.capacity();
         let session = blocking(move || {
-            let keys = load(&*engine, &loaded, &fingerprint, &dir)?;
+            let keys = load(&*engine, &loaded, &fingerprint, &dir, &mut |_, _| {})?;
             sessions.begin(&engine, keys)
         })
         .await?;
@@ -215,7 +220,7 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
 }
 
 fn take(mut upload: Upload, chunk: wire::KeyChunk) -> Result<Upload, Fault> {
-    upload.take(chunk)?;
+    upload.take(&chunk)?;
     Ok(upload)
 }
 
@@ -259,7 +264,7 @@ struct ChannelWatch {
 }
 
 impl Watch for ChannelWatch {
-    fn progress(&self, progress: StepProgress) {
+    fn progress(&self, progress: &StepProgress) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.elapsed() < PROGRESS_EVERY {
             return;
@@ -270,7 +275,7 @@ impl Watch for ChannelWatch {
                 done: progress.done,
                 total: progress.total,
                 bootstraps_done: progress.bootstraps,
-                site: progress.site,
+                site: progress.site.clone(),
             })),
         };
         // A full queue means a slow reader; the next message says more anyway.

@@ -1,9 +1,9 @@
 //! Evaluation keys on the server's disk, by fingerprint.
 //!
-//! An upload is assembled in a folder of its own and moved to its fingerprint once every key has arrived, has the checksum its
-//! manifest claims, and the set covers what the plan needs. A broken upload leaves nothing behind.
+//! An upload is assembled in a folder of its own and moved to its fingerprint once every byte has arrived and the whole has the
+//! checksum its manifest states. A manifest that lacks a key of the plan is refused before any byte. A broken upload leaves nothing behind.
 
-use crate::keys::{Manifest, NeededKey};
+use crate::keys::{KEY_FILE, Manifest, NeededKey};
 use crate::proto::wire::{KeyChunk, KeyManifest};
 use crate::proto::{Fault, FaultCode};
 use std::fs::{self, File};
@@ -66,11 +66,13 @@ impl KeyStore {
             .prefix("incoming-")
             .tempdir_in(&self.root)
             .map_err(storage)?;
+        let file = File::create_new(dir.path().join(KEY_FILE)).map_err(storage)?;
         Ok(Upload {
             manifest,
             dir,
-            current: None,
-            complete: 0,
+            file,
+            hash: blake3::Hasher::new(),
+            written: 0,
         })
     }
 
@@ -79,88 +81,55 @@ impl KeyStore {
         let Upload {
             manifest,
             dir,
-            complete,
+            hash,
+            written,
             ..
         } = upload;
-        if let Some(key) = manifest.keys.get(complete) {
-            return Err(Fault::new(
-                FaultCode::KeyMissing,
-                format!("the upload ended before `{}` was complete", key.name),
-                "send the keys again",
+        if written != manifest.bytes {
+            return Err(damaged(format!(
+                "the upload ended after {written} of {} bytes of evaluation keys",
+                manifest.bytes
+            )));
+        }
+        let fingerprint = hash.finalize().to_hex().to_string();
+        if fingerprint != manifest.checksum {
+            return Err(damaged(
+                "the evaluation keys do not have the checksum their manifest states",
             ));
         }
         manifest.write(dir.path()).map_err(storage)?;
-        let fingerprint = manifest.fingerprint();
         if self.find(&fingerprint).is_none() {
             fs::rename(dir.path(), self.root.join(&fingerprint)).map_err(storage)?;
         }
-        Ok((fingerprint, manifest.bytes()))
+        Ok((fingerprint, written))
     }
-}
-
-/// A key that is arriving.
-struct Incoming {
-    file: File,
-    hash: blake3::Hasher,
-    written: u64,
 }
 
 /// An upload in progress; dropping it removes what arrived.
 pub struct Upload {
     manifest: Manifest,
     dir: TempDir,
-    current: Option<Incoming>,
-    complete: usize,
+    file: File,
+    hash: blake3::Hasher,
+    written: u64,
 }
 
 impl Upload {
     /// Takes the next chunk; chunks come in order.
-    pub fn take(&mut self, chunk: KeyChunk) -> Result<(), Fault> {
-        let index = self.complete;
-        let Some(entry) = self.manifest.keys.get(index) else {
-            return Err(damaged("a chunk after the last key"));
-        };
-        if chunk.key as usize != index {
+    pub fn take(&mut self, chunk: &KeyChunk) -> Result<(), Fault> {
+        let end = self.written + chunk.data.len() as u64;
+        if chunk.offset != self.written || end > self.manifest.bytes || chunk.data.is_empty() {
             return Err(damaged(format!(
-                "a chunk of key {} while `{}` (key {index}) is arriving",
-                chunk.key, entry.name
-            )));
-        }
-        if self.current.is_none() {
-            let path = self.dir.path().join(Manifest::file_name(index));
-            self.current = Some(Incoming {
-                file: File::create_new(path).map_err(storage)?,
-                hash: blake3::Hasher::new(),
-                written: 0,
-            });
-        }
-        let Some(incoming) = self.current.as_mut() else {
-            return Ok(());
-        };
-        let end = incoming.written + chunk.data.len() as u64;
-        if chunk.offset != incoming.written || end > entry.bytes || chunk.data.is_empty() {
-            return Err(damaged(format!(
-                "bytes {}..{} of `{}` where {}..{} were expected",
+                "bytes {}..{} of the evaluation keys where {}..{} were expected",
                 chunk.offset,
-                chunk.offset + chunk.data.len() as u64,
-                entry.name,
-                incoming.written,
-                entry.bytes
+                chunk.offset.saturating_add(chunk.data.len() as u64),
+                self.written,
+                self.manifest.bytes
             )));
         }
-        incoming.file.write_all(&chunk.data).map_err(storage)?;
-        incoming.hash.update(&chunk.data);
-        incoming.written = end;
-        if end == entry.bytes {
-            if incoming.hash.finalize().to_hex().as_str() != entry.checksum {
-                return Err(damaged(format!(
-                    "`{}` does not have the checksum its manifest states",
-                    entry.name
-                )));
-            }
-            self.current = None;
-            self.complete += 1;
-        }
+        self.file.write_all(&chunk.data).map_err(storage)?;
+        self.hash.update(&chunk.data);
+        self.written = end;
         Ok(())
     }
 }
@@ -180,24 +149,25 @@ fn storage(cause: std::io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::keys::KeyEntry;
+    use crate::keys::{KeyEntry, MANIFEST_VERSION};
 
-    const BODY: &[u8] = b"the bytes of a key";
+    const BODY: &[u8] = b"the bytes of a key file";
 
     fn manifest() -> Manifest {
-        let mut manifest = Manifest::new("p");
-        manifest.keys.push(KeyEntry {
-            name: "relinearise".into(),
-            level: 16,
+        Manifest {
+            version: MANIFEST_VERSION,
+            parameters_digest: "p".into(),
+            keys: vec![KeyEntry {
+                name: "relinearise".into(),
+                level: 16,
+            }],
             bytes: BODY.len() as u64,
             checksum: blake3::hash(BODY).to_hex().to_string(),
-        });
-        manifest
+        }
     }
 
     fn chunk(offset: usize, data: &[u8]) -> KeyChunk {
         KeyChunk {
-            key: 0,
             offset: offset as u64,
             data: data.to_vec(),
         }
@@ -213,12 +183,12 @@ mod tests {
     fn an_upload_in_two_chunks_is_found_by_its_fingerprint() {
         let (_root, store) = store();
         let mut upload = store.receive(manifest().to_wire(), "p", &[]).unwrap();
-        upload.take(chunk(0, &BODY[..7])).unwrap();
-        upload.take(chunk(7, &BODY[7..])).unwrap();
+        upload.take(&chunk(0, &BODY[..7])).unwrap();
+        upload.take(&chunk(7, &BODY[7..])).unwrap();
         let (fingerprint, bytes) = store.admit(upload).unwrap();
         assert_eq!(bytes, BODY.len() as u64);
         let dir = store.find(&fingerprint).unwrap();
-        assert_eq!(fs::read(dir.join(Manifest::file_name(0))).unwrap(), BODY);
+        assert_eq!(fs::read(dir.join(KEY_FILE)).unwrap(), BODY);
         assert_eq!(Manifest::read(&dir).unwrap(), manifest());
     }
 
@@ -228,32 +198,36 @@ mod tests {
         let mut body = BODY.to_vec();
         body[3] ^= 1;
         let mut upload = store.receive(manifest().to_wire(), "p", &[]).unwrap();
-        let fault = upload.take(chunk(0, &body)).unwrap_err();
+        upload.take(&chunk(0, &body)).unwrap();
+        let fault = store.admit(upload).unwrap_err();
         assert_eq!(fault.code, FaultCode::KeyDamaged);
-        assert!(fault.thing.contains("relinearise"), "{fault}");
-        drop(upload);
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn an_upload_that_ends_early_names_the_key() {
+    fn an_upload_that_ends_early_or_skips_is_refused() {
         let (root, store) = store();
         let mut upload = store.receive(manifest().to_wire(), "p", &[]).unwrap();
-        upload.take(chunk(0, &BODY[..7])).unwrap();
+        upload.take(&chunk(0, &BODY[..7])).unwrap();
+        assert!(upload.take(&chunk(8, &BODY[8..])).is_err());
         let fault = store.admit(upload).unwrap_err();
-        assert_eq!(fault.code, FaultCode::KeyMissing);
-        assert!(fault.thing.contains("relinearise"), "{fault}");
+        assert!(fault.thing.contains("7 of"), "{fault}");
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn other_parameters_are_refused_before_any_byte() {
+    fn other_parameters_or_a_missing_key_are_refused_before_any_byte() {
         let (_root, store) = store();
-        let fault = store
-            .receive(manifest().to_wire(), "q", &[])
-            .err()
-            .expect("foreign parameters");
-        assert_eq!(fault.code, FaultCode::ParametersMismatch);
+        let refused = |parameters, needed: &[NeededKey]| {
+            let upload = store.receive(manifest().to_wire(), parameters, needed);
+            upload.err().expect("refused").code
+        };
+        assert_eq!(refused("q", &[]), FaultCode::ParametersMismatch);
+        let needed = NeededKey {
+            name: "rotate 3".into(),
+            level: 1,
+        };
+        assert_eq!(refused("p", &[needed]), FaultCode::KeyMissing);
     }
 
     #[test]

@@ -1,0 +1,215 @@
+//! The client's ends of the model: tokenizer, embedding, and what the answer means.
+
+use crate::plan::PlanDir;
+use num_complex::Complex64;
+use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError};
+use std::sync::Arc;
+use tokenizers::Tokenizer;
+
+/// What a plan leaves to the client, loaded.
+pub struct ClientModel {
+    part: ClientPart,
+    vocab: u32,
+    hidden: usize,
+    tokenizer: Option<Arc<Tokenizer>>,
+    embedding: Option<Vec<f32>>,
+    head: Option<Vec<f32>>,
+}
+
+/// Why the client's part of a plan cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A file of the plan cannot be used.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The tokenizer file is not one.
+    #[error(
+        "the plan's tokenizer cannot be read: {0}; compile again from a checkpoint with a working tokenizer.json"
+    )]
+    Tokenizer(String),
+    /// The plan has no tokenizer.
+    #[error(
+        "the plan has no tokenizer, because its checkpoint had no tokenizer.json; add one and compile again"
+    )]
+    NoTokenizer,
+    /// A table's size is wrong.
+    #[error(
+        "the plan's {what} has {found} entries where vocabulary × hidden size is {expected}; compile again"
+    )]
+    Table {
+        /// Which table.
+        what: &'static str,
+        /// Entries found.
+        found: usize,
+        /// Entries expected.
+        expected: usize,
+    },
+    /// A table that the plan's placement needs is absent.
+    #[error("the plan leaves the {what} to the client but has no such file; compile again")]
+    Absent {
+        /// Which table.
+        what: &'static str,
+    },
+    /// An id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    Token {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: u32,
+    },
+    /// An answer of the wrong shape.
+    #[error("the answer has {found} ciphertexts, the plan says {expected}")]
+    Answer {
+        /// Found.
+        found: usize,
+        /// Expected.
+        expected: usize,
+    },
+}
+
+impl ClientModel {
+    /// Loads the client's files of a plan.
+    pub fn load(dir: &PlanDir) -> Result<Self, ModelError> {
+        let plan = dir.plan();
+        let part = plan.client.clone();
+        let size = (plan.model.vocab as usize, plan.model.hidden as usize);
+        let on_client = |place| place == Placement::Client;
+        let tokenizer = match &part.tokenizer {
+            Some(entry) => {
+                let read = Tokenizer::from_bytes(dir.file(entry)?);
+                Some(Arc::new(
+                    read.map_err(|cause| ModelError::Tokenizer(cause.to_string()))?,
+                ))
+            }
+            None => None,
+        };
+        let needs = |place, entry, what| {
+            on_client(place)
+                .then(|| table(dir, entry, what, size.0 * size.1))
+                .transpose()
+        };
+        Ok(Self {
+            embedding: needs(
+                part.embedding,
+                part.embedding_table.as_ref(),
+                "embedding table",
+            )?,
+            head: needs(part.head, part.head_table.as_ref(), "head")?,
+            part,
+            vocab: plan.model.vocab,
+            hidden: size.1,
+            tokenizer,
+        })
+    }
+
+    /// Size of the vocabulary.
+    pub fn vocabulary(&self) -> u32 {
+        self.vocab
+    }
+
+    /// Level that the input is encrypted at.
+    pub fn input_level(&self) -> u32 {
+        self.part.input.level
+    }
+
+    /// Tokens that end a text.
+    pub fn end(&self) -> &[u32] {
+        &self.part.eos
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>, ModelError> {
+        self.tokenizer.as_ref().ok_or(ModelError::NoTokenizer)
+    }
+
+    /// A prompt as token ids, the beginning-of-text token first where the model has one.
+    pub fn prompt(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        let encoding = self
+            .tokenizer()?
+            .encode(text, false)
+            .map_err(|cause| ModelError::Tokenizer(cause.to_string()))?;
+        let bos = self.part.bos.into_iter();
+        Ok(bos.chain(encoding.get_ids().iter().copied()).collect())
+    }
+
+    /// The slots to encrypt for a token, one period: its embedding, or a one-hot vector where the server holds the table.
+    pub fn input(&self, token: u32) -> Result<Vec<Complex64>, ModelError> {
+        if token >= self.vocab {
+            return Err(ModelError::Token {
+                id: token,
+                vocab: self.vocab,
+            });
+        }
+        let wire = self.part.input;
+        let mut slots = vec![Complex64::ZERO; wire.width as usize];
+        match &self.embedding {
+            Some(table) => {
+                let row = table.chunks_exact(self.hidden).nth(token as usize);
+                let values = row.into_iter().flatten();
+                for (slot, &value) in slots.iter_mut().zip(values) {
+                    slot.re = f64::from(value) / wire.unit;
+                }
+            }
+            None => {
+                if let Some(slot) = slots.get_mut(token as usize) {
+                    slot.re = 1.0 / wire.unit;
+                }
+            }
+        }
+        Ok(slots)
+    }
+
+    /// Periods of the answer's vectors, in order.
+    pub fn output_widths(&self) -> impl Iterator<Item = usize> + '_ {
+        self.part.outputs.iter().map(|wire| wire.width as usize)
+    }
+
+    /// Logits of the vocabulary from the decrypted answer, one period of each vector.
+    pub fn logits(&self, answer: &[Vec<f64>]) -> Result<Vec<f64>, ModelError> {
+        if answer.len() != self.part.outputs.len() {
+            return Err(ModelError::Answer {
+                found: answer.len(),
+                expected: self.part.outputs.len(),
+            });
+        }
+        let mut values = Vec::new();
+        for (wire, slots) in self.part.outputs.iter().zip(answer) {
+            let part = slots.iter().take(wire.count as usize);
+            values.extend(part.map(|slot| slot * wire.unit));
+        }
+        match (self.part.output_kind, &self.head) {
+            (OutputKind::Hidden, Some(head)) => Ok(head
+                .chunks_exact(self.hidden)
+                .map(|row| dot(row, &values))
+                .collect()),
+            (OutputKind::Hidden, None) => Err(ModelError::Absent { what: "head" }),
+            (OutputKind::Logits, _) => {
+                values.truncate(self.vocab as usize);
+                Ok(values)
+            }
+        }
+    }
+}
+
+fn dot(row: &[f32], values: &[f64]) -> f64 {
+    row.iter().zip(values).map(|(&w, x)| f64::from(w) * x).sum()
+}
+
+/// A table of `expected` entries.
+fn table(
+    dir: &PlanDir,
+    entry: Option<&FileEntry>,
+    what: &'static str,
+    expected: usize,
+) -> Result<Vec<f32>, ModelError> {
+    let table = dir.table(entry.ok_or(ModelError::Absent { what })?)?;
+    if table.len() != expected {
+        return Err(ModelError::Table {
+            what,
+            found: table.len(),
+            expected,
+        });
+    }
+    Ok(table)
+}

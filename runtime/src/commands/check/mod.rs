@@ -1,0 +1,165 @@
+//! `sotto check`: a plan against the float64 truth, teacher-forced.
+
+mod compare;
+mod runner;
+
+pub(super) use compare::{StepReport, Truth, compare};
+
+use super::{Failure, Meter};
+use crate::client::ClientModel;
+use crate::plan::PlanDir;
+use compare::Summary;
+use runner::{ClearRunner, CpuRunner, Runner};
+use serde_json::json;
+use sotto_ir::exec::Escape;
+use sotto_ir::golden::Golden;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Compare what a plan computes with float64, step by step on a golden file's tokens.
+///
+/// Per step: the largest logit error in units of the float64 logits' standard deviation, and whether the most likely token
+/// agrees (compared where float64's first two are at least twice the tolerance apart). Exits 1 on a miss.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  sotto check --plan tiny.plan --golden golden.safetensors --backend clear
+  sotto check --plan tiny.plan --golden golden.safetensors --backend cpu --steps 2")]
+pub struct Args {
+    /// The plan directory.
+    #[arg(long)]
+    plan: PathBuf,
+    /// Golden file, as `sottoc reference` writes it.
+    #[arg(long, value_name = "FILE")]
+    golden: PathBuf,
+    /// `clear`: cleartext slots under the scheme's rules; `cpu`: real ciphertexts, keys generated for this run.
+    #[arg(long, value_enum)]
+    backend: BackendName,
+    /// Steps to run [default: all of the golden's tokens].
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Largest logit error allowed, in standard deviations of the float64 logits.
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.02)]
+    tolerance: f64,
+    /// End with one line of JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The backends that `check` can run.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+enum BackendName {
+    Clear,
+    Cpu,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    dir.check().map_err(Failure::input)?;
+    let golden = Golden::read(&args.golden).map_err(Failure::input)?;
+    let steps = steps(args, &dir, &golden)?;
+    let mut runner = runner(args, &dir)?;
+    let truth = Truth {
+        tolerance: args.tolerance,
+    };
+    let mut reports = Vec::with_capacity(steps);
+    if !args.json {
+        println!("step     token  error [σ]  top-1  seconds");
+    }
+    for (position, &token) in golden.input_ids.iter().enumerate().take(steps) {
+        let started = Instant::now();
+        let logits = runner.step(token)?;
+        let expected = golden.logits.row(position);
+        let mut report = compare(&truth, expected, &logits).map_err(Failure::Input)?;
+        report.seconds = started.elapsed().as_secs_f64();
+        if !args.json {
+            println!("{position:>4} {token:>9}  {report}");
+        }
+        reports.push(report);
+    }
+    let summary = Summary::of(&reports);
+    let escapes = runner.escapes();
+    if args.json {
+        println!("{}", json_line(args, &reports, &summary, &escapes));
+    } else {
+        println!("{summary}");
+        for escape in &escapes {
+            println!(
+                "out of range: {} ({}), {:.3} where {:.3} is declared, {} times",
+                escape.site, escape.op, escape.seen, escape.declared, escape.times
+            );
+        }
+    }
+    if summary.misses > 0 {
+        return Err(Failure::Check(format!(
+            "{} of {} steps miss the tolerance of {} σ",
+            summary.misses,
+            reports.len(),
+            args.tolerance
+        )));
+    }
+    Ok(())
+}
+
+fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> {
+    let tokens = golden.input_ids.len();
+    let capacity = dir.plan().capacity as usize;
+    let vocab = dir.plan().model.vocab;
+    let steps = args.steps.unwrap_or(tokens);
+    if steps == 0 || steps > tokens {
+        return Err(Failure::Input(format!(
+            "--steps {steps}: {} has {tokens} tokens; give 1 to {tokens}",
+            args.golden.display()
+        )));
+    }
+    if steps > capacity {
+        return Err(Failure::Input(format!(
+            "{steps} steps are more than the {capacity} tokens the plan holds; give --steps {capacity}, or compile with a larger --context"
+        )));
+    }
+    if golden.logits.shape.last().copied() != Some(vocab as usize) {
+        return Err(Failure::Input(format!(
+            "{} has logits of shape {:?}, the plan's vocabulary is {vocab}: it belongs to another model",
+            args.golden.display(),
+            golden.logits.shape
+        )));
+    }
+    Ok(steps)
+}
+
+fn runner(args: &Args, dir: &PlanDir) -> Result<Box<dyn Runner>, Failure> {
+    let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
+    match args.backend {
+        BackendName::Clear => Ok(Box::new(ClearRunner::new(dir, model)?)),
+        BackendName::Cpu => {
+            let meter = Meter::bar(0, "generating keys");
+            let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
+            Ok(Box::new(CpuRunner::new(dir, model, progress)?))
+        }
+    }
+}
+
+fn json_line(
+    args: &Args,
+    reports: &[StepReport],
+    summary: &Summary,
+    escapes: &[Escape],
+) -> serde_json::Value {
+    let steps: Vec<_> = reports.iter().map(StepReport::json).collect();
+    let escapes: Vec<_> = escapes
+        .iter()
+        .map(|e| {
+            json!({"site": e.site, "op": e.op, "declared": e.declared, "seen": e.seen, "times": e.times})
+        })
+        .collect();
+    json!({
+        "backend": format!("{:?}", args.backend).to_lowercase(),
+        "tolerance": args.tolerance,
+        "steps": steps,
+        "max_logit_error_sigma": summary.largest,
+        "top1": {"agree": summary.agree, "compared": summary.compared},
+        "misses": summary.misses,
+        "out_of_range": escapes,
+    })
+}

@@ -1,0 +1,211 @@
+//! `sotto demo`: everything once, on the bundled model.
+//!
+//! The demo runs what a user would: `sottoc reference`, `sottoc compile`, `keygen`, `serve` as a process of its own that is told
+//! where plan and evaluation keys are and nothing else, and the client in this process.
+
+mod children;
+mod report;
+
+use super::check::{Truth, compare};
+use super::generate::{Asked, Client};
+use super::{Failure, keygen, runtime};
+use crate::client::{Generation, Keyring, Sampling, Stop};
+use crate::plan::PlanDir;
+use children::{Compiler, ServerProcess};
+use report::{Peaks, Report, Seconds};
+use sotto_ir::golden::Golden;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use tempfile::TempDir;
+
+/// Errors beyond this are shown as a failed check, as in `sotto check`.
+const TOLERANCE: f64 = 0.02;
+
+/// Compile the bundled model, generate keys, start a server without the secret key, and generate text under encryption.
+///
+/// Ends with encrypted against float64. Exits 1 if the tokens differ.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  sotto demo
+  sotto demo --prompt \"The old king\" --tokens 8 --json")]
+pub struct Args {
+    /// Checkpoint directory.
+    #[arg(long, value_name = "DIR", default_value = "models/tiny")]
+    model: PathBuf,
+    /// Text to continue.
+    #[arg(long, default_value = "Once upon a time")]
+    prompt: String,
+    /// Tokens to generate.
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    tokens: u32,
+    /// Text to calibrate ranges on [default: calibration.txt of the model, if it has one].
+    #[arg(long, value_name = "FILE")]
+    calibrate: Option<PathBuf>,
+    /// Keep plan, keys and goldens in this folder [default: a temporary folder, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    keep: Option<PathBuf>,
+    /// End with one line of JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let started = Instant::now();
+    let compiler = Compiler::beside_us()?;
+    let work = Workplace::make(args.keep.as_deref())?;
+    let compiled = compile(args, &compiler, &work)?;
+    let dir = PlanDir::open(&work.plan()).map_err(Failure::input)?;
+    report::print_plan(dir.plan());
+
+    let keygen_started = Instant::now();
+    eprintln!("generating keys");
+    keygen::generate(&dir, &work.keys())?;
+    let keygen_seconds = keygen_started.elapsed().as_secs_f64();
+
+    let client = Client::load(&dir, &work.keys())?;
+    let prompt = client.model.prompt(&args.prompt).map_err(Failure::input)?;
+    eprintln!("starting the server, which gets the plan and the evaluation keys");
+    let server = ServerProcess::start(&work.plan(), &Keyring::at(&work.keys()).evaluation())?;
+    let asked = Asked {
+        prompt: prompt.clone(),
+        max_tokens: args.tokens,
+        sampling: Sampling::GREEDY,
+    };
+    eprintln!("one encrypted round trip per token, prompt tokens included");
+    print!("{}", args.prompt);
+    let made = runtime()?.block_on(client.generate(server.address(), asked));
+    println!();
+    let made = made?;
+    let peaks = Peaks {
+        client: crate::process::peak_memory(std::process::id()),
+        server: server.peak_memory(),
+    };
+    drop(server);
+    if let Stop::Failed(error) = made.stop {
+        return Err(error.into());
+    }
+
+    let truth = truth(args, &compiler, &work, &prompt, &made)?;
+    let report = Report {
+        plan: dir.plan(),
+        text: text(&client, &made)?,
+        made: &made,
+        float64: truth.tokens,
+        max_error_sigma: truth.max_error_sigma,
+        seconds: Seconds {
+            compile: compiled,
+            keygen: keygen_seconds,
+            total: started.elapsed().as_secs_f64(),
+        },
+        peaks,
+    };
+    report.print();
+    if args.json {
+        println!("{}", report.json());
+    }
+    report.verdict(args.tokens)
+}
+
+/// Compiles the model into the workplace; returns the seconds it took.
+fn compile(args: &Args, compiler: &Compiler, work: &Workplace) -> Result<f64, Failure> {
+    let bundled = args.model.join("calibration.txt");
+    let calibration = args
+        .calibrate
+        .clone()
+        .or_else(|| bundled.is_file().then_some(bundled));
+    eprintln!("compiling {}", args.model.display());
+    let started = Instant::now();
+    compiler.compile(&args.model, &work.plan(), calibration.as_deref())?;
+    Ok(started.elapsed().as_secs_f64())
+}
+
+/// What float64 says about a generation.
+struct Against {
+    tokens: Vec<u32>,
+    max_error_sigma: f64,
+}
+
+/// Asks the float64 reference twice: what it generates from the prompt, and its logits along the tokens that came back.
+fn truth(
+    args: &Args,
+    compiler: &Compiler,
+    work: &Workplace,
+    prompt: &[u32],
+    made: &Generation,
+) -> Result<Against, Failure> {
+    eprintln!("computing the same in float64");
+    let count = made.tokens.len();
+    let mut ids = prompt.to_vec();
+    // The last new token was never fed back, so there are no logits after it to compare.
+    ids.extend(made.tokens.iter().take(count.saturating_sub(1)));
+    let golden = compiler.reference(&args.model, &ids, prompt.len(), count, work.path())?;
+    let mut largest = 0f64;
+    for (i, logits) in made.logits.iter().enumerate() {
+        let expected = golden.logits.row(prompt.len() - 1 + i);
+        let truth = Truth {
+            tolerance: TOLERANCE,
+        };
+        let step = compare(&truth, expected, logits).map_err(Failure::Input)?;
+        if step.error_sigma > largest || step.error_sigma.is_nan() {
+            largest = step.error_sigma;
+        }
+    }
+    let tokens = continuation(&golden, prompt.len());
+    Ok(Against {
+        tokens,
+        max_error_sigma: largest,
+    })
+}
+
+fn continuation(golden: &Golden, prompt: usize) -> Vec<u32> {
+    golden.greedy_ids.iter().skip(prompt).copied().collect()
+}
+
+fn text(client: &Client, made: &Generation) -> Result<String, Failure> {
+    let tokenizer = client.model.tokenizer().map_err(Failure::input)?;
+    tokenizer
+        .decode(&made.tokens, true)
+        .map_err(|cause| Failure::Input(format!("decoding tokens: {cause}")))
+}
+
+/// The demo's folder. A temporary one is removed when this is dropped, keys included.
+enum Workplace {
+    Kept(PathBuf),
+    Temporary(TempDir),
+}
+
+impl Workplace {
+    fn make(keep: Option<&Path>) -> Result<Self, Failure> {
+        let failed = |cause: std::io::Error| {
+            Failure::Input(format!(
+                "cannot make a folder to work in: {cause}; choose one with --keep DIR"
+            ))
+        };
+        match keep {
+            Some(dir) => {
+                std::fs::create_dir_all(dir).map_err(failed)?;
+                Ok(Self::Kept(dir.to_path_buf()))
+            }
+            None => {
+                let made = tempfile::Builder::new().prefix("sotto-demo-").tempdir();
+                Ok(Self::Temporary(made.map_err(failed)?))
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Kept(path) => path,
+            Self::Temporary(dir) => dir.path(),
+        }
+    }
+
+    fn plan(&self) -> PathBuf {
+        self.path().join("plan")
+    }
+
+    fn keys(&self) -> PathBuf {
+        self.path().join("keys")
+    }
+}

@@ -1,0 +1,66 @@
+//! `sotto keygen`.
+
+use super::{Failure, Meter, human_bytes};
+use crate::client::{Keyring, Made};
+use crate::plan::PlanDir;
+use serde_json::json;
+use sotto_ckks::Context;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Generate the keys that a plan needs: a secret key that stays here, and evaluation keys for the server.
+///
+/// KEYS/secret.key never leaves the client; KEYS/evaluation is what `serve` or an upload gets.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Example:
+  sotto keygen --plan tiny.plan -o keys")]
+pub struct Args {
+    /// The plan directory.
+    #[arg(long)]
+    plan: PathBuf,
+    /// The key folder to make; it must not exist.
+    #[arg(short, long, value_name = "KEYS")]
+    output: PathBuf,
+    /// End with one line of JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    let started = Instant::now();
+    let made = generate(&dir, &args.output)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let manifest = &made.manifest;
+    if args.json {
+        let line = json!({
+            "directory": args.output,
+            "parameters": dir.plan().params.name,
+            "keys": manifest.keys.len(),
+            "bytes": manifest.bytes,
+            "fingerprint": manifest.checksum,
+            "seconds": seconds,
+        });
+        println!("{line}");
+    } else {
+        eprintln!(
+            "{} evaluation keys, {}, in {seconds:.1} s: {}",
+            manifest.keys.len(),
+            human_bytes(manifest.bytes),
+            args.output.display()
+        );
+    }
+    Ok(())
+}
+
+/// Generates the keys of a plan, with progress.
+pub(super) fn generate(dir: &PlanDir, output: &Path) -> Result<Made, Failure> {
+    let context = Context::new(dir.plan().params.clone()).map_err(Failure::input)?;
+    let meter = Meter::bar(0, "generating keys");
+    Keyring::at(output)
+        .generate(dir.plan(), &context, |done, total| {
+            meter.set(done as u64, total as u64);
+        })
+        .map_err(Failure::input)
+}

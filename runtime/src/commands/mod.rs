@@ -1,0 +1,100 @@
+//! `sotto`'s commands, one module each, and what they share: exit codes, progress, interrupts.
+
+pub mod check;
+pub mod demo;
+pub mod generate;
+pub mod keygen;
+mod progress;
+pub mod serve;
+
+use crate::client::ClientError;
+use std::error::Error;
+use std::fmt;
+use std::process::ExitCode;
+use tokio::sync::watch;
+
+pub use progress::{Meter, human_bytes};
+
+/// Why a command did not succeed.
+#[derive(Debug)]
+pub enum Failure {
+    /// A check ran and found against what it checked. Exit code 1.
+    Check(String),
+    /// The command line or an input is wrong. Exit code 2.
+    Input(String),
+    /// Server or transport failed. Exit code 3.
+    Remote(String),
+}
+
+impl Failure {
+    /// Prints the error and gives the exit code.
+    pub fn report(&self) -> ExitCode {
+        let code = match self {
+            Self::Check(_) => 1,
+            Self::Input(_) => 2,
+            Self::Remote(_) => 3,
+        };
+        eprintln!("error: {self}");
+        code.into()
+    }
+
+    /// Bad input: the error with its causes.
+    pub fn input(error: impl Error) -> Self {
+        Self::Input(with_causes(&error))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Check(text) | Self::Input(text) | Self::Remote(text)) = self;
+        f.write_str(text)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        if error.is_remote() {
+            Self::Remote(with_causes(&error))
+        } else {
+            Self::input(error)
+        }
+    }
+}
+
+/// An error and those behind it that it does not already quote.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let words = inner.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+/// Turns true at the first Ctrl-C; the second ends the process as usual.
+fn on_interrupt() -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            // Nobody may be listening any more.
+            let _unheard = sender.send(true);
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        }
+    });
+    receiver
+}
+
+/// An async runtime for a command.
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failure::input)
+}

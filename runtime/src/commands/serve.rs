@@ -1,0 +1,122 @@
+//! `sotto serve`.
+
+use super::{Failure, Meter, runtime};
+use crate::cpu::{CpuEngine, EngineOptions};
+use crate::plan::PlanDir;
+use crate::server::{KeyStore, ListenError, Service, bind};
+use crate::trace::Trace;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run a plan for clients. The server is given the plan and evaluation keys, never a secret key.
+///
+/// Prints `listening on ADDR` when it is ready.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  sotto serve --plan tiny.plan --addr 127.0.0.1:7411
+  sotto serve --plan tiny.plan --keys keys/evaluation --memory 16000000000 --trace trace.json")]
+pub struct Args {
+    /// The plan directory.
+    #[arg(long)]
+    plan: PathBuf,
+    /// A folder of evaluation keys to have ready, so that its client need not send them.
+    #[arg(long, value_name = "EVALKEYS_DIR")]
+    keys: Option<PathBuf>,
+    /// Where keys that clients send are kept [default: a temporary folder, removed at the end].
+    #[arg(long, value_name = "DIR")]
+    key_store: Option<PathBuf>,
+    /// Address to listen on; port 0 lets the system choose.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    addr: SocketAddr,
+    /// Allow an address that other machines can reach. Nothing authenticates them, and the connection is not encrypted.
+    #[arg(long)]
+    allow_remote: bool,
+    /// Bytes of memory to use: a plan that needs more is refused, what is left over keeps plaintexts encoded.
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<u64>,
+    /// Write per-op times to this file, for Perfetto or chrome://tracing.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let engine = engine(args)?;
+    let (store, _temporary) = store(args.key_store.as_deref())?;
+    let service = Service::new(engine, store);
+    runtime()?.block_on(async {
+        let server = bind(args.addr, args.allow_remote)
+            .await
+            .map_err(listen_failure)?;
+        if let Some(keys) = &args.keys {
+            let meter = Meter::bar(0, "loading keys");
+            service
+                .preload(keys, &mut |done, total| {
+                    meter.set(done as u64, total as u64)
+                })
+                .map_err(Failure::input)?;
+        }
+        println!("listening on {}", server.addr());
+        server.run(service, ended()).await.map_err(listen_failure)
+    })
+}
+
+fn engine(args: &Args) -> Result<CpuEngine, Failure> {
+    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    let data = dir.data().map_err(Failure::input)?;
+    dir.check().map_err(Failure::input)?;
+    let trace = args.trace.as_deref().map(create_trace).transpose()?;
+    let options = EngineOptions {
+        memory: args.memory,
+        trace,
+    };
+    CpuEngine::new(dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)
+}
+
+fn create_trace(path: &Path) -> Result<Trace, Failure> {
+    Trace::create(path).map_err(|cause| {
+        Failure::Input(format!(
+            "cannot write the trace to {}: {cause}; choose another --trace",
+            path.display()
+        ))
+    })
+}
+
+/// The store of uploaded keys, and the temporary folder it lives in unless the user chose one.
+fn store(chosen: Option<&Path>) -> Result<(KeyStore, Option<TempDir>), Failure> {
+    let failed = |cause: std::io::Error| {
+        Failure::Input(format!(
+            "cannot store keys: {cause}; choose another --key-store"
+        ))
+    };
+    if let Some(dir) = chosen {
+        return Ok((KeyStore::open(dir).map_err(failed)?, None));
+    }
+    let temporary = tempfile::Builder::new()
+        .prefix("sotto-keys-")
+        .tempdir()
+        .map_err(failed)?;
+    let store = KeyStore::open(temporary.path()).map_err(failed)?;
+    Ok((store, Some(temporary)))
+}
+
+fn listen_failure(error: ListenError) -> Failure {
+    match error {
+        ListenError::Remote(_) => Failure::input(error),
+        ListenError::Bind { .. } | ListenError::Serve(_) => Failure::Remote(error.to_string()),
+    }
+}
+
+/// Completes at Ctrl-C or SIGTERM.
+async fn ended() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without a handler the signal ends the process itself.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

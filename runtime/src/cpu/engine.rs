@@ -1,0 +1,247 @@
+//! A plan on the CPU backend, as the server runs it.
+
+use super::{Cpu, CpuError, needed_keys, parameters_digest, request};
+use crate::keys::{KEY_FILE, NeededKey};
+use crate::proto::{Fault, FaultCode};
+use crate::server::{Engine, StepOutput, StepProgress, Watch};
+use crate::trace::{Ended, Trace};
+use sotto_ckks::serialize::EvaluationKeyFile;
+use sotto_ckks::{Ciphertext, CkksError, Context};
+use sotto_ir::exec::{Event, ExecError, Executor, Moment, Session};
+use sotto_ir::plan::Plan;
+use sotto_ir::slot::{DataSource, Op};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How an engine runs.
+#[derive(Default)]
+pub struct EngineOptions {
+    /// Bytes the server may use; None for what the machine has free.
+    pub memory: Option<u64>,
+    /// Where per-op times go.
+    pub trace: Option<Trace>,
+}
+
+/// Why an engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The plan's parameters are refused.
+    #[error("the plan's parameters are refused: {0}")]
+    Parameters(#[from] CkksError),
+    /// The plan needs more memory than it may use.
+    #[error(
+        "the plan needs {needed} bytes at its peak and {allowed} are {}; {}",
+        if *.stated { "allowed by --memory" } else { "free on this machine" },
+        if *.stated { "raise --memory or compile with a smaller --context" } else { "free memory, compile with a smaller --context, or insist with --memory" }
+    )]
+    Memory {
+        /// Peak that the plan states.
+        needed: u64,
+        /// What may be used.
+        allowed: u64,
+        /// Whether the user stated it.
+        stated: bool,
+    },
+}
+
+/// Runs a plan on real ciphertexts.
+pub struct CpuEngine {
+    plan: Arc<Plan>,
+    plan_digest: String,
+    data: Arc<dyn DataSource + Send + Sync>,
+    context: Context,
+    parameters_digest: String,
+    needed: Vec<NeededKey>,
+    cache_bytes: u64,
+    trace: Option<Trace>,
+}
+
+impl CpuEngine {
+    /// An engine for a checked plan and its packed data.
+    ///
+    /// # Errors
+    /// If the parameters are refused, or the plan's peak exceeds the memory it may use.
+    pub fn new(
+        plan: Arc<Plan>,
+        plan_digest: String,
+        data: Arc<dyn DataSource + Send + Sync>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let needed = plan.estimate.peak_memory_bytes;
+        let allowed = options
+            .memory
+            .or_else(crate::process::available_memory)
+            .unwrap_or(u64::MAX);
+        if needed > allowed {
+            return Err(EngineError::Memory {
+                needed,
+                allowed,
+                stated: options.memory.is_some(),
+            });
+        }
+        let context = Context::new(plan.params.clone())?;
+        Ok(Self {
+            plan_digest,
+            data,
+            parameters_digest: parameters_digest(&plan.params),
+            needed: needed_keys(&plan.keys, &context),
+            cache_bytes: (allowed - needed).min(plan.estimate.plaintext_bytes),
+            context,
+            plan,
+            trace: options.trace,
+        })
+    }
+
+    fn read(&self, keys: &Executor<Cpu>, bytes: &[u8]) -> Result<Ciphertext, Fault> {
+        const REMEDY: &str =
+            "encrypt with the key that belongs to this session, at the plan's input level";
+        let rejected = |thing: String| Fault::new(FaultCode::CiphertextRejected, thing, REMEDY);
+        let ct = Ciphertext::from_bytes(&self.context, bytes)
+            .map_err(|cause| rejected(format!("the ciphertext: {cause}")))?;
+        let level = self.plan.client.input.level as usize;
+        if ct.level() != level || ct.degree() != 1 {
+            return Err(rejected(format!(
+                "a ciphertext at level {}, degree {}, where the plan takes level {level}, degree 1",
+                ct.level(),
+                ct.degree()
+            )));
+        }
+        if ct.key() != keys.backend().key() {
+            return Err(rejected(format!(
+                "a ciphertext of key {}, where the session's evaluation keys belong to {}",
+                ct.key(),
+                keys.backend().key()
+            )));
+        }
+        Ok(ct)
+    }
+
+    fn note(&self, event: &Event<'_, Ciphertext>, position: u32) {
+        let (Some(trace), Moment::After { elapsed, .. }) = (&self.trace, &event.moment) else {
+            return;
+        };
+        let ended = Ended {
+            site: &event.site(),
+            op: event.instr.op.name(),
+            position,
+            level: event.instr.at.first().map(|at| at.level),
+            elapsed: *elapsed,
+        };
+        if let Err(cause) = trace.add(ended) {
+            eprintln!("the trace cannot be written: {cause}");
+        }
+    }
+}
+
+impl Engine for CpuEngine {
+    type Keys = Executor<Cpu>;
+    type State = Session<Ciphertext>;
+
+    fn plan_digest(&self) -> &str {
+        &self.plan_digest
+    }
+
+    fn parameters_digest(&self) -> &str {
+        &self.parameters_digest
+    }
+
+    fn capacity(&self) -> u32 {
+        self.plan.capacity
+    }
+
+    fn needed_keys(&self) -> &[NeededKey] {
+        &self.needed
+    }
+
+    fn load_keys(
+        &self,
+        dir: &Path,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Executor<Cpu>, Fault> {
+        let mut load = || -> Result<Cpu, CpuError> {
+            let mut file = EvaluationKeyFile::open(&self.context, dir.join(KEY_FILE))?;
+            let wanted = request(&self.plan.keys, &self.context);
+            let keys = file.load(Some(&wanted), &mut *progress)?;
+            Cpu::new(&self.context, &self.plan, keys, |_, _| {})
+        };
+        let backend = load().map_err(|error| {
+            let code = match &error {
+                CpuError::Scheme(CkksError::MissingKey { .. }) => FaultCode::KeyMissing,
+                _ => FaultCode::KeyDamaged,
+            };
+            Fault::new(
+                code,
+                error.to_string(),
+                "generate keys for this plan with `sotto keygen`, or send them again",
+            )
+        })?;
+        Ok(Executor::new(
+            self.plan.clone(),
+            self.data.clone(),
+            backend,
+            usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
+        ))
+    }
+
+    fn empty_state(&self) -> Session<Ciphertext> {
+        Session::default()
+    }
+
+    fn step(
+        &self,
+        keys: &Executor<Cpu>,
+        session: &mut Session<Ciphertext>,
+        ciphertext: &[u8],
+        watch: &dyn Watch,
+    ) -> Result<StepOutput, Fault> {
+        let input = self.read(keys, ciphertext)?;
+        let position = session.position();
+        let mut progress = StepProgress {
+            total: keys.instructions(position) as u64,
+            ..StepProgress::default()
+        };
+        let mut observe = |event: &Event<'_, Ciphertext>| {
+            self.note(event, position);
+            if matches!(event.moment, Moment::Before) {
+                progress.site = event.site();
+            } else {
+                progress.done += 1;
+                let refreshed = matches!(event.instr.op, Op::Bootstrap { .. });
+                progress.bootstraps += u32::from(refreshed);
+            }
+            watch.progress(&progress);
+            if watch.cancelled() {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        };
+        let outputs = keys.decode(session, vec![input], &mut observe);
+        if let Some(Err(cause)) = self.trace.as_ref().map(Trace::flush) {
+            eprintln!("the trace cannot be written: {cause}");
+        }
+        let outputs = outputs.map_err(step_fault)?;
+        Ok(StepOutput {
+            ciphertexts: outputs
+                .iter()
+                .map(|ct| ct.to_bytes(&self.context))
+                .collect(),
+            bootstraps: progress.bootstraps,
+        })
+    }
+}
+
+fn step_fault(error: ExecError<CpuError>) -> Fault {
+    match error {
+        ExecError::Capacity { .. } => Fault::new(
+            FaultCode::Capacity,
+            error.to_string(),
+            "compile with a larger --context or begin a new session",
+        ),
+        other => Fault::new(
+            FaultCode::Internal,
+            other.to_string(),
+            "check the plan with `sottoc verify`",
+        ),
+    }
+}

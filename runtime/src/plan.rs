@@ -1,0 +1,56 @@
+//! A plan on disk, opened.
+
+use sotto_ir::Digest;
+use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A plan and the directory it came from.
+#[derive(Clone, Debug)]
+pub struct PlanDir {
+    path: PathBuf,
+    plan: Arc<Plan>,
+    digest: Digest,
+}
+
+impl PlanDir {
+    /// Reads `plan.ron` of a plan directory.
+    pub fn open(path: &Path) -> Result<Self, PlanError> {
+        let (plan, digest) = Plan::open(path)?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            plan: Arc::new(plan),
+            digest,
+        })
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
+    }
+
+    /// What names the plan in messages.
+    pub fn digest(&self) -> String {
+        self.digest.to_string()
+    }
+
+    /// Checks every byte of the server's side.
+    pub fn check(&self) -> Result<(), PlanError> {
+        self.data()?.check()
+    }
+
+    /// The server's arrays.
+    pub fn data(&self) -> Result<Arc<PlanData>, PlanError> {
+        Ok(Arc::new(PlanData::open(&self.path, self.plan.clone())?))
+    }
+
+    /// A file of the plan, checked.
+    pub fn file(&self, entry: &FileEntry) -> Result<Vec<u8>, PlanError> {
+        entry.read(&self.path)
+    }
+
+    /// A table of little-endian f32, checked.
+    pub fn table(&self, entry: &FileEntry) -> Result<Vec<f32>, PlanError> {
+        entry.read_table(&self.path)
+    }
+}
