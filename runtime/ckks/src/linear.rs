@@ -14,7 +14,7 @@ use crate::error::{CkksError, Result};
 use crate::evaluator::Evaluator;
 use crate::keys::{KeyKind, SwitchingKey};
 use crate::keyswitch::{self, Matched};
-use crate::ring::{Form, Modulus, RnsPoly, kernels, permute, primes, sums};
+use crate::ring::{Form, Modulus, RnsPoly, kernels, lanes, permute, primes, sums};
 use crate::wide::{Carry, Wide, add_times_p, columns, wide_primes};
 use num_complex::Complex64;
 use rayon::prelude::*;
@@ -296,7 +296,7 @@ impl Diagonal {
         });
         // A polynomial in X^(N/2n) takes 2n different values, constant on runs in bit-reversed order.
         let run = ring.n / (2 * values.len());
-        let run = if run.is_multiple_of(kernels::LANES) {
+        let run = if run.is_multiple_of(lanes::LANES) {
             run
         } else {
             1

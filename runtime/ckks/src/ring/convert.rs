@@ -8,14 +8,17 @@ use super::kernels::{self, Source};
 use super::{Modulus, Ring};
 use rayon::prelude::*;
 
-/// Coefficients converted at a time: twelve sources in 64-bit lanes stay within the first-level cache.
-const BLOCK: usize = 256;
+/// Coefficients converted at a time: twelve sources stay within the first-level cache.
+const BLOCK: usize = 512;
 
 /// Tables of the conversion from one prime set to another.
 pub(crate) struct BaseConversion {
     sources: Vec<Source>,
-    targets: Vec<(Modulus, Vec<u32>)>,
+    targets: Vec<Target>,
 }
+
+/// A target prime and its constants, one per source and one for the overflow.
+type Target = (Modulus, Vec<u32>);
 
 impl BaseConversion {
     /// Tables for inputs that come out of an inverse transform not yet divided by N.
@@ -69,16 +72,29 @@ impl BaseConversion {
             .par_chunks_mut(8)
             .enumerate()
             .for_each(|(group, columns)| {
-                let mut y = vec![0u64; (inputs.len() + 1) * block];
+                let mut y = vec![0; (inputs.len() + 1) * block];
+                let mut overflow = vec![0; block];
                 for (i, column) in columns.iter_mut().enumerate() {
                     let start = (group * 8 + i) * block;
                     let part: Vec<&[u32]> =
                         inputs.iter().map(|x| &x[start..start + block]).collect();
-                    kernels::convert_sources(&mut y, &part, &self.sources);
-                    for (out, (m, constants)) in column.iter_mut().zip(&self.targets) {
-                        kernels::convert_target(out, &y, constants, *m);
+                    kernels::convert_sources(&mut y, &mut overflow, &part, &self.sources);
+                    for (out, target) in column.chunks_mut(2).zip(self.targets.chunks(2)) {
+                        convert_pair(out, &y, target);
                     }
                 }
             });
+    }
+}
+
+/// Two targets at a time share the loads of their sources.
+fn convert_pair(out: &mut [&mut [u32]], y: &[u32], targets: &[Target]) {
+    match (out, targets) {
+        ([a, b], [(m, c), (n, d)]) => kernels::convert_targets([a, b], y, [c, d], [*m, *n]),
+        (out, targets) => {
+            for (out, (m, constants)) in out.iter_mut().zip(targets) {
+                kernels::convert_target(out, y, constants, *m);
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! Products are taken in 64-bit lanes. The masks below are what lets the compiler see a 32×32→64 multiplication.
 
 use super::Modulus;
+use super::lanes::{laned, steps, steps_mut};
 
 /// Defines functions whose bodies are compiled once per instruction set and chosen at run time.
 macro_rules! dispatched {
@@ -192,24 +193,6 @@ dispatched! {
         }
     }
 
-    /// out = Σ a_i·b_i for at most [`MAX_TERMS`] pairs whose second members are in Montgomery form.
-    pub(crate) fn dot_mont(out: &mut [u32], pairs: &[(&[u32], &[u32])], m: Modulus) {
-        let mut base = 0;
-        for chunk in out.chunks_exact_mut(LANES) {
-            let mut acc = [0u64; LANES];
-            for (a, b) in pairs {
-                let (a, b) = (&a[base..base + LANES], &b[base..base + LANES]);
-                for lane in 0..LANES {
-                    acc[lane] += u64::from(a[lane]) * u64::from(b[lane]);
-                }
-            }
-            for lane in 0..LANES {
-                chunk[lane] = mont_sum(acc[lane], m);
-            }
-            base += LANES;
-        }
-    }
-
     /// out = x mod p for signed words |x| < 2^62.
     pub(crate) fn reduce_i64(out: &mut [u32], x: &[i64], m: Modulus) {
         // Shift to nonnegative, reduce the two halves against 2^32 and 2^64, shift back.
@@ -226,9 +209,6 @@ dispatched! {
     }
 }
 
-/// Coefficients per step of the loops that keep sums in registers: four AVX-512 registers of 64-bit sums.
-pub(crate) const LANES: usize = 32;
-
 /// One source prime of a base conversion.
 #[derive(Clone, Copy)]
 pub(crate) struct Source {
@@ -242,41 +222,64 @@ pub(crate) struct Source {
 }
 
 dispatched! {
-    /// First half of a base conversion, on one block of coefficients: `y[i·len ..]` = x_i·factor_i mod p_i in 64-bit lanes, and in the last
-    /// row the number of times the modulus must be taken off to get the representative nearest to zero.
-    pub(crate) fn convert_sources(y: &mut [u64], inputs: &[&[u32]], sources: &[Source]) {
-        let len = inputs[0].len();
-        let (rows, overflow) = y.split_at_mut(inputs.len() * len);
+    /// First half of a base conversion, on one block of coefficients: row i of `y` becomes x_i·factor_i mod p_i, and the last row the
+    /// number of times the modulus must be taken off to get the representative nearest to zero. `overflow` is scratch for one row.
+    pub(crate) fn convert_sources(y: &mut [u32], overflow: &mut [u64], inputs: &[&[u32]], sources: &[Source]) {
+        let len = overflow.len();
         overflow.fill(1 << 59);
+        let (rows, last) = y.split_at_mut(inputs.len() * len);
         for ((row, x), s) in rows.chunks_exact_mut(len).zip(inputs).zip(sources) {
-            let (overflow, x) = (&mut overflow[..len], &x[..len]);
-            for i in 0..len {
-                let v = u64::from(mont(u64::from(x[i]) * u64::from(s.factor), s.modulus));
-                row[i] = v;
-                overflow[i] += ((v & LOW) * u64::from(s.reciprocal)) << s.align;
+            for ((v, &x), u) in row.iter_mut().zip(*x).zip(overflow.iter_mut()) {
+                *v = mont(u64::from(x) * u64::from(s.factor), s.modulus);
+                *u += (u64::from(*v) * u64::from(s.reciprocal)) << s.align;
             }
         }
-        for u in overflow {
-            *u >>= 60;
+        for (v, u) in last.iter_mut().zip(overflow) {
+            *v = (*u >> 60) as u32;
+        }
+    }
+}
+
+laned! {
+    /// Second half of a base conversion, for two target primes: out = Σ y_i·c_i over the rows of `y`, with constants in Montgomery form.
+    pub(crate) fn convert_targets<S>(
+        out: [&mut [u32]; 2], y: &[u32], constants: [&[u32]; 2], moduli: [Modulus; 2],
+    ) {
+        let [first, second] = out;
+        let len = first.len();
+        let steps = steps_mut(first).iter_mut().zip(steps_mut(second));
+        for (i, (first, second)) in steps.enumerate() {
+            let (mut a, mut b) = (S::zero(), S::zero());
+            for ((row, &c), &d) in y.chunks_exact(len).zip(constants[0]).zip(constants[1]) {
+                let row = &row.as_chunks().0[i];
+                a.add_multiples(row, c);
+                b.add_multiples(row, d);
+            }
+            *first = a.reduce(moduli[0]);
+            *second = b.reduce(moduli[1]);
         }
     }
 
-    /// Second half, for one target prime: out = Σ y_i·c_i, with `constants` in Montgomery form, one per row of `y`.
-    pub(crate) fn convert_target(out: &mut [u32], y: &[u64], constants: &[u32], m: Modulus) {
+    /// As [`convert_targets`] for one target prime.
+    pub(crate) fn convert_target<S>(out: &mut [u32], y: &[u32], constants: &[u32], m: Modulus) {
         let len = out.len();
-        let mut base = 0;
-        for chunk in out.chunks_exact_mut(LANES) {
-            let mut acc = [0u64; LANES];
+        for (i, out) in steps_mut(out).iter_mut().enumerate() {
+            let mut sums = S::zero();
             for (row, &c) in y.chunks_exact(len).zip(constants) {
-                let row = &row[base..base + LANES];
-                for lane in 0..LANES {
-                    acc[lane] += (row[lane] & LOW) * u64::from(c);
-                }
+                sums.add_multiples(&row.as_chunks().0[i], c);
             }
-            for lane in 0..LANES {
-                chunk[lane] = mont_sum(acc[lane], m);
+            *out = sums.reduce(m);
+        }
+    }
+
+    /// out = Σ a_i·b_i for at most [`MAX_TERMS`] pairs whose second members are in Montgomery form.
+    pub(crate) fn dot_mont<S>(out: &mut [u32], pairs: &[(&[u32], &[u32])], m: Modulus) {
+        for (i, out) in steps_mut(out).iter_mut().enumerate() {
+            let mut sums = S::zero();
+            for (a, b) in pairs {
+                sums.add_products(&steps(a)[i], &steps(b)[i]);
             }
-            base += LANES;
+            *out = sums.reduce(m);
         }
     }
 }

@@ -7,6 +7,7 @@ mod buffer;
 pub(crate) mod convert;
 mod divide;
 pub(crate) mod kernels;
+pub(crate) mod lanes;
 mod modulus;
 pub(crate) mod permute;
 mod poly;

@@ -1,45 +1,37 @@
 //! Sums of products over words: what linear transforms and polynomial evaluation spend their time in beside transforms.
 
 use super::Modulus;
-use super::kernels::{LANES, add, dispatched, mont_sum, mul};
+use super::kernels::{add, dispatched, mul};
+use super::lanes::{LANES, laned, steps, steps_mut};
 
-dispatched! {
+laned! {
     /// out += Σ a_i·c_i for at most [`super::kernels::MAX_TERMS`] limbs and constants in Montgomery form.
-    pub(crate) fn combine_mont_add(out: &mut [u32], terms: &[(&[u32], u32)], m: Modulus) {
-        let mut base = 0;
-        for chunk in out.chunks_exact_mut(LANES) {
-            let mut acc = [0u64; LANES];
+    pub(crate) fn combine_mont_add<S>(out: &mut [u32], terms: &[(&[u32], u32)], m: Modulus) {
+        for (i, out) in steps_mut(out).iter_mut().enumerate() {
+            let mut sums = S::zero();
             for (a, c) in terms {
-                let a = &a[base..base + LANES];
-                for lane in 0..LANES {
-                    acc[lane] += u64::from(a[lane]) * u64::from(*c);
-                }
+                sums.add_multiples(&steps(a)[i], *c);
             }
-            for lane in 0..LANES {
-                chunk[lane] = add(chunk[lane], mont_sum(acc[lane], m), m.p);
+            let sums = sums.reduce(m);
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = add(*out, sum, m.p);
             }
-            base += LANES;
         }
     }
 
     /// As [`super::kernels::dot_mont`], where entry j of a second member stands for a run of `run` entries, a multiple of [`LANES`].
-    pub(crate) fn dot_mont_runs(out: &mut [u32], pairs: &[(&[u32], &[u32])], run: usize, m: Modulus) {
-        let mut base = 0;
-        for chunk in out.chunks_exact_mut(LANES) {
-            let mut acc = [0u64; LANES];
+    pub(crate) fn dot_mont_runs<S>(out: &mut [u32], pairs: &[(&[u32], &[u32])], run: usize, m: Modulus) {
+        for (i, out) in steps_mut(out).iter_mut().enumerate() {
+            let mut sums = S::zero();
             for (a, b) in pairs {
-                let (a, c) = (&a[base..base + LANES], u64::from(b[base / run]));
-                for lane in 0..LANES {
-                    acc[lane] += u64::from(a[lane]) * c;
-                }
+                sums.add_multiples(&steps(a)[i], b[i * LANES / run]);
             }
-            for lane in 0..LANES {
-                chunk[lane] = mont_sum(acc[lane], m);
-            }
-            base += LANES;
+            *out = sums.reduce(m);
         }
     }
+}
 
+dispatched! {
     /// d0 += a0·b0, d1 += a0·b1 + a1·b0, d2 += a1·b1.
     pub(crate) fn tensor_add(
         d0: &mut [u32], d1: &mut [u32], d2: &mut [u32], a0: &[u32], a1: &[u32], b0: &[u32], b1: &[u32], m: Modulus,

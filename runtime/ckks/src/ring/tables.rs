@@ -1,7 +1,8 @@
 //! Moduli, transforms and cached tables of one ring.
 
+use super::Modulus;
 use super::convert::BaseConversion;
-use super::{Modulus, permute};
+use super::permute::Permutation;
 use crate::error::{CkksError, Result};
 use concrete_ntt::prime32::Plan;
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ pub(crate) struct Ring {
     n_inv_mont: Vec<u32>,
     imaginary: Vec<u32>,
     conversions: RwLock<HashMap<ConversionKey, Arc<BaseConversion>>>,
-    permutations: RwLock<HashMap<u32, Arc<[u32]>>>,
+    permutations: RwLock<HashMap<u32, Arc<Permutation>>>,
 }
 
 impl Ring {
@@ -83,9 +84,9 @@ impl Ring {
     }
 
     /// Where each transformed value comes from under X → X^element.
-    pub(crate) fn permutation(&self, element: u32) -> Arc<[u32]> {
-        cached_arc(&self.permutations, element, || {
-            permute::table(element, self.log_n)
+    pub(crate) fn permutation(&self, element: u32) -> Arc<Permutation> {
+        cached(&self.permutations, element, || {
+            Permutation::new(element, self.log_n)
         })
     }
 
