@@ -1,6 +1,7 @@
 //! The public key.
 
 use super::KeyId;
+use super::secret::SecretPoly;
 use crate::ciphertext::Ciphertext;
 use crate::context::Context;
 use crate::encoding::Plaintext;
@@ -79,10 +80,10 @@ impl PublicKey {
         let target = ctx.level_primes(level).clone();
         let wide = primes(target.iter().copied().chain(special));
         let mut rng = SecretRng::from_os()?;
-        let mask = sampling::small_poly(ring, &wide, &rng.ternary(ring.n));
+        let mask = SecretPoly(sampling::small_poly(ring, &wide, &rng.ternary(ring.n)));
         let mut half = |key: &RnsPoly| {
             let error = rng.gaussian(ring.n, ctx.params().error_std);
-            let mut c = mask.mul(ring, key);
+            let mut c = mask.0.mul(ring, key);
             c.add_assign(ring, &sampling::small_poly(ring, &wide, &error));
             Division {
                 drop: &special,

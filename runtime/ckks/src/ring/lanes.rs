@@ -33,15 +33,15 @@ impl Sums for Portable {
 
     #[inline(always)]
     fn add_products(&mut self, a: &[u32; LANES], b: &[u32; LANES]) {
-        for lane in 0..LANES {
-            self.0[lane] += u64::from(a[lane]) * u64::from(b[lane]);
+        for ((sum, &a), &b) in self.0.iter_mut().zip(a).zip(b) {
+            *sum += u64::from(a) * u64::from(b);
         }
     }
 
     #[inline(always)]
     fn add_multiples(&mut self, a: &[u32; LANES], c: u32) {
-        for lane in 0..LANES {
-            self.0[lane] += u64::from(a[lane]) * u64::from(c);
+        for (sum, &a) in self.0.iter_mut().zip(a) {
+            *sum += u64::from(a) * u64::from(c);
         }
     }
 

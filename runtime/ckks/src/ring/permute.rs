@@ -62,7 +62,7 @@ pub(crate) fn permute(out: &mut [u32], input: &[u32], permutation: &Permutation)
     }
 }
 
-/// Nine times faster than the loop above.
+/// In a rotation at 23 primes, 1.4 ms where fetching word by word takes 4.3.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
 fn permute_avx512(out: &mut [[u32; BLOCK]], input: &[[u32; BLOCK]], permutation: &Permutation) {
