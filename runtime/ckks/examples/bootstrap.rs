@@ -1,6 +1,6 @@
 //! Time per stage, memory and precision of bootstraps at secure-128.
 //!
-//!     cargo run --release -p sotto-ckks --example bootstrap -- 128:real 128:complex 32768:complex
+//!     cargo run --release -p sotto-ckks --example bootstrap -- 128:real 128:complex 32768:complex [--rounds 2]
 //!
 //! Keys are made once for all the bootstraps named. Dense ones (32768 slots) need about 9 GiB.
 
@@ -73,9 +73,18 @@ fn show(times: &StageTimes) -> String {
 
 fn main() -> Result<(), Failure> {
     let set = ParamSet::secure_128();
-    let specs: Vec<BootstrapSpec> = std::env::args()
-        .skip(1)
-        .map(|text| parse(&set, &text))
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let mut rounds = 2;
+    if let Some(at) = args.iter().position(|a| a == "--rounds") {
+        rounds = args
+            .drain(at..)
+            .nth(1)
+            .ok_or("--rounds takes a number, and comes last")?
+            .parse()?;
+    }
+    let specs: Vec<BootstrapSpec> = args
+        .iter()
+        .map(|text| parse(&set, text))
         .collect::<Result<_, _>>()?;
     let ctx = Context::new(set)?;
     let params = ctx.params();
@@ -113,7 +122,7 @@ fn main() -> Result<(), Failure> {
             slots.iter_mut().for_each(|z| z.im = 0.0);
         }
         let ct = secret.encrypt(&encoder.encode(&slots, spec.input_level, 1)?)?;
-        for _ in 0..2 {
+        for _ in 0..rounds {
             let (start, before) = (Instant::now(), processor_seconds());
             let (out, times) = bootstrapper.apply_timed(&ev, &ct)?;
             let (elapsed, processor) =
