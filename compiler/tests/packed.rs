@@ -31,10 +31,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
         .collect();
     recalibrate(&mut program, &data, &inputs, options.margin, |_, _, _| ()).unwrap();
     program.verify().unwrap();
-    assert_eq!(
-        program.to_string().parse::<Program<Packed>>().unwrap(),
-        program
-    );
+    assert_eq!(program.to_string().parse::<Program<Packed>>().unwrap(), program);
 
     let golden = golden::Golden::read(&dir.join("golden.safetensors")).unwrap();
     let mut session = Session::default();

@@ -312,11 +312,17 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
             bos: Some(0),
             eos: vec![1],
             tokenizer: None,
-            embedding_table: None,
+            embedding_table: Some(file("client/embedding.f32", 64)),
             head_table: None,
         },
         capacity: program.capacity,
-        estimate: Estimate::default(),
+        estimate: Estimate {
+            bootstraps: vec![BootstrapCount {
+                kind: KIND,
+                count: 2,
+            }],
+            ..Estimate::default()
+        },
         keys: KeyList::of(&decode, &[bootstrap()], program.slots),
         bootstraps: vec![bootstrap()],
         approximations: vec![],
@@ -324,6 +330,23 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
         search: SearchNote::default(),
         params,
         decode,
-        arrays: vec![],
+        arrays: (0..2)
+            .map(|layer| ArrayEntry {
+                data: DataId(0),
+                layer,
+                file: file("server/0", 32),
+                encoding: Encoding::I16,
+                scale: 1e-4,
+                error: 5e-5,
+            })
+            .collect(),
+    }
+}
+
+fn file(path: &str, bytes: u64) -> FileEntry {
+    FileEntry {
+        path: path.into(),
+        bytes,
+        digest: crate::Digest([0; 32]),
     }
 }

@@ -4,6 +4,7 @@
 //! the tables the plan leaves to the client). A client needs `plan.ron` and `client/`, a server `plan.ron` and `server/`.
 
 mod arrays;
+mod check;
 mod client;
 mod error;
 mod estimate;
@@ -16,6 +17,7 @@ mod rotations;
 mod store_tests;
 mod write;
 
+pub use check::{MAX_LOG2_FAILURE, check};
 pub use client::{ClientPart, FileEntry, OutputKind, Placement, Wire};
 pub use error::PlanError;
 pub use estimate::{Approximation, BootstrapCount, Cost, Estimate, SiteRange};

@@ -1,7 +1,9 @@
 //! Instruction streams.
 
 use crate::slot::{At, DataDecl, Matrix, Op, Plain, Poly, StateDecl, Step, Tables, ValueType};
+use crate::text::list;
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display, Formatter};
 
 /// A ciphertext slot of the executor's buffer table, reused once its value is dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -75,5 +77,32 @@ impl PlanProgram {
             polys: &self.polys,
             states: &self.states,
         }
+    }
+}
+
+impl Display for Buf {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "b{}", self.0)
+    }
+}
+
+/// `b1 = mul b0, b0 : periodic 4/4 real range 1.0 unit 1.0 at 16/2  @site  frees [b0]`.
+impl Display for Instr {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for (i, buf) in self.dst.iter().enumerate() {
+            write!(f, "{}{buf}", if i > 0 { ", " } else { "" })?;
+        }
+        if !self.dst.is_empty() {
+            f.write_str(" = ")?;
+        }
+        write!(f, "{}", self.op)?;
+        for (i, (ty, at)) in self.types.iter().zip(&self.at).enumerate() {
+            write!(f, "{}{ty} at {at}", if i > 0 { ", " } else { " : " })?;
+        }
+        write!(f, "  @{}", self.site)?;
+        if !self.free.is_empty() {
+            write!(f, "  frees {}", list(&self.free))?;
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! Time per stage, memory and precision of bootstraps at secure-128.
 //!
-//!     cargo run --release -p sotto-ckks --example bootstrap -- 128:real 128:complex 32768:complex
+//!     cargo run --release -p sotto-ckks --example bootstrap -- 128:real 128:complex 32768:complex [--rounds 2]
 //!
 //! Keys are made once for all the bootstraps named. Dense ones (32768 slots) need about 9 GiB.
 
@@ -73,9 +73,18 @@ fn show(times: &StageTimes) -> String {
 
 fn main() -> Result<(), Failure> {
     let set = ParamSet::secure_128();
-    let specs: Vec<BootstrapSpec> = std::env::args()
-        .skip(1)
-        .map(|text| parse(&set, &text))
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    let mut rounds = 2;
+    if let Some(at) = args.iter().position(|a| a == "--rounds") {
+        rounds = args
+            .drain(at..)
+            .nth(1)
+            .ok_or("--rounds takes a number, and comes last")?
+            .parse()?;
+    }
+    let specs: Vec<BootstrapSpec> = args
+        .iter()
+        .map(|text| parse(&set, text))
         .collect::<Result<_, _>>()?;
     let ctx = Context::new(set)?;
     let params = ctx.params();
@@ -113,7 +122,7 @@ fn main() -> Result<(), Failure> {
             slots.iter_mut().for_each(|z| z.im = 0.0);
         }
         let ct = secret.encrypt(&encoder.encode(&slots, spec.input_level, 1)?)?;
-        for _ in 0..2 {
+        for _ in 0..rounds {
             let (start, before) = (Instant::now(), processor_seconds());
             let (out, times) = bootstrapper.apply_timed(&ev, &ct)?;
             let (elapsed, processor) =
@@ -123,9 +132,10 @@ fn main() -> Result<(), Failure> {
                 show(&times)
             );
             report(
+                params,
+                spec,
                 &encoder.decode(&secret.decrypt(&out)?),
                 &slots,
-                spec.complex,
             );
         }
     }
@@ -134,31 +144,26 @@ fn main() -> Result<(), Failure> {
 }
 
 /// Errors per real component: worst and mean precision in bits, and what of the error is noise and not the sine's bend.
-fn report(got: &[Complex64], want: &[Complex64], complex: bool) {
+fn report(set: &ParamSet, spec: &BootstrapSpec, got: &[Complex64], want: &[Complex64]) {
     let pairs = got.iter().zip(want.iter().cycle());
     let parts: Vec<(f64, f64)> = pairs
         .flat_map(|(g, w)| [(g.re - w.re, w.re), (g.im - w.im, w.im)])
         .enumerate()
-        .filter(|(i, _)| complex || i % 2 == 0)
+        .filter(|(i, _)| spec.complex || i % 2 == 0)
         .map(|(_, e)| e)
         .collect();
     let count = parts.len() as f64;
     let worst = parts.iter().fold(0.0, |m: f64, (e, _)| m.max(e.abs()));
     let mean = parts.iter().map(|(e, _)| e.abs()).sum::<f64>() / count;
-    // The sine at q0/Δ0 = 2^10: an error of (ε²/6)·(3x/4 - x³).
-    let epsilon = std::f64::consts::TAU / 1024.0;
-    let bend = |x: f64| epsilon * epsilon / 6.0 * (0.75 * x - x * x * x);
-    let noise = (parts
-        .iter()
-        .map(|(e, x)| (e - bend(*x)).powi(2))
-        .sum::<f64>()
-        / count)
-        .sqrt();
+    let beside_sine = |(e, x): &(f64, f64)| (e + x - spec.evalmod.transfer(set, *x)).powi(2);
+    let noise = (parts.iter().map(beside_sine).sum::<f64>() / count).sqrt();
+    let predicted = spec.noise_std(set);
     let bits = |x: f64| -x.log2();
     println!(
-        "  precision worst {:.1}, mean {:.1} bits; noise beside the sine: std 2^-{:.2}",
+        "  precision worst {:.1}, mean {:.1} bits; noise beside the sine: std 2^-{:.2}, predicted 2^-{:.2}",
         bits(worst),
         bits(mean),
-        bits(noise)
+        bits(noise),
+        bits(predicted)
     );
 }

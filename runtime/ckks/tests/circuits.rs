@@ -155,6 +155,12 @@ fn polynomials_of_every_shape() {
     ));
 }
 
+/// What a bootstrap makes of a slot, noise apart.
+fn transfer(set: &ParamSet, spec: &BootstrapSpec, z: Complex64) -> Complex64 {
+    let part = |x| spec.evalmod.transfer(set, x);
+    Complex64::new(part(z.re), part(z.im))
+}
+
 #[test]
 fn bootstraps_dense_and_sparse_real_and_complex() {
     let log_n = 10;
@@ -177,18 +183,26 @@ fn bootstraps_dense_and_sparse_real_and_complex() {
         for level in [spec.input_level, spec.input_level + 1, 16] {
             let out = bootstrapper.apply(&ev, &b.encrypt(&x, level)).unwrap();
             assert_eq!((out.level(), out.degree()), (16, 1));
-            let (worst, rms) = part_errors(&b.decrypt(&out), &periodic(&kept, 512));
-            let kind = if spec.complex { "complex" } else { "real" };
+            let got = b.decrypt(&out);
+            let name = format!(
+                "{} slots (complex: {}) from level {level}",
+                spec.slots, spec.complex
+            );
+            let (worst, _) = part_errors(&got, &periodic(&kept, 512));
+            assert!(worst < f64::exp2(-19.0), "{name}: {worst:e}");
+            // Beside the sine the error is the predicted noise; on a ring this small nearly all of it is the polynomial's error,
+            // which few slots sample poorly.
+            let bent: Vec<Complex64> = kept.iter().map(|z| transfer(&set, spec, *z)).collect();
+            let (_, noise) = part_errors(&got, &periodic(&bent, 512));
+            let ratio = noise / spec.noise_std(&set);
             println!(
-                "{} {kind} slots from level {level}: worst 2^{:.1}, rms 2^{:.1}",
-                spec.slots,
+                "{name}: worst 2^{:.1}, noise 2^{:.1}, {ratio:.2} times the predicted",
                 worst.log2(),
-                rms.log2()
+                noise.log2()
             );
             assert!(
-                worst < f64::exp2(-17.5),
-                "{} {kind} slots from level {level}: {worst:e}",
-                spec.slots
+                spec.slots < 512 || (0.4..1.6).contains(&ratio),
+                "{name}: {ratio}"
             );
         }
     }

@@ -26,6 +26,16 @@ fn precision(got: &[Complex64], want: &[Complex64], complex: bool) -> (f64, f64)
     )
 }
 
+/// Noise beside the sine, in units of what the specification predicts.
+fn noise_ratio(set: &ParamSet, spec: &BootstrapSpec, got: &[Complex64], want: &[Complex64]) -> f64 {
+    let part = |x| spec.evalmod.transfer(set, x);
+    let bent: Vec<Complex64> = want
+        .iter()
+        .map(|z| Complex64::new(part(z.re), part(z.im)))
+        .collect();
+    std_error(got, &bent) / spec.noise_std(set)
+}
+
 fn print_times(title: &str, times: &StageTimes) {
     let stages: Vec<String> = times
         .iter()
@@ -90,13 +100,21 @@ fn dense_and_sparse_bootstraps() {
     let input = bench.encrypt(&x, dense.input_level);
     let (out, times) = bootstrapper.apply_timed(&ev, &input).unwrap();
     print_times("2^15 slots, complex", &times);
-    let (worst, mean) = precision(&bench.decrypt(&out), &x, true);
+    let params = bench.ctx.params();
+    let decrypted = bench.decrypt(&out);
+    let (worst, mean) = precision(&decrypted, &x, true);
     println!("precision worst {worst:.1}, mean {mean:.1} bits");
     assert!(worst >= 14.0 && mean >= 18.0, "worst {worst}, mean {mean}");
 
+    let noise = noise_ratio(params, &dense, &decrypted, &x);
+    println!("noise beside the sine: {noise:.2} times the predicted");
+    assert!(
+        (0.7..1.4).contains(&noise),
+        "noise {noise} times the predicted"
+    );
+
     // Use the levels up, down to where the next bootstrap starts.
     let (low, total) = turn_down_to(&bench, &ev, &out, dense.input_level);
-    let params = bench.ctx.params();
     let bits = params.log_q(out.level()) - params.log_q(low.level());
     let turned = zip_with(&x, &total, |a, b| a * b);
     let (worst, mean) = precision(&bench.decrypt(&low), &turned, true);

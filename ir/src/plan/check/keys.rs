@@ -1,0 +1,150 @@
+//! The key list against what instructions and bootstraps use, worked out here from the definitions of the operations.
+
+use crate::plan::Plan;
+use crate::slot::{At, Leveled, Op, Program, ValueId};
+use crate::violation::Report;
+use sotto_params::bootstrap::FactorSpec;
+use std::collections::{BTreeMap, HashMap};
+
+/// Uses of keys: highest level, and who needs it there.
+#[derive(Default)]
+struct Uses {
+    galois: BTreeMap<Option<u32>, (u32, String)>,
+    relinearise: (u32, String),
+    ephemeral: Option<u32>,
+}
+
+pub(super) fn check(plan: &Plan, program: &Program<Leveled>, report: &mut Report) {
+    let uses = uses(plan, program);
+    report.at("keys");
+    let top = plan.params.top_level() as u32;
+    let mut listed = BTreeMap::new();
+    let mut last = None;
+    for key in &plan.keys.galois {
+        let name = name(key.step);
+        let ordered = last.is_none_or(|last| last < key.step);
+        report.require(ordered, || {
+            format!("{name} is out of order or listed twice")
+        });
+        let exists = key.step.is_none_or(|s| s > 0 && s < plan.slots());
+        report.require(exists, || {
+            format!("{name} is none within {} slots", plan.slots())
+        });
+        report.require(key.level <= top, || {
+            format!("{name} at level {}, beyond {top}", key.level)
+        });
+        report.require(uses.galois.contains_key(&key.step), || {
+            format!("nothing uses {name}")
+        });
+        listed.insert(key.step, key.level);
+        last = Some(key.step);
+    }
+    for (step, (level, who)) in &uses.galois {
+        let found = listed.get(step);
+        report.require(found.is_some_and(|l| l >= level), || {
+            let found = found.map_or("is not listed".into(), |l| {
+                format!("is listed at level {l}")
+            });
+            format!("{} {found}; {who} needs it at level {level}", name(*step))
+        });
+    }
+    let (level, who) = &uses.relinearise;
+    let found = plan.keys.relinearise_level;
+    report.require(found >= *level && found <= top, || {
+        format!("relinearisation is at level {found}; {who} needs {level}, the top is {top}")
+    });
+    let (found, needed) = (plan.keys.ephemeral_level, uses.ephemeral);
+    report.require(found == needed, || {
+        format!("the ephemeral key is at level {found:?}; bootstraps need {needed:?}")
+    });
+}
+
+fn name(step: Option<u32>) -> String {
+    step.map_or("conjugation".into(), |s| format!("the rotation by {s}"))
+}
+
+fn uses(plan: &Plan, program: &Program<Leveled>) -> Uses {
+    let mut uses = Uses::default();
+    for template in &program.templates {
+        let mut levels: HashMap<ValueId, At> =
+            template.params.iter().map(|p| (p.value, p.note)).collect();
+        for node in &template.nodes {
+            if let Some(v) = node.op.operands().first()
+                && let Some(at) = levels.get(*v)
+            {
+                let who = format!("`{}`, {}", node.op.name(), node.site);
+                uses.op(program, &node.op, at.level, &who);
+            }
+            levels.extend(node.results.iter().copied().zip(node.notes.iter().copied()));
+        }
+    }
+    for spec in &plan.bootstraps {
+        let who = format!("the bootstrap of {} slots", spec.slots);
+        for FactorSpec { bsgs, level, .. } in spec.stc.iter().chain(&spec.cts) {
+            for giant in &bsgs.giants {
+                for &baby in giant.babies.iter().chain([&giant.step]) {
+                    uses.rotation(program.slots, baby as i64, *level as u32, &who);
+                }
+            }
+        }
+        for &step in spec.trace.iter().flatten() {
+            uses.rotation(program.slots, step as i64, spec.raised_level as u32, &who);
+        }
+        // The two halves of the slots are told apart, and EvalMod multiplies, where CtS ends.
+        uses.need(None, spec.evalmod.level as u32, &who);
+        uses.product(spec.evalmod.level as u32, &who);
+        uses.ephemeral = uses.ephemeral.max(Some(spec.raised_level as u32));
+    }
+    uses
+}
+
+impl Uses {
+    fn need(&mut self, step: Option<u32>, level: u32, who: &str) {
+        let entry = self.galois.entry(step).or_insert((level, who.into()));
+        if entry.0 < level {
+            *entry = (level, who.into());
+        }
+    }
+
+    fn rotation(&mut self, slots: u32, by: i64, level: u32, who: &str) {
+        let step = by.rem_euclid(i64::from(slots.max(1))) as u32;
+        if step > 0 {
+            self.need(Some(step), level, who);
+        }
+    }
+
+    fn product(&mut self, level: u32, who: &str) {
+        if level >= self.relinearise.0 {
+            self.relinearise = (level, who.into());
+        }
+    }
+
+    fn op(&mut self, program: &Program<Leveled>, op: &Op<ValueId>, level: u32, who: &str) {
+        let slots = program.slots;
+        match op {
+            Op::Rotate { by, .. } => self.rotation(slots, i64::from(*by), level, who),
+            Op::Conjugate { .. } => self.need(None, level, who),
+            Op::Mul { .. } | Op::Poly { .. } => self.product(level, who),
+            Op::Fold { step, count, .. } => {
+                // Twice as many copies with each rotation.
+                let mut copies = 1i64;
+                while copies < i64::from(*count) {
+                    self.rotation(slots, i64::from(*step) * copies, level, who);
+                    copies *= 2;
+                }
+            }
+            Op::Linear { matrix, .. } => {
+                let Some(matrix) = program.matrices.get(matrix.0 as usize) else {
+                    return;
+                };
+                // Diagonal k = g·B + j: babies by j, giants by g·B.
+                for k in 0..matrix.in_width.min(matrix.out_width) {
+                    let baby = k % matrix.baby.max(1);
+                    self.rotation(slots, i64::from(baby), level, who);
+                    self.rotation(slots, i64::from(k - baby), level, who);
+                }
+            }
+            _ => {}
+        }
+    }
+}
