@@ -3,11 +3,12 @@
 //! [`frontend`] reads a checkpoint to the `decoder` stage, of which [`mod@reference`] computes the truth in float64;
 //! [`lower`] takes that to a packed program with the nonlinearities that [`approx`] fits, and [`pack`] makes the program's data
 //! and records its ranges; [`place`] takes a packed program to a leveled one, priced by [`cost`]; [`emit`] turns that into the
-//! plan's instructions, keys and estimate; [`level`] drives both.
+//! plan's instructions, keys and estimate; [`level`] drives both. [`driver`] is the list of passes.
 
 pub mod approx;
 pub mod commands;
 pub mod cost;
+pub mod driver;
 pub mod emit;
 pub mod frontend;
 pub mod input;

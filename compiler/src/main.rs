@@ -3,7 +3,7 @@
 //! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
 use clap::{Parser, Subcommand};
-use sotto_compiler::commands::reference;
+use sotto_compiler::commands::{compile, reference};
 use std::process::ExitCode;
 
 /// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
@@ -19,11 +19,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    Compile(compile::Args),
     Reference(reference::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Compile(args) => compile::run(&args),
         Command::Reference(args) => reference::run(&args),
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)

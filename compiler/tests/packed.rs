@@ -1,9 +1,10 @@
 //! The packed stage against goldens made by the transformers library: every Llama fixture, on rings large and small.
 
 use sotto_compiler::frontend::Checkpoint;
-use sotto_compiler::lower::{Choices, Options, Ranges, Side, lower};
+use sotto_compiler::lower::{Choices, Options, Ranges, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
 use sotto_ir::golden;
+use sotto_ir::plan::Placement;
 use sotto_ir::slot::{Interpreter, Packed, Program, Session};
 use std::path::PathBuf;
 
@@ -20,7 +21,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
     let decoder = checkpoint.decoder().unwrap();
     let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
     let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences).unwrap();
-    let mut program = lower(&decoder, &ranges, options, choices).unwrap();
+    let mut program = lower(&decoder, &ranges, options, choices).unwrap().program;
     program.verify().unwrap();
     let decls = program.data.clone();
     let data = CheckpointData::new(&decls, &checkpoint, &decoder.model.rope);
@@ -31,7 +32,10 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
         .collect();
     recalibrate(&mut program, &data, &inputs, options.margin, |_, _, _| ()).unwrap();
     program.verify().unwrap();
-    assert_eq!(program.to_string().parse::<Program<Packed>>().unwrap(), program);
+    assert_eq!(
+        program.to_string().parse::<Program<Packed>>().unwrap(),
+        program
+    );
 
     let golden = golden::Golden::read(&dir.join("golden.safetensors")).unwrap();
     let mut session = Session::default();
@@ -123,7 +127,7 @@ fn every_choice_computes_the_same_model() {
 #[test]
 fn the_server_can_hold_the_embedding_and_the_client_the_head() {
     let mut options = Options::new(2048, 24);
-    options.embedding = Side::Server;
+    options.embedding = Placement::Server;
     let worst = error("llama-tied-sharded", &options, &pairs());
     assert!(worst < 0.003, "{worst} σ");
 }

@@ -101,6 +101,16 @@ impl Function {
         }
     }
 
+    /// The factor on its value.
+    pub fn scale(&self) -> f64 {
+        match *self {
+            Function::Inverse { scale, .. }
+            | Function::InverseSqrt { scale, .. }
+            | Function::Exp { scale, .. }
+            | Function::Silu { scale, .. } => scale,
+        }
+    }
+
     /// Value at t ∈ [-1, 1].
     pub fn value(&self, t: f64) -> f64 {
         match *self {

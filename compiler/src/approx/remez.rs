@@ -18,6 +18,8 @@ const CLOSE: f64 = 0.01;
 /// A Chebyshev series and how far it is from its function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fit {
+    /// What it stands for.
+    pub function: Function,
     /// c_0 … c_degree.
     pub coefficients: Vec<f64>,
     /// Largest |f - p| / unit over the window.
@@ -85,7 +87,7 @@ pub fn fit(function: &Function, degree: usize) -> Result<Fit, FitError> {
             cause,
         });
     }
-    let grid = Grid::new(function, degree);
+    let grid = Grid::new(*function, degree);
     let points = degree + 2;
     let last = grid.t.len() - 1;
     let mut reference: Vec<usize> = (0..points).map(|j| j * last / (points - 1)).collect();
@@ -114,16 +116,18 @@ pub fn fit(function: &Function, degree: usize) -> Result<Fit, FitError> {
 
 /// The function on a grid of Chebyshev extrema.
 struct Grid {
+    function: Function,
     t: Vec<f64>,
     f: Vec<f64>,
     unit: Vec<f64>,
 }
 
 impl Grid {
-    fn new(function: &Function, degree: usize) -> Grid {
+    fn new(function: Function, degree: usize) -> Grid {
         let n = DENSITY * (degree + 2);
         let t: Vec<f64> = (0..=n).map(|j| -(PI * j as f64 / n as f64).cos()).collect();
         Grid {
+            function,
             f: t.iter().map(|&t| function.value(t)).collect(),
             unit: t.iter().map(|&t| function.unit(t)).collect(),
             t,
@@ -140,6 +144,7 @@ impl Grid {
             range = range.max(p.abs());
         }
         Fit {
+            function: self.function,
             coefficients,
             error,
             absolute,

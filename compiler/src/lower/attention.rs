@@ -6,12 +6,10 @@
 //! masked exponentials, numerator and denominator stay in [-1, 1] at every position. The division comes once, after the loop.
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
-use sotto_ir::slot::{
-    DataDecl, Layout, Op, Packed, PlainFactor, Poly, Program, Recipe, StateId, ValueType,
-};
+use sotto_ir::slot::{DataDecl, Layout, Op, PlainFactor, Recipe, StateId, ValueType};
 
 use super::LowerError;
-use super::builder::{Builder, Val, real};
+use super::builder::{Builder, Draft, Val, real};
 use super::linear::periodic;
 use super::options::Geometry;
 
@@ -166,7 +164,7 @@ pub fn lower(
         source,
     };
     let [k, v] = states;
-    let group = group(b.program, place, softmax, q, (k.1, v.1)).map_err(fail)?;
+    let group = group(b.draft, place, softmax, q, (k.1, v.1)).map_err(fail)?;
     let layout = place.query();
     let types = vec![real(layout.clone(), v.1), real(layout, 1.0)];
     let sums = b.sum_groups(site, group, &[k.0, v.0], &[q], types);
@@ -176,18 +174,13 @@ pub fn lower(
     let name = format!("{site}.inverse");
     let argument = b.double(&name, denominator, 1);
     let argument = b.add_const(&name, &argument, -2.0 * softmax.least() - 1.0);
-    let poly = Poly {
-        name: name.clone(),
-        coefficients: fit.coefficients,
-        error: fit.absolute,
-    };
-    let inverse = b.poly(&name, &argument, poly, 1.0);
+    let inverse = b.poly(&name, &argument, &fit, 1.0);
     Ok(b.mul(site, numerator, &inverse))
 }
 
 /// The group template: (q, K, V) to (numerator, denominator).
 fn group(
-    program: &mut Program<Packed>,
+    draft: &mut Draft,
     place: &Place<'_>,
     softmax: &Softmax,
     q: &Val,
@@ -196,7 +189,7 @@ fn group(
     let Place { site, geometry, .. } = place;
     let (width, heads, lanes) = (geometry.width(), geometry.heads_padded, geometry.lanes);
     let (tokens, period) = (geometry.tokens, geometry.tokens * width);
-    let mut b = Builder::new(program);
+    let mut b = Builder::new(draft);
     let query = b.param(q.ty.clone());
     let keys = b.param(real(place.tokens(), units.0));
     let values = b.param(real(place.tokens(), units.1));
@@ -221,12 +214,7 @@ fn group(
 
     let fit = softmax.exponential()?;
     let exp = &format!("{site}.exp");
-    let poly = Poly {
-        name: exp.clone(),
-        coefficients: fit.coefficients,
-        error: fit.absolute,
-    };
-    let mut e = b.poly(exp, &argument, poly, 1.0);
+    let mut e = b.poly(exp, &argument, &fit, 1.0);
     for _ in 0..softmax.squarings {
         e = b.mul(exp, &e, &e);
     }

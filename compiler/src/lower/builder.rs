@@ -1,5 +1,7 @@
 //! Building templates: SSA values with their types, and the program's tables without duplicates.
 
+use crate::approx::Fit;
+use sotto_ir::plan::Approximation;
 use sotto_ir::slot::{
     DataDecl, DataId, Layout, Matrix, MatrixId, Node, Op, Packed, Param, Plain, PlainFactor,
     PlainId, Poly, PolyId, Program, StateId, Template, ValueId, ValueType,
@@ -40,10 +42,19 @@ fn intern<T: PartialEq>(table: &mut Vec<T>, item: T) -> u32 {
     }) as u32
 }
 
+/// A program under construction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// Its tables and templates so far.
+    pub program: Program<Packed>,
+    /// What its polynomials stand for.
+    pub approximations: Vec<Approximation>,
+}
+
 /// One template under construction, with the program whose tables it names.
 pub struct Builder<'p> {
-    /// The program's tables.
-    pub program: &'p mut Program<Packed>,
+    /// The whole.
+    pub draft: &'p mut Draft,
     params: Vec<Param<Packed>>,
     nodes: Vec<Node<Packed>>,
     next: u32,
@@ -51,9 +62,9 @@ pub struct Builder<'p> {
 
 impl<'p> Builder<'p> {
     /// An empty template.
-    pub fn new(program: &'p mut Program<Packed>) -> Self {
+    pub fn new(draft: &'p mut Draft) -> Self {
         Self {
-            program,
+            draft,
             params: Vec::new(),
             nodes: Vec::new(),
             next: 0,
@@ -62,13 +73,13 @@ impl<'p> Builder<'p> {
 
     /// Adds the finished template to the program and gives its index.
     pub fn finish(self, name: &str, results: &[&Val]) -> usize {
-        self.program.templates.push(Template {
+        self.draft.program.templates.push(Template {
             name: name.into(),
             params: self.params,
             nodes: self.nodes,
             results: results.iter().map(|v| v.id).collect(),
         });
-        self.program.templates.len() - 1
+        self.draft.program.templates.len() - 1
     }
 
     /// A parameter.
@@ -176,9 +187,22 @@ impl<'p> Builder<'p> {
         (re, im)
     }
 
-    /// A polynomial of a value in [-1, 1].
-    pub fn poly(&mut self, site: &str, v: &Val, poly: Poly, unit: f64) -> Val {
-        let poly = PolyId(intern(&mut self.program.polys, poly));
+    /// The polynomial `fit` of a value in [-1, 1].
+    pub fn poly(&mut self, site: &str, v: &Val, fit: &Fit, unit: f64) -> Val {
+        let window = fit.function.window();
+        self.draft.approximations.push(Approximation {
+            site: site.into(),
+            function: fit.function.name().into(),
+            interval: (window.lo, window.hi),
+            degree: fit.degree() as u32,
+            error: fit.absolute / fit.function.scale(),
+        });
+        let poly = Poly {
+            name: site.into(),
+            coefficients: fit.coefficients.clone(),
+            error: fit.absolute,
+        };
+        let poly = PolyId(intern(&mut self.draft.program.polys, poly));
         let mut ty = v.ty.clone();
         ty.unit = unit;
         self.emit(site, Op::Poly { v: v.id, poly }, ty)
@@ -222,7 +246,7 @@ impl<'p> Builder<'p> {
 
     /// A declared array.
     pub fn data(&mut self, decl: DataDecl) -> DataId {
-        DataId(intern(&mut self.program.data, decl))
+        DataId(intern(&mut self.draft.program.data, decl))
     }
 
     /// A plaintext operand.
@@ -231,12 +255,12 @@ impl<'p> Builder<'p> {
             name: name.into(),
             factors,
         };
-        PlainId(intern(&mut self.program.plains, plain))
+        PlainId(intern(&mut self.draft.program.plains, plain))
     }
 
     /// A matrix.
     pub fn matrix(&mut self, matrix: Matrix) -> MatrixId {
-        MatrixId(intern(&mut self.program.matrices, matrix))
+        MatrixId(intern(&mut self.draft.program.matrices, matrix))
     }
 }
 

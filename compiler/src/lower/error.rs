@@ -17,6 +17,16 @@ pub enum LowerError {
         /// Slots of the ring.
         slots: u32,
     },
+    /// An option out of range.
+    #[error("{option} {value} is not in the range {range}")]
+    Option {
+        /// Which.
+        option: &'static str,
+        /// Given.
+        value: f64,
+        /// Allowed.
+        range: &'static str,
+    },
     /// Calibration never saw a site.
     #[error(
         "no calibrated range for `{part}` of `{site}`: calibrate on at least two different tokens of this model"

@@ -21,7 +21,8 @@ mod ranges;
 mod template;
 mod templates;
 
+pub use builder::Draft;
 pub use error::LowerError;
-pub use options::{Choices, Geometry, Options, Side};
+pub use options::{Choices, Geometry, Options};
 pub use ranges::{Ranges, Span};
 pub use templates::lower;

@@ -4,7 +4,7 @@
 //! residual stream's unit is chosen so that this power of two is nearly right. What is left over widens the window upwards.
 
 use crate::approx::{Fit, Function, Window, cheapest};
-use sotto_ir::slot::{Layout, Op, Poly};
+use sotto_ir::slot::{Layout, Op};
 
 use super::LowerError;
 use super::builder::{Builder, Val, real};
@@ -134,12 +134,7 @@ pub fn lower(b: &mut Builder<'_>, x: &Val, norm: &Norm<'_>) -> Result<Val, Lower
         sum = b.emit(&format!("{site}.window"), Op::MulConst { v: sum.id, c }, ty);
     }
     let argument = b.add_const(&format!("{site}.window"), &sum, -map.offset);
-    let poly = Poly {
-        name: format!("{site}.rsqrt"),
-        coefficients: fit.coefficients,
-        error: fit.absolute,
-    };
-    let inverse = b.poly(&format!("{site}.rsqrt"), &argument, poly, 1.0);
+    let inverse = b.poly(&format!("{site}.rsqrt"), &argument, &fit, 1.0);
     let ty = real(x.ty.layout.clone(), norm.unit);
     let op = Op::Mul {
         a: x.id,

@@ -1,19 +1,11 @@
 //! What the caller decides, what the search decides, and how features lie in slots.
 
 use sotto_ir::decoder::ModelFacts;
+use sotto_ir::plan::Placement;
 use sotto_ir::slot::FeatureMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::LowerError;
-
-/// Who computes an end of the model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The client, who then holds the table.
-    Client,
-    /// The server, under encryption.
-    Server,
-}
 
 /// What the caller decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,9 +20,9 @@ pub struct Options {
     /// in units of the site's root mean square, for SiLU, whose error does not add up over features.
     pub tolerance: f64,
     /// Who holds the embedding table.
-    pub embedding: Side,
+    pub embedding: Placement,
     /// Who computes the head.
-    pub head: Side,
+    pub head: Placement,
 }
 
 impl Options {
@@ -41,6 +33,22 @@ impl Options {
     /// How much larger SiLU's error may be.
     pub const SILU: f64 = 4.0;
 
+    /// Refuses a margin below 1 and a tolerance that no polynomial or every polynomial meets.
+    pub fn check(&self) -> Result<(), LowerError> {
+        let number = |option, value, range| LowerError::Option {
+            option,
+            value,
+            range,
+        };
+        if !(1.0..=100.0).contains(&self.margin) {
+            return Err(number("margin", self.margin, "1 to 100"));
+        }
+        if !(1e-9..=0.1).contains(&self.tolerance) {
+            return Err(number("tolerance", self.tolerance, "1e-9 to 0.1"));
+        }
+        Ok(())
+    }
+
     /// The defaults for a ring and a context.
     pub fn new(slots: u32, context: u32) -> Options {
         Options {
@@ -48,8 +56,8 @@ impl Options {
             context,
             margin: Self::MARGIN,
             tolerance: Self::TOLERANCE,
-            embedding: Side::Client,
-            head: Side::Server,
+            embedding: Placement::Client,
+            head: Placement::Server,
         }
     }
 }

@@ -5,7 +5,8 @@
 //! what softmax divides by (`log_mean_exp`).
 
 use sotto_ir::decoder::{Decoder, InterpretError, Interpreter, KvCache, Observation, WeightSource};
-use std::collections::BTreeMap;
+use sotto_ir::plan::SiteRange;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::approx::Window;
@@ -146,5 +147,51 @@ impl Ranges {
                     .copied()
             })
             .reduce(Span::union)
+    }
+}
+
+impl Ranges {
+    /// Every recorded site, merged over the layers of each layer template (first and count) and widened by `margin` as the
+    /// lowering widens it. Sites outside the stack have one entry, under layer 0.
+    pub fn sites(&self, layers: &[(u32, u32)], margin: f64) -> Vec<SiteRange> {
+        let names: BTreeSet<(&String, &'static str, usize)> = self
+            .spans
+            .keys()
+            .map(|(site, part, index, _)| (site, *part, *index))
+            .collect();
+        let mut sites = Vec::new();
+        for (site, part, index) in names {
+            let groups = if site.contains("{i}") {
+                layers
+            } else {
+                &[(0, 1)]
+            };
+            for &(first, count) in groups {
+                let Some(span) = self.span(site, part, index, first..first + count) else {
+                    continue;
+                };
+                let bound = match part {
+                    "mean_square" => (span.lo / margin, span.hi * margin),
+                    "log_mean_exp" => (span.lo - margin.ln(), span.hi + margin.ln()),
+                    "scores" => match span.around_zero(margin) {
+                        Some(window) => (window.lo, window.hi),
+                        None => continue,
+                    },
+                    _ => (-span.reach() * margin, span.reach() * margin),
+                };
+                let name = match part {
+                    "" => site.clone(),
+                    "log_mean_exp" => format!("{site}.{part}.{index}"),
+                    _ => format!("{site}.{part}"),
+                };
+                sites.push(SiteRange {
+                    site: name,
+                    layers: (first, count),
+                    seen: (span.lo, span.hi),
+                    bound,
+                });
+            }
+        }
+        sites
     }
 }

@@ -1,7 +1,7 @@
 //! One decoder template, operation by operation.
 
 use sotto_ir::decoder::{Inst, Op, Template, Type, Value};
-use sotto_ir::slot::{DataDecl, FeatureMap, PlainFactor, Poly, Recipe, StateId};
+use sotto_ir::slot::{DataDecl, FeatureMap, PlainFactor, Recipe, StateId};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -321,12 +321,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let x = self.plain_vector(x, site)?;
         let unit = x.unit();
         let fit = self.model.silu(site, unit, self.layers.clone())?;
-        let poly = Poly {
-            name: site.into(),
-            coefficients: fit.coefficients,
-            error: fit.absolute,
-        };
-        Ok(vector(self.b.poly(site, &x, poly, unit), map))
+        Ok(vector(self.b.poly(site, &x, &fit, unit), map))
     }
 }
 

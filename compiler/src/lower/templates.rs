@@ -1,16 +1,17 @@
 //! The whole program: which layers share a template, and the two ends.
 
 use sotto_ir::decoder::{Decoder, Op, Value};
-use sotto_ir::slot::{FeatureMap, Packed, Program, StateDecl, Step};
+use sotto_ir::plan::Placement;
+use sotto_ir::slot::{FeatureMap, Program, StateDecl, Step};
 use std::ops::Range;
 
 use super::attention::state_type;
-use super::builder::{Builder, real};
+use super::builder::{Builder, Draft, real};
 use super::linear::{self, Input, Output, periodic};
 use super::model::Model;
 use super::norm::residual_unit;
 use super::template::Lowering;
-use super::{Choices, Geometry, LowerError, Options, Ranges, Side};
+use super::{Choices, Geometry, LowerError, Options, Ranges};
 
 /// Lowers a decoder to a packed `decode` program. Ranges of its values are those of the type only until
 /// [`crate::pack::recalibrate`] has run it.
@@ -19,12 +20,12 @@ pub fn lower(
     ranges: &Ranges,
     options: &Options,
     choices: &Choices,
-) -> Result<Program<Packed>, LowerError> {
+) -> Result<Draft, LowerError> {
     let model = model(decoder, ranges, options, choices)?;
-    let mut program = empty(&model);
-    if options.embedding == Side::Server {
-        let template = embed(&model, &mut program)?;
-        program.steps.push(once(template));
+    let mut draft = empty(&model);
+    if options.embedding == Placement::Server {
+        let template = embed(&model, &mut draft)?;
+        draft.program.steps.push(once(template));
     }
     let groups = groups(&model)?;
     for layers in &groups {
@@ -35,16 +36,16 @@ pub fn lower(
                 (name.clone(), format!("@{name}"))
             }
         };
-        let template = layer(&model, &mut program, layers.clone(), &name, &tag)?;
-        program.steps.push(Step {
+        let template = layer(&model, &mut draft, layers.clone(), &name, &tag)?;
+        draft.program.steps.push(Step {
             template,
             first: layers.start,
             count: layers.end - layers.start,
         });
     }
-    let last = finale(&model, &mut program)?;
-    program.steps.push(once(last));
-    Ok(program)
+    let last = finale(&model, &mut draft)?;
+    draft.program.steps.push(once(last));
+    Ok(draft)
 }
 
 fn once(template: usize) -> Step {
@@ -137,13 +138,13 @@ fn state_units(model: &Model<'_>) -> Result<[f64; 2], LowerError> {
     Ok([reach(k)?, reach(v)?])
 }
 
-fn empty(model: &Model<'_>) -> Program<Packed> {
+fn empty(model: &Model<'_>) -> Draft {
     let state = |name: &str, unit| StateDecl {
         name: name.into(),
         ty: state_type(&model.geometry, unit),
         level: None,
     };
-    Program {
+    let program = Program {
         name: "decode".into(),
         model_digest: model.decoder.checkpoint.to_string(),
         slots: model.options.slots,
@@ -155,11 +156,15 @@ fn empty(model: &Model<'_>) -> Program<Packed> {
         states: vec![state("k", model.state[0]), state("v", model.state[1])],
         templates: Vec::new(),
         steps: Vec::new(),
+    };
+    Draft {
+        program,
+        approximations: Vec::new(),
     }
 }
 
 /// The table lookup as a product with the one-hot vector that the client sends.
-fn embed(model: &Model<'_>, program: &mut Program<Packed>) -> Result<usize, LowerError> {
+fn embed(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
     let decoder = model.decoder;
     let [inst] = &decoder.embed.insts[..] else {
         return Err(unsupported("embed", "more than a table lookup"));
@@ -170,7 +175,7 @@ fn embed(model: &Model<'_>, program: &mut Program<Packed>) -> Result<usize, Lowe
     let map = FeatureMap::Plain {
         count: decoder.model.vocab as u32,
     };
-    let mut b = Builder::new(program);
+    let mut b = Builder::new(draft);
     let input = Input {
         val: b.param(real(periodic(&map), 1.0)),
         map,
@@ -192,28 +197,28 @@ fn embed(model: &Model<'_>, program: &mut Program<Packed>) -> Result<usize, Lowe
 
 fn layer(
     model: &Model<'_>,
-    program: &mut Program<Packed>,
+    draft: &mut Draft,
     layers: Range<u32>,
     name: &str,
     tag: &str,
 ) -> Result<usize, LowerError> {
-    let b = Builder::new(program);
+    let b = Builder::new(draft);
     Lowering::new(model, &model.decoder.layer, layers, tag, b).run(name, None)
 }
 
 /// The final norm and, unless the client computes it, the head.
-fn finale(model: &Model<'_>, program: &mut Program<Packed>) -> Result<usize, LowerError> {
+fn finale(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
     let template = &model.decoder.final_;
     let result = match model.options.head {
-        Side::Server => None,
-        Side::Client => {
+        Placement::Server => None,
+        Placement::Client => {
             let head = template.definition(template.result);
             let head =
                 head.ok_or_else(|| unsupported("final", "a final template without a head"))?;
             Some(head.op.operands()[0])
         }
     };
-    Lowering::new(model, template, 0..1, "", Builder::new(program)).run("final", result)
+    Lowering::new(model, template, 0..1, "", Builder::new(draft)).run(crate::pack::FINAL, result)
 }
 
 /// Layers that share a template, greedily from the first.
@@ -237,7 +242,8 @@ pub fn groups(model: &Model<'_>) -> Result<Vec<Range<u32>>, LowerError> {
 
 /// Degrees of the approximations that a template for these layers has, in order.
 fn degrees(model: &Model<'_>, layers: Range<u32>) -> Result<Vec<u32>, LowerError> {
-    let mut program = empty(model);
-    layer(model, &mut program, layers, "layer", "")?;
-    Ok(program.polys.iter().map(|poly| poly.degree()).collect())
+    let mut draft = empty(model);
+    layer(model, &mut draft, layers, "layer", "")?;
+    let polys = draft.program.polys.iter();
+    Ok(polys.map(|poly| poly.degree()).collect())
 }

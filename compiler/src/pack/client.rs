@@ -2,7 +2,8 @@
 
 use num_complex::Complex64;
 use sotto_ir::decoder::{Decoder, Op, WeightError, WeightSource};
-use sotto_ir::slot::{Layout, Packed, Program, Slots};
+use sotto_ir::plan::Placement;
+use sotto_ir::slot::{Layout, Packed, Program, Slots, Stage};
 
 /// The slot vector of one token: its embedding in the residual stream's unit, or a one-hot vector where the server holds the
 /// table (the first template's parameter tells which, by its count of features).
@@ -31,6 +32,22 @@ pub fn input(
         }
     }
     Ok(Slots::new(values).expect("widths are powers of two"))
+}
+
+/// Who computes the head: the last template's result is logits, or the final hidden state.
+pub fn returns<S: Stage>(program: &Program<S>, decoder: &Decoder) -> Placement {
+    let head = decoder.final_.definition(decoder.final_.result);
+    let site = head.map_or("", |inst| inst.site.as_str());
+    let last = program
+        .steps
+        .last()
+        .map(|step| &program.templates[step.template]);
+    let computed = last.is_some_and(|template| template.nodes.iter().any(|n| n.site == site));
+    if computed {
+        Placement::Server
+    } else {
+        Placement::Client
+    }
 }
 
 /// The real-world vector that a program's result holds.

@@ -5,8 +5,10 @@ mod client;
 mod ranges;
 
 pub use checkpoint::CheckpointData;
-pub use client::{input, output};
+pub use client::{input, output, returns};
 pub use ranges::{RangeError, recalibrate};
 
 /// Name of the template that looks the embedding up where the server holds the table.
 pub const EMBED: &str = "embed";
+/// Name of the last template.
+pub const FINAL: &str = "final";

@@ -1,0 +1,213 @@
+//! The plan directory: the emitted program with its weights, the client's part, and what the compiler found out.
+
+use super::{CompileError, Request};
+use crate::emit::{Emitted, disclosures};
+use crate::frontend::Checkpoint;
+use crate::lower::Ranges;
+use crate::pack::CheckpointData;
+use sotto_ir::decoder::{Decoder, Op, Tensor, WeightSource};
+use sotto_ir::plan::{
+    Approximation, ClientPart, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
+    Placement, Plan, PlanWriter, SearchNote, Security, Wire,
+};
+use sotto_ir::slot::{At, Layout, Leveled, Program, ValueType};
+
+/// What passes found out that no stage holds.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// What the polynomials stand for; absent if the packed stage came from a file.
+    pub approximations: Option<Vec<Approximation>>,
+    /// How far the search went.
+    pub search: SearchNote,
+}
+
+/// All that goes into a plan.
+pub struct Bundle<'a> {
+    /// What was asked for.
+    pub request: &'a Request,
+    /// The model.
+    pub checkpoint: &'a Checkpoint,
+    /// Its stage.
+    pub decoder: &'a Decoder,
+    /// The placed program.
+    pub program: &'a Program<Leveled>,
+    /// What passes found out.
+    pub findings: &'a Findings,
+    /// Calibrated ranges.
+    pub ranges: &'a Ranges,
+}
+
+impl Bundle<'_> {
+    /// Writes the plan directory.
+    pub fn write(&self, emitted: Emitted) -> Result<Plan, CompileError> {
+        let output = self.request.output.as_deref();
+        let mut writer = PlanWriter::create(output.ok_or(CompileError::NoOutput)?)?;
+        let decoder = self.decoder;
+        let data = CheckpointData::new(&emitted.decode.data, self.checkpoint, &decoder.model.rope);
+        writer.write_arrays(&emitted.decode, &data, Encoding::I16)?;
+        let client = self.client(&mut writer)?;
+        let params = self.request.params.clone();
+        let plan = Plan {
+            version: PLAN_VERSION,
+            compiler: env!("CARGO_PKG_VERSION").into(),
+            model: self.facts(),
+            security: Security::of(&params),
+            disclosures: disclosures(&client),
+            client,
+            capacity: self.program.capacity,
+            estimate: emitted.estimate,
+            keys: emitted.keys,
+            bootstraps: emitted.bootstraps,
+            approximations: self.approximations(),
+            sites: self
+                .ranges
+                .sites(&self.layers(), self.request.options.margin),
+            search: self.findings.search,
+            params,
+            decode: emitted.decode,
+            arrays: Vec::new(), // the writer knows them
+        };
+        Ok(writer.finish(plan)?)
+    }
+
+    fn facts(&self) -> ModelFacts {
+        let facts = &self.decoder.model;
+        let name = self.checkpoint.dir().canonicalize().ok();
+        let name = name.as_deref().and_then(|dir| dir.file_name());
+        ModelFacts {
+            name: name.map_or("model".into(), |name| name.to_string_lossy().into_owned()),
+            digest: self.decoder.checkpoint.to_string(),
+            hidden: facts.hidden as u32,
+            intermediate: facts.intermediate as u32,
+            layers: facts.layers as u32,
+            heads: facts.heads as u32,
+            kv_heads: facts.kv_heads as u32,
+            head_dim: facts.head_dim as u32,
+            vocab: facts.vocab as u32,
+        }
+    }
+
+    /// Layers of each layer template, first and count.
+    fn layers(&self) -> Vec<(u32, u32)> {
+        let ends = [crate::pack::EMBED, crate::pack::FINAL];
+        let steps = self.program.steps.iter();
+        steps
+            .filter(|step| !ends.contains(&self.program.templates[step.template].name.as_str()))
+            .map(|step| (step.first, step.count))
+            .collect()
+    }
+
+    /// What the polynomials stand for, or where that is not known, the polynomials as they are.
+    fn approximations(&self) -> Vec<Approximation> {
+        let polys = self.program.polys.iter().map(|poly| Approximation {
+            site: poly.name.clone(),
+            function: "polynomial of the stage file".into(),
+            interval: (-1.0, 1.0),
+            degree: poly.degree(),
+            error: poly.error,
+        });
+        let known = self.findings.approximations.clone();
+        known.unwrap_or_else(|| polys.collect())
+    }
+
+    fn client(&self, writer: &mut PlanWriter) -> Result<ClientPart, CompileError> {
+        let facts = &self.decoder.model;
+        let first = &self.program.templates[self.program.steps[0].template];
+        let param = &first.params[0];
+        let embedding = match first.name == crate::pack::EMBED {
+            true => Placement::Server,
+            false => Placement::Client,
+        };
+        let head = crate::pack::returns(self.program, self.decoder);
+        let embedding_table = match embedding {
+            Placement::Client => {
+                Some(self.table(writer, "embedding.f32", self.embedding_name())?)
+            }
+            Placement::Server => None,
+        };
+        let head_table = match head {
+            Placement::Client => Some(self.table(writer, "head.f32", self.head_name())?),
+            Placement::Server => None,
+        };
+        Ok(ClientPart {
+            input: wire(&param.ty, param.note),
+            outputs: self.outputs(),
+            output_kind: match head {
+                Placement::Server => OutputKind::Logits,
+                Placement::Client => OutputKind::Hidden,
+            },
+            embedding,
+            head,
+            bos: facts.bos,
+            eos: facts.eos.clone(),
+            tokenizer: self.tokenizer(writer)?,
+            embedding_table,
+            head_table,
+        })
+    }
+
+    fn outputs(&self) -> Vec<Wire> {
+        let last = self.program.steps.last();
+        let template = last.map(|step| &self.program.templates[step.template]);
+        let typed = template.into_iter().flat_map(|template| {
+            template.results.iter().filter_map(|value| {
+                template.nodes.iter().find_map(|node| {
+                    let index = node.results.iter().position(|result| result == value)?;
+                    Some(wire(&node.types[index], node.notes[index]))
+                })
+            })
+        });
+        typed.collect()
+    }
+
+    fn tokenizer(&self, writer: &mut PlanWriter) -> Result<Option<FileEntry>, CompileError> {
+        let path = self.checkpoint.dir().join("tokenizer.json");
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let bytes = std::fs::read(&path).map_err(CompileError::read(&path))?;
+        Ok(Some(writer.write_client_file("tokenizer.json", &bytes)?))
+    }
+
+    fn embedding_name(&self) -> Option<&str> {
+        self.decoder
+            .embed
+            .insts
+            .iter()
+            .find_map(|inst| match &inst.op {
+                Op::Embed { weight, .. } => Some(weight.as_str()),
+                _ => None,
+            })
+    }
+
+    fn head_name(&self) -> Option<&str> {
+        let last = &self.decoder.final_;
+        match &last.definition(last.result)?.op {
+            Op::Linear { weight, .. } => Some(weight),
+            _ => None,
+        }
+    }
+
+    fn table(
+        &self,
+        writer: &mut PlanWriter,
+        file: &str,
+        name: Option<&str>,
+    ) -> Result<FileEntry, CompileError> {
+        let tensor: &Tensor = self.checkpoint.tensor(name.unwrap_or_default())?;
+        Ok(writer.write_client_table(file, tensor.data.iter().copied())?)
+    }
+}
+
+fn wire(ty: &ValueType, at: At) -> Wire {
+    let (count, width) = match ty.layout {
+        Layout::Periodic { count, width } => (count, width),
+        _ => (ty.layout.period(), ty.layout.period()),
+    };
+    Wire {
+        count,
+        width,
+        unit: ty.unit,
+        level: at.level,
+    }
+}

@@ -1,0 +1,122 @@
+//! Calibration data, and the packed program's run over it.
+
+use super::{CompileError, Request};
+use crate::frontend::Checkpoint;
+use crate::input;
+use crate::pack::{self, CheckpointData};
+use sotto_ir::decoder::{Decoder, Interpreter, KvCache, Rows};
+use sotto_ir::plan::Placement;
+use sotto_ir::slot::{Packed, Program};
+use std::path::{Path, PathBuf};
+
+/// Tokens that the packed program is run on, whole sequences spread over the data. The windows of approximations come from
+/// all of the data; this run confirms them on slots and finds the ranges of values in between, at a few milliseconds a token.
+const PACKED_TOKENS: usize = 512;
+
+/// The calibration sequences, no longer than the context.
+pub struct Calibration {
+    /// Token ids, one conversation each.
+    pub sequences: Vec<Vec<u32>>,
+    margin: f64,
+}
+
+impl Calibration {
+    /// Reads the input that the request names, or the one beside the model.
+    pub fn open(checkpoint: &Checkpoint, request: &Request) -> Result<Self, CompileError> {
+        let most = checkpoint.facts().max_positions;
+        let context = request.options.context;
+        if context == 0 || context as usize > most {
+            return Err(CompileError::Context { context, most });
+        }
+        let path = match &request.calibrate {
+            Some(path) => path.clone(),
+            None => beside(&request.model).ok_or_else(|| CompileError::NoCalibration {
+                model: request.model.clone(),
+            })?,
+        };
+        let mut sequences = input::sequences(checkpoint, &path)?;
+        for tokens in &mut sequences {
+            tokens.truncate(context as usize);
+        }
+        sequences.retain(|tokens| !tokens.is_empty());
+        if sequences.iter().all(|tokens| tokens.len() < 2) && context > 1 {
+            return Err(CompileError::Short { path });
+        }
+        Ok(Self {
+            sequences,
+            margin: request.options.margin,
+        })
+    }
+
+    /// Sequences for the packed run: evenly spread, about [`PACKED_TOKENS`] in all, the longest always among them.
+    fn sample(&self) -> Vec<&Vec<u32>> {
+        let total: usize = self.sequences.iter().map(Vec::len).sum();
+        let stride = total.div_ceil(PACKED_TOKENS).max(1);
+        let longest = self
+            .sequences
+            .iter()
+            .enumerate()
+            .max_by_key(|(i, s)| (s.len(), usize::MAX - i));
+        let longest = longest.map(|(i, _)| i);
+        let chosen = self.sequences.iter().enumerate();
+        chosen
+            .filter(|(i, _)| i % stride == 0 || Some(*i) == longest)
+            .map(|(_, sequence)| sequence)
+            .collect()
+    }
+
+    /// Records the packed program's ranges, and gives the largest deviation of its results from the decoder's, in standard
+    /// deviations of the latter at that step.
+    pub fn recalibrate(
+        &self,
+        program: &mut Program<Packed>,
+        decoder: &Decoder,
+        checkpoint: &Checkpoint,
+    ) -> Result<f64, CompileError> {
+        let interpreter = Interpreter::new(decoder, checkpoint)?;
+        let (mut inputs, mut truth) = (Vec::new(), Vec::new());
+        for tokens in self.sample() {
+            let vectors = tokens
+                .iter()
+                .map(|&token| pack::input(program, decoder, checkpoint, token));
+            inputs.push(vectors.collect::<Result<Vec<_>, _>>()?);
+            truth.push(interpreter.pass(&mut KvCache::new(decoder), tokens, &mut |_| ())?);
+        }
+        let returns = pack::returns(program, decoder);
+        let declared = program.data.clone();
+        let shape = program.clone();
+        let data = CheckpointData::new(&declared, checkpoint, &decoder.model.rope);
+        let mut worst = 0.0f64;
+        pack::recalibrate(program, &data, &inputs, self.margin, |s, t, results| {
+            let rows: &Rows = match returns {
+                Placement::Server => &truth[s].logits,
+                Placement::Client => &truth[s].hidden[decoder.model.layers],
+            };
+            let found = pack::output(&shape, &results[0]);
+            worst = worst.max(deviation(&found, rows.row(t)));
+        })?;
+        Ok(worst)
+    }
+}
+
+/// The calibration file that a model brings.
+fn beside(model: &Path) -> Option<PathBuf> {
+    let names = ["calibration.txt", "calibration.safetensors"];
+    names
+        .iter()
+        .map(|name| model.join(name))
+        .find(|path| path.is_file())
+}
+
+/// Largest difference in standard deviations of `truth`.
+fn deviation(found: &[f64], truth: &[f64]) -> f64 {
+    let n = truth.len() as f64;
+    let mean = truth.iter().sum::<f64>() / n;
+    let sigma = (truth.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
+    let differences = found.iter().zip(truth).map(|(a, b)| (a - b).abs() / sigma);
+    // NaN must not pass for a small value
+    differences.fold(
+        0.0,
+        |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x) },
+    )
+}

@@ -1,0 +1,133 @@
+//! Why a model was not compiled.
+
+use crate::cost::CostError;
+use crate::emit::EmitError;
+use crate::frontend::FrontendError;
+use crate::input::InputError;
+use crate::level::LevelError;
+use crate::lower::LowerError;
+use crate::pack::RangeError;
+use sotto_ir::Violations;
+use sotto_ir::decoder::{InterpretError, WeightError};
+use sotto_ir::plan::PlanError;
+use sotto_ir::text::ParseError;
+use std::path::{Path, PathBuf};
+
+/// Why a model was not compiled. Nothing has been written then, dumps aside.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// The checkpoint.
+    #[error(transparent)]
+    Frontend(#[from] FrontendError),
+    /// The calibration input.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// There is no calibration input.
+    #[error(
+        "{model}: there is no calibration.txt or calibration.safetensors beside the model; name a text typical of its use with --calibrate"
+    )]
+    NoCalibration {
+        /// The checkpoint.
+        model: PathBuf,
+    },
+    /// The calibration input holds nothing usable.
+    #[error("{path}: calibration needs at least one sequence of two tokens")]
+    Short {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The context exceeds what the model was made for, or is empty.
+    #[error("--context {context}: the model takes 1 to {most} tokens")]
+    Context {
+        /// Asked for.
+        context: u32,
+        /// The model's `max_positions`.
+        most: usize,
+    },
+    /// The decoder stage did not run.
+    #[error(transparent)]
+    Interpret(#[from] InterpretError),
+    /// A tensor.
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// Lowering to packed.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The packed stage breaks its rules.
+    #[error("{0}")]
+    Verify(Violations),
+    /// Ranges of the packed stage.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// Placement.
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    /// Emission.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The cost table.
+    #[error(transparent)]
+    Cost(#[from] CostError),
+    /// Writing the plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A stage file that does not parse.
+    #[error("{path}: {source}")]
+    Stage {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: ParseError,
+    },
+    /// A file that is no stage file.
+    #[error("{path}: not a stage file; its first word is `decoder`, `packed` or `leveled`")]
+    NoStage {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A stage of another checkpoint.
+    #[error("the stage file was made from checkpoint {stage}, the model given is {model}")]
+    Foreign {
+        /// The stage's checkpoint.
+        stage: String,
+        /// The model's digest.
+        model: String,
+    },
+    /// A file that could not be read.
+    #[error("reading {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that could not be written.
+    #[error("writing {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// No place for the plan was given.
+    #[error("no plan directory given: name one with -o, or stop at a stage with --stop-after")]
+    NoOutput,
+}
+
+impl CompileError {
+    /// For `map_err` on reading.
+    pub fn read(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Read {
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// For `map_err` on writing.
+    pub fn write(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Write {
+            path: path.into(),
+            source,
+        }
+    }
+}
