@@ -1,7 +1,7 @@
 //! A plan on disk, opened.
 
-use sotto_ir::Digest;
-use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError};
+use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError, check};
+use sotto_ir::{Digest, Violations};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,22 @@ pub struct PlanDir {
     path: PathBuf,
     plan: Arc<Plan>,
     digest: Digest,
+}
+
+/// Why a plan must not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The plan breaks rules of the plan checker.
+    #[error("{path} breaks the plan's rules; compile the model again\n{violations}")]
+    Rules {
+        /// The plan directory.
+        path: PathBuf,
+        /// Every rule it breaks.
+        violations: Violations,
+    },
+    /// A file of the plan is missing or damaged.
+    #[error(transparent)]
+    Files(#[from] PlanError),
 }
 
 impl PlanDir {
@@ -34,9 +50,13 @@ impl PlanDir {
         self.digest.to_string()
     }
 
-    /// Checks every byte of the server's side.
-    pub fn check(&self) -> Result<(), PlanError> {
-        self.data()?.check()
+    /// Runs the plan checker, and checks every byte of the server's side.
+    pub fn check(&self) -> Result<(), CheckError> {
+        check(&self.plan).map_err(|violations| CheckError::Rules {
+            path: self.path.clone(),
+            violations,
+        })?;
+        Ok(self.data()?.check()?)
     }
 
     /// The server's arrays.

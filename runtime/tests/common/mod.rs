@@ -274,6 +274,7 @@ impl World {
         let path = folder.path().join("plan");
         write_plan(&path);
         let dir = PlanDir::open(&path).unwrap();
+        dir.check().unwrap_or_else(|error| panic!("{error}"));
         let context = Context::new(dir.plan().params.clone()).unwrap();
         Keyring::at(&folder.path().join("keys"))
             .generate(dir.plan(), &context, |_, _| {})
