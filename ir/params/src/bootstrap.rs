@@ -51,6 +51,18 @@ pub enum BootstrapError {
         /// What is missing.
         what: String,
     },
+    /// A specification from elsewhere that is not one of the parameter set.
+    #[error(
+        "the {part} part of a bootstrap of {slots} slots does not fit parameter set {set}: it was made for another set or version"
+    )]
+    Structure {
+        /// Slots of the bootstrap.
+        slots: usize,
+        /// Name of the set.
+        set: String,
+        /// The part that differs.
+        part: &'static str,
+    },
     /// Number of StC or CtS factors out of range.
     #[error("{given} {transform} factors for {slots} slots: between {min} and {max} are possible")]
     Factors {
@@ -192,6 +204,47 @@ impl BootstrapSpec {
             input_level: stc,
             output_level,
         })
+    }
+
+    /// Checks a specification that came from elsewhere: it must be what [`BootstrapSpec::with_factors`] makes, except that factors may be
+    /// split otherwise.
+    ///
+    /// # Errors
+    /// As [`BootstrapSpec::with_factors`], and [`BootstrapError::Structure`] naming the first part that differs.
+    pub fn check(&self, set: &ParamSet) -> Result<(), BootstrapError> {
+        let ours = Self::with_factors(
+            set,
+            self.slots,
+            self.complex,
+            self.stc.len(),
+            self.cts.len(),
+        )?;
+        let stc = self
+            .stc
+            .iter()
+            .zip(&ours.stc)
+            .all(|(a, b)| a.same_factor(b));
+        let cts = self
+            .cts
+            .iter()
+            .zip(&ours.cts)
+            .all(|(a, b)| a.same_factor(b));
+        let levels = |s: &Self| (s.input_level, s.raised_level, s.output_level);
+        let parts = [
+            (stc, "slots-to-coefficients"),
+            (cts, "coefficients-to-slots"),
+            (self.evalmod == ours.evalmod, "EvalMod"),
+            (self.trace == ours.trace, "trace"),
+            (levels(self) == levels(&ours), "levels"),
+        ];
+        match parts.into_iter().find(|(same, _)| !same) {
+            Some((_, part)) => Err(BootstrapError::Structure {
+                slots: self.slots,
+                set: set.name.clone(),
+                part,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Every rotation with the highest level it is used at, by step.

@@ -266,3 +266,27 @@ fn refuses_what_does_not_fit() {
         Err(BootstrapError::Unsupported { .. })
     ));
 }
+
+#[test]
+fn a_damaged_specification_is_found() {
+    let set = ParamSet::insecure_test(9);
+    let spec = BootstrapSpec::with_factors(&set, 64, true, 2, 2).expect("fits");
+    spec.check(&set).expect("our own");
+    let mut split_otherwise = spec.clone();
+    split_otherwise.cts[1].bsgs = Bsgs::regular(64, 1, -7, 7, 4);
+    split_otherwise.check(&set).expect("the same diagonals");
+    let damage: [fn(&mut BootstrapSpec); 7] = [
+        |s| s.slots = 63,
+        |s| s.stc[0].low = 0,
+        |s| s.cts[0].level += 1,
+        |s| s.cts[1].bsgs.giants[0].step += 1,
+        |s| s.evalmod.bound = 1,
+        |s| s.trace.clear(),
+        |s| s.raised_level = 99,
+    ];
+    for (i, harm) in damage.into_iter().enumerate() {
+        let mut bad = spec.clone();
+        harm(&mut bad);
+        assert!(bad.check(&set).is_err(), "damage {i}");
+    }
+}

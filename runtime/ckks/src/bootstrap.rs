@@ -53,7 +53,7 @@ impl Bootstrapper {
     /// If the specification does not belong to the context's parameter set.
     pub fn new(ctx: &Context, spec: &BootstrapSpec) -> Result<Self> {
         let params = ctx.params();
-        ctx.check_level(OP, spec.raised_level)?;
+        spec.check(params)?;
         let encode = |factor: &FactorSpec, gain: f64| {
             LinearTransform::new(ctx, &factor.bsgs, &factor.diagonals(gain), factor.level)
         };

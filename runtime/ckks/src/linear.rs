@@ -65,7 +65,14 @@ impl LinearTransform {
     ) -> Result<Self> {
         ctx.check_level(OP, level)?;
         let n = bsgs.slots;
-        if bsgs.diagonals().iter().ne(diagonals.keys()) {
+        if !n.is_power_of_two() || n > ctx.slots() {
+            return Err(CkksError::Slots {
+                op: OP,
+                len: n,
+                max: ctx.slots(),
+            });
+        }
+        if bsgs.giants.is_empty() || bsgs.diagonals().iter().ne(diagonals.keys()) {
             return Err(CkksError::Diagonals {
                 given: diagonals.len(),
                 split: bsgs.diagonals().len(),
@@ -252,7 +259,10 @@ impl LinearTransform {
 
 /// out = Σ a·b over any number of pairs, the second members in Montgomery form and possibly in runs.
 fn dot(out: &mut [u32], scratch: &mut [u32], pairs: &[(&[u32], &[u32])], m: Modulus) {
-    let run = pairs.first().map_or(1, |(a, b)| a.len() / b.len());
+    let Some((a, b)) = pairs.first() else {
+        return out.fill(0);
+    };
+    let run = a.len() / b.len();
     for (i, chunk) in pairs.chunks(kernels::MAX_TERMS).enumerate() {
         let target = if i == 0 { &mut *out } else { &mut *scratch };
         if run == 1 {

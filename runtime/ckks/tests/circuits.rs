@@ -7,7 +7,7 @@ use sotto_ckks::{
     Bootstrapper, ChebyshevSeries, CkksError, Complex64, Context, Encoder, Evaluator, KeyGenerator,
     KeyRequest, LinearTransform, SecretKey,
 };
-use sotto_params::bootstrap::{BootstrapSpec, Bsgs};
+use sotto_params::bootstrap::{BootstrapSpec, Bsgs, Giant};
 use sotto_params::poly::clenshaw;
 use sotto_params::{ParamSet, galois};
 use std::collections::BTreeMap;
@@ -104,6 +104,55 @@ fn a_linear_transform_names_the_missing_rotation() {
         LinearTransform::new(&b.ctx, &bsgs, &few, 3),
         Err(CkksError::Diagonals { given: 3, split: 4 })
     ));
+}
+
+#[test]
+fn odd_splits_are_errors_or_right() {
+    let b = bench_for(9, |_, _| ());
+    let transform = |bsgs: &Bsgs, steps: &[usize]| {
+        let diagonals = steps
+            .iter()
+            .map(|&s| (s, random_slots(8, s as u64)))
+            .collect();
+        LinearTransform::new(&b.ctx, bsgs, &diagonals, 3)
+    };
+    for slots in [0, 7, 512] {
+        let bsgs = Bsgs {
+            slots,
+            giants: Vec::new(),
+        };
+        assert!(matches!(
+            transform(&bsgs, &[]),
+            Err(CkksError::Slots { .. })
+        ));
+    }
+    let mut bsgs = Bsgs {
+        slots: 8,
+        giants: Vec::new(),
+    };
+    assert!(matches!(
+        transform(&bsgs, &[]),
+        Err(CkksError::Diagonals { .. })
+    ));
+    // A giant without babies adds nothing.
+    bsgs.giants = vec![
+        Giant {
+            step: 0,
+            babies: Vec::new(),
+        },
+        Giant {
+            step: 0,
+            babies: vec![0],
+        },
+    ];
+    let x = random_slots(8, 4);
+    let ev = Evaluator::new(&b.ctx, &b.keys);
+    let out = transform(&bsgs, &[0])
+        .unwrap()
+        .apply_rescaled(&ev, &b.encrypt(&x, 3))
+        .unwrap();
+    let want = periodic(&zip_with(&x, &random_slots(8, 0), |a, b| a * b), 256);
+    assert!(max_error(&b.decrypt(&out), &want) < 1e-6);
 }
 
 #[test]

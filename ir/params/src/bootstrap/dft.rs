@@ -86,6 +86,12 @@ fn split(log_slots: u32, low: u32, high: u32) -> Bsgs {
 }
 
 impl FactorSpec {
+    /// Whether both are the same matrix at the same level, however they are split.
+    pub(super) fn same_factor(&self, other: &Self) -> bool {
+        let shape = |f: &Self| (f.transform, f.level, f.low, f.high, f.bsgs.slots);
+        shape(self) == shape(other) && self.bsgs.diagonals() == other.bsgs.diagonals()
+    }
+
     /// The diagonals of the factor, every entry multiplied by `gain`.
     pub fn diagonals(&self, gain: f64) -> Diagonals {
         let slots = self.bsgs.slots;

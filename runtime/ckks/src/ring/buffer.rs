@@ -4,8 +4,8 @@
 //! milliseconds per key switch. Dropped buffers go to a pool and are handed out again, with stale contents.
 
 use bytemuck::{Pod, Zeroable};
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
 
 /// One cache line of words.
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -17,32 +17,64 @@ const WORDS: usize = 16;
 /// The pool keeps at most this many bytes.
 const POOL_BYTES: usize = 768 << 20;
 
+/// A pooled buffer may stand in for one of down to this fraction of its size: the polynomials of neighbouring levels share.
+const FILL: (usize, usize) = (2, 3);
+
 #[derive(Default)]
 struct Pool {
-    free: HashMap<usize, Vec<Vec<Line>>>,
+    /// Free buffers by their number of lines.
+    free: BTreeMap<usize, Vec<Vec<Line>>>,
     bytes: usize,
 }
 
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+impl Pool {
+    /// The smallest free buffer of at least `count` lines that is not much larger.
+    fn take(&mut self, count: usize) -> Option<Vec<Line>> {
+        let (&found, free) = self
+            .free
+            .range_mut(count..=count * FILL.1 / FILL.0)
+            .next()?;
+        let lines = free.pop();
+        if free.is_empty() {
+            self.free.remove(&found);
+        }
+        self.bytes -= found * size_of::<Line>();
+        lines
+    }
+
+    fn give(&mut self, lines: Vec<Line>) {
+        let bytes = lines.len() * size_of::<Line>();
+        if bytes > 0 && self.bytes + bytes <= POOL_BYTES {
+            self.bytes += bytes;
+            self.free.entry(lines.len()).or_default().push(lines);
+        }
+    }
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool {
+    free: BTreeMap::new(),
+    bytes: 0,
+});
+
+fn pool() -> MutexGuard<'static, Pool> {
+    POOL.lock().unwrap_or_else(|e| e.into_inner())
+}
 
 /// A fixed-size buffer of words on 64-byte lines.
 pub(crate) struct Buffer {
+    /// At least the lines in use.
     lines: Vec<Line>,
+    used: usize,
 }
 
 impl Buffer {
-    /// A buffer of `words` words with arbitrary contents (never uninitialised: zeros or an earlier use's values).
+    /// A buffer of `words` words, rounded up to whole lines, with arbitrary contents (never uninitialised: zeros or an earlier use's values).
     pub(crate) fn dirty(words: usize) -> Self {
-        let count = words.div_ceil(WORDS);
-        let mut guard = POOL.lock().unwrap_or_else(|e| e.into_inner());
-        let pool = guard.get_or_insert_default();
-        if let Some(lines) = pool.free.get_mut(&count).and_then(Vec::pop) {
-            pool.bytes -= count * size_of::<Line>();
-            return Self { lines };
-        }
-        drop(guard);
+        let used = words.div_ceil(WORDS);
+        let recycled = pool().take(used);
         Self {
-            lines: bytemuck::zeroed_vec(count),
+            lines: recycled.unwrap_or_else(|| bytemuck::zeroed_vec(used)),
+            used,
         }
     }
 
@@ -54,17 +86,17 @@ impl Buffer {
     }
 
     pub(crate) fn words(&self) -> &[u32] {
-        bytemuck::cast_slice(&self.lines)
+        bytemuck::cast_slice(&self.lines[..self.used])
     }
 
     pub(crate) fn words_mut(&mut self) -> &mut [u32] {
-        bytemuck::cast_slice_mut(&mut self.lines)
+        bytemuck::cast_slice_mut(&mut self.lines[..self.used])
     }
 }
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {
-        let mut copy = Self::dirty(self.lines.len() * WORDS);
+        let mut copy = Self::dirty(self.used * WORDS);
         copy.words_mut().copy_from_slice(self.words());
         copy
     }
@@ -72,13 +104,23 @@ impl Clone for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut self.lines);
-        let bytes = lines.len() * size_of::<Line>();
-        let mut guard = POOL.lock().unwrap_or_else(|e| e.into_inner());
-        let pool = guard.get_or_insert_default();
-        if bytes > 0 && pool.bytes + bytes <= POOL_BYTES {
-            pool.bytes += bytes;
-            pool.free.entry(lines.len()).or_default().push(lines);
+        pool().give(std::mem::take(&mut self.lines));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_buffer_serves_what_nearly_fills_it() {
+        let mut pool = Pool::default();
+        for count in [100, 130, 300] {
+            pool.give(bytemuck::zeroed_vec(count));
         }
+        assert_eq!(pool.take(99).map(|l| l.len()), Some(100));
+        assert_eq!(pool.take(99).map(|l| l.len()), Some(130));
+        assert!(pool.take(99).is_none());
+        assert_eq!(pool.bytes, 300 * size_of::<Line>());
     }
 }
