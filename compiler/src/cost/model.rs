@@ -189,11 +189,10 @@ impl Shape {
                 convert: 0.0,
                 embed: 1.0,
             },
-            OpClass::Decompose => self.decompose(),
+            OpClass::LinearBase => self.decompose().plus(self.mod_down().times(2.0)),
             OpClass::HoistedRotation => self.hoisted_rotation(),
             OpClass::DiagonalProduct => passes(2 * self.extended()),
             OpClass::GiantStep => self.giant_step(),
-            OpClass::ModDown => self.mod_down().times(2.0),
         }
     }
 }

@@ -27,21 +27,19 @@ pub enum OpClass {
     Drop,
     /// Encoding one plaintext.
     Encode,
-    /// Raising a ciphertext's mask to QP, once for all rotations of it that are hoisted.
-    Decompose,
+    /// What a linear transform costs once: raising its operand to QP for all hoisted rotations, and coming back.
+    LinearBase,
     /// One hoisted rotation that stays in QP.
     HoistedRotation,
     /// One plaintext product in QP, accumulated.
     DiagonalProduct,
     /// A giant step: ModDown of one component, decomposition, rotation that stays in QP.
     GiantStep,
-    /// ModDown of both components.
-    ModDown,
 }
 
 impl OpClass {
     /// Every class a table must have.
-    pub const ALL: [OpClass; 14] = [
+    pub const ALL: [OpClass; 13] = [
         OpClass::Add,
         OpClass::AddPlain,
         OpClass::MulPlain,
@@ -51,11 +49,10 @@ impl OpClass {
         OpClass::Rescale,
         OpClass::Drop,
         OpClass::Encode,
-        OpClass::Decompose,
+        OpClass::LinearBase,
         OpClass::HoistedRotation,
         OpClass::DiagonalProduct,
         OpClass::GiantStep,
-        OpClass::ModDown,
     ];
 }
 
@@ -231,11 +228,10 @@ impl CostTable {
             Work::Linear { diagonals, baby } => {
                 let baby = (*baby).clamp(1, (*diagonals).max(1));
                 let giants = diagonals.div_ceil(baby).max(1);
-                op(OpClass::Decompose)
+                op(OpClass::LinearBase)
                     + f64::from(baby - 1) * op(OpClass::HoistedRotation)
                     + f64::from(*diagonals) * op(OpClass::DiagonalProduct)
                     + f64::from(giants - 1) * op(OpClass::GiantStep)
-                    + op(OpClass::ModDown)
             }
             Work::Poly(plan) => {
                 let at_depth = |(depth, ops): (usize, sotto_ir::params::poly::DepthOps)| {

@@ -1,8 +1,8 @@
 //! Predicted memory of the server.
 //!
 //! A limb is N words of four bytes. A plaintext that repeats with period p lies in the subring of degree 2p, and is counted as
-//! stored there. The peak is keys, KV state at capacity, live ciphertexts, the working set of the largest operation, and the
-//! largest encoded matrix; whatever memory is left beyond it the runtime fills with encoded plaintexts.
+//! stored there. The peak is keys, the bootstraps' encoded transforms, KV state at capacity, live ciphertexts, the working set of
+//! the largest operation, and the largest encoded matrix; whatever memory is left beyond it the runtime fills with encoded plaintexts.
 
 use super::keys::operand_levels;
 use crate::cost::depends_on_position;
@@ -36,7 +36,8 @@ pub fn fill(
     estimate.key_bytes = sizes.keys(keys);
     estimate.plaintext_bytes = all;
     estimate.state_bytes = sizes.states(capacity);
-    estimate.peak_memory_bytes = estimate.key_bytes + estimate.state_bytes + live + largest;
+    estimate.peak_memory_bytes =
+        estimate.key_bytes + estimate.state_bytes + sizes.transforms() + live + largest;
 }
 
 struct Sizes<'a> {
@@ -200,12 +201,15 @@ impl Sizes<'_> {
                 }
             }
         }
-        for spec in self.specs {
-            for factor in spec.cts.iter().chain(&spec.stc) {
-                all += self.diagonals(&factor.bsgs, factor.level as u32);
-            }
-        }
         (all, largest)
+    }
+
+    /// Encoded transforms of the bootstraps, which stay in memory.
+    fn transforms(&self) -> u64 {
+        let factors = self.specs.iter().flat_map(|s| s.cts.iter().chain(&s.stc));
+        factors
+            .map(|f| self.diagonals(&f.bsgs, f.level as u32))
+            .sum()
     }
 
     fn diagonals(&self, bsgs: &Bsgs, level: u32) -> u64 {

@@ -4,14 +4,14 @@ use super::{disclosures, emit, summary};
 use crate::cost::CostTable;
 use crate::level::level;
 use crate::place::Options;
-use crate::place::tests::{synthetic, violations};
+use crate::place::tests::synthetic;
 use sotto_ir::exec::{Clear, Executor, Session, ignore};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapSpec;
 use sotto_ir::plan::{
     ClientPart, ModelFacts, OutputKind, PLAN_VERSION, Placement, Plan, SearchNote, Security, Wire,
 };
-use sotto_ir::slot::{Interpreter, Op};
+use sotto_ir::slot::{Interpreter, LevelRules, Op};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -75,7 +75,11 @@ fn an_emitted_plan_computes_what_the_leveled_program_means_with_the_keys_it_list
     let params = ParamSet::insecure_test(11);
     let capacity = 3 * params.slots() as u32 / synthetic::WIDTH;
     let (plan, level) = plan(&params, capacity);
-    assert_eq!(violations(&level.program, &params), Vec::<String>::new());
+    let rules = LevelRules {
+        top: params.top_app_level() as u32,
+        bootstraps: &plan.bootstraps,
+    };
+    level.program.verify(&rules).unwrap();
     let data = synthetic::weights(&synthetic::decoder(params.slots() as u32, capacity, 2), 2);
     let executor = Executor::new(
         Arc::new(plan.clone()),

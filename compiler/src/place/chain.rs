@@ -9,6 +9,7 @@ use super::region::{Region, flatten};
 use super::search::{Frontier, Placement, Stuck, search};
 use super::{Options, PlaceError, Report, Target};
 use crate::cost::Prices;
+use rayon::prelude::*;
 use sotto_ir::slot::{Packed, Program, StateId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -202,6 +203,7 @@ fn tables(
         }
         let region = flatten(program, step.template, target, prices, options)?;
         let by_exit = (0..=target.top)
+            .into_par_iter()
             .map(|exit| search(&region, target.top, exit, options.beam))
             .collect();
         tables.insert(step.template, Table { region, by_exit });

@@ -45,13 +45,10 @@ pub struct RefreshKind {
     pub input_level: u32,
 }
 
-/// Slack on a range of 1, for bounds that were computed in floating point.
-const RANGE_SLACK: f64 = 1e-9;
-
 impl Target {
     /// The cheapest bootstrap that serves values of type `ty`, with its price in nanoseconds; `None` if there is none.
     fn refresh_for(&self, ty: &ValueType, prices: &dyn Prices) -> Option<(usize, u64)> {
-        if ty.range.is_nan() || ty.range.abs() > 1.0 + RANGE_SLACK {
+        if ty.range.is_nan() || ty.range > 1.0 {
             return None;
         }
         let serves =

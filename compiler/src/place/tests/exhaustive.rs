@@ -1,11 +1,11 @@
 //! The search against the enumeration of every placement, on small random graphs.
 
-use super::super::region::{Region, flatten};
+use super::super::region::{Kind, Region, flatten};
 use super::super::search::search;
 use super::super::{Options, RefreshKind, Target};
-use super::synthetic::{Maker, vector};
+use super::synthetic::{Maker, tokens, vector};
 use crate::cost::{Prices, Work};
-use sotto_ir::slot::{BootstrapKind, Op, ValueId};
+use sotto_ir::slot::{BootstrapKind, Op, StateDecl, StateId, ValueId};
 
 const TOP: u32 = 5;
 
@@ -38,17 +38,14 @@ impl Random {
     }
 }
 
-/// A template of `nodes` operations over one parameter whose last value is the result; some values are out of range.
-fn graph(seed: u64, nodes: u32) -> Maker {
-    let mut random = Random(seed);
-    let mut m = Maker::new(1 << 15, 16);
-    let mut values = vec![m.param(vector())];
+/// Appends `nodes` random operations on the latest of `values`; some results are out of range.
+fn grow(m: &mut Maker, random: &mut Random, values: &mut Vec<ValueId>, nodes: u32) {
     for _ in 0..nodes {
         let recent = |r: &mut Random, values: &[ValueId]| {
             let back = r.below(values.len().min(3) as u64) as usize;
             values[values.len() - 1 - back]
         };
-        let (a, b) = (recent(&mut random, &values), recent(&mut random, &values));
+        let (a, b) = (recent(random, values), recent(random, values));
         let mut ty = vector();
         ty.range = if random.below(3) == 0 { 2.0 } else { 1.0 };
         let op = match random.below(6) {
@@ -64,7 +61,54 @@ fn graph(seed: u64, nodes: u32) -> Maker {
         let v = m.op(op, &ty, "op");
         values.push(v);
     }
-    let last = *values.last().unwrap();
+}
+
+/// A template of `nodes` operations over one parameter whose last value is the result.
+fn graph(seed: u64, nodes: u32) -> Maker {
+    let mut m = Maker::new(1 << 15, 16);
+    let mut values = vec![m.param(vector())];
+    grow(&mut m, &mut Random(seed), &mut values, nodes);
+    let last = values[values.len() - 1];
+    m.finish("t", vec![last]);
+    m
+}
+
+/// A template that appends to a state and loops over its groups, and the group template before it.
+fn loop_graph(seed: u64) -> Maker {
+    let mut random = Random(seed);
+    // One group or five at capacity: one trip or, on average, three.
+    let groups = if seed.is_multiple_of(2) { 1 } else { 5 };
+    let mut m = Maker::new(1 << 15, groups * 256);
+    let grid = tokens(1 << 15);
+    m.program.states.push(StateDecl {
+        name: "k".into(),
+        ty: grid.clone(),
+        level: None,
+    });
+    let mut inner = vec![m.param(vector()), m.param(grid)];
+    grow(&mut m, &mut random, &mut inner, 3);
+    let last = inner[inner.len() - 1];
+    let group = m.finish("group", vec![last]);
+    let mut values = vec![m.param(vector())];
+    grow(&mut m, &mut random, &mut values, 2);
+    let (k, q) = (
+        values[random.below(3) as usize],
+        values[random.below(3) as usize],
+    );
+    let append = Op::Append {
+        state: StateId(0),
+        v: k,
+    };
+    m.statement(append, vec![], "append");
+    let sum = Op::SumGroups {
+        template: group,
+        states: vec![StateId(0)],
+        args: vec![q],
+    };
+    let results = m.statement(sum, vec![vector()], "loop");
+    values.extend(results);
+    grow(&mut m, &mut random, &mut values, 1);
+    let last = values[values.len() - 1];
     m.finish("t", vec![last]);
     m
 }
@@ -114,6 +158,10 @@ fn visit(
     if !live[n] {
         return visit(region, live, exit, n + 1, cost, partial, best);
     }
+    let append = match node.kind {
+        Kind::Append(cell) => Some(cell),
+        _ => None,
+    };
     for at in node.depth..=TOP {
         let before = partial.copied.clone();
         let mut price = node.cost[at as usize];
@@ -141,7 +189,8 @@ fn visit(
             .iter()
             .all(|&v| !region.values[v].unrescaled || partial.level[v] == Some(at));
         if legal && exact {
-            if let Some(v) = node.result {
+            // An append decides the level at which its state is stored.
+            if let Some(v) = node.result.or(append) {
                 partial.level[v] = Some(at - node.depth);
             }
             visit(region, live, exit, n + 1, cost + price, partial, best);
@@ -155,7 +204,7 @@ fn live_nodes(region: &Region) -> Vec<bool> {
     let mut wanted = region.results.clone();
     let mut live = vec![false; region.nodes.len()];
     for (n, node) in region.nodes.iter().enumerate().rev() {
-        live[n] = node.result.is_some_and(|v| wanted.contains(&v));
+        live[n] = node.result.is_none_or(|v| wanted.contains(&v));
         if live[n] {
             wanted.extend(&node.operands);
         }
@@ -163,56 +212,91 @@ fn live_nodes(region: &Region) -> Vec<bool> {
     live
 }
 
-#[test]
-fn no_placement_is_cheaper() {
+/// What the compared cases contained.
+#[derive(Debug, Default)]
+struct Seen {
+    feasible: usize,
+    /// A value is refreshed.
+    refreshed: usize,
+    /// A value's original and its copy are both read.
+    apart: usize,
+    /// A value is refreshed inside a loop.
+    looped: usize,
+}
+
+fn compare(m: &Maker, template: usize, cases: &[(u32, u32)], name: &str, seen: &mut Seen) {
     let target = Target {
         top: TOP,
         refreshes: vec![RefreshKind {
             kind: BootstrapKind {
-                slots: 128,
+                slots: 1 << 15,
                 complex: false,
             },
             input_level: 1,
         }],
     };
-    let (mut feasible, mut refreshed, mut apart) = (0, 0, 0);
+    let region = flatten(&m.program, template, &target, &Made, &Options::default()).unwrap();
+    let live = live_nodes(&region);
+    for &(entry, exit) in cases {
+        let found = search(&region, TOP, exit, 4096);
+        let best = enumerate(&region, &live, entry, exit);
+        let outcome = found.as_ref().ok().and_then(|f| {
+            f.outcomes
+                .iter()
+                .filter(|o| o.needs[0] <= entry)
+                .min_by_key(|o| o.cost)
+        });
+        assert_eq!(outcome.map(|o| o.cost), best, "{name}, {entry} to {exit}");
+        let Some(outcome) = outcome else { continue };
+        let placement = found.as_ref().unwrap().placement(&region, outcome);
+        let copied = |v: &usize| placement.refreshed[*v];
+        let reads = region.nodes.iter().zip(&placement.reads_copy).zip(&live);
+        seen.feasible += 1;
+        seen.refreshed += usize::from((0..region.values.len()).any(|v| copied(&v)));
+        seen.apart += usize::from(
+            reads
+                .filter(|(_, live)| **live)
+                .any(|((n, c), _)| n.operands.iter().zip(c).any(|(v, copy)| copied(v) && !copy)),
+        );
+        seen.looped += usize::from(region.names.iter().skip(1).any(|n| n.values().any(copied)));
+    }
+}
+
+#[test]
+fn no_placement_is_cheaper() {
+    let mut seen = Seen::default();
+    let cases = [(0, 0), (3, 0), (5, 0), (3, 2), (5, 2), (0, 4), (5, 4)];
     for seed in 0..300 {
-        let m = graph(seed, 6);
-        let region = flatten(&m.program, 0, &target, &Made, &Options::default()).unwrap();
-        let live = live_nodes(&region);
-        for exit in [0, 2, 4] {
-            let found = search(&region, TOP, exit, 4096);
-            for entry in [0, 3, 5] {
-                let outcome = found.as_ref().ok().and_then(|f| {
-                    f.outcomes
-                        .iter()
-                        .filter(|o| o.needs[0] <= entry)
-                        .min_by_key(|o| o.cost)
-                });
-                let best = enumerate(&region, &live, entry, exit);
-                assert_eq!(
-                    outcome.map(|o| o.cost),
-                    best,
-                    "seed {seed}, {entry} to {exit}"
-                );
-                let Some(outcome) = outcome else { continue };
-                feasible += 1;
-                let placement = found.as_ref().unwrap().placement(&region, outcome);
-                refreshed += usize::from(placement.refreshed.iter().any(|r| *r));
-                apart += usize::from(region.nodes.iter().zip(&placement.reads_copy).any(
-                    |(n, c)| {
-                        n.operands
-                            .iter()
-                            .zip(c)
-                            .any(|(v, copy)| placement.refreshed[*v] && !copy)
-                    },
-                ));
-            }
-        }
+        compare(
+            &graph(seed, 6),
+            0,
+            &cases,
+            &format!("seed {seed}"),
+            &mut seen,
+        );
     }
     // The test means something only if bootstraps happen, also of values whose original is read elsewhere.
     assert!(
-        feasible > 500 && refreshed > 100 && apart > 20,
-        "{feasible} {refreshed} {apart}"
+        seen.feasible > 500 && seen.refreshed > 100 && seen.apart > 10,
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn no_placement_of_a_loop_is_cheaper() {
+    let mut seen = Seen::default();
+    for seed in 0..160 {
+        let cases = [(2, 0), (5, 1), (5, 4)];
+        compare(
+            &loop_graph(seed),
+            1,
+            &cases,
+            &format!("loop {seed}"),
+            &mut seen,
+        );
+    }
+    assert!(
+        seen.feasible > 100 && seen.refreshed > 40 && seen.looped > 5,
+        "{seen:?}"
     );
 }

@@ -1,15 +1,13 @@
 //! Tests of placement: the synthetic decoder, legality, meaning, optimality on small graphs.
 
 mod exhaustive;
-mod legal;
 pub(crate) mod synthetic;
 
 use super::{Options, PlaceError, RefreshKind, Target, place};
 use crate::cost::model::{Machine, table};
-pub(crate) use legal::violations;
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapSpec;
-use sotto_ir::slot::{BootstrapKind, Interpreter, Leveled, Op, Program, Session};
+use sotto_ir::slot::{BootstrapKind, Interpreter, LevelRules, Leveled, Op, Program, Session};
 
 fn target(params: &ParamSet, kinds: &[(u32, bool)]) -> Target {
     let refresh = |&(slots, complex): &(u32, bool)| RefreshKind {
@@ -22,6 +20,19 @@ fn target(params: &ParamSet, kinds: &[(u32, bool)]) -> Target {
         top: params.top_app_level() as u32,
         refreshes: kinds.iter().map(refresh).collect(),
     }
+}
+
+/// Holds the program against the level rules, which share no code with the placer.
+pub(crate) fn verify(program: &Program<Leveled>, target: &Target, params: &ParamSet) {
+    let spec = |r: &RefreshKind| {
+        BootstrapSpec::new(params, r.kind.slots as usize, r.kind.complex).unwrap()
+    };
+    let bootstraps: Vec<BootstrapSpec> = target.refreshes.iter().map(spec).collect();
+    let rules = LevelRules {
+        top: target.top,
+        bootstraps: &bootstraps,
+    };
+    program.verify(&rules).unwrap();
 }
 
 fn bootstraps(program: &Program<Leveled>) -> usize {
@@ -39,7 +50,7 @@ fn a_decoder_is_placed_legally_and_the_same_every_time() {
     for (capacity, layers) in [(256, 1), (1024, 2), (1024, 8)] {
         let program = synthetic::decoder(1 << 15, capacity, layers);
         let (leveled, report) = place(&program, &target, &prices, &Options::default()).unwrap();
-        assert_eq!(violations(&leveled, &params), Vec::<String>::new());
+        verify(&leveled, &target, &params);
         assert!(!report.cut, "{report:?}");
         // 35 levels of a layer and the 8 of the head cannot be had from 16; three bootstraps a layer are enough.
         assert!(
@@ -61,7 +72,7 @@ fn meaning_is_unchanged() {
     let slots = params.slots() as u32;
     let program = synthetic::decoder(slots, 3 * slots / synthetic::WIDTH, 2);
     let (leveled, _) = place(&program, &target, &prices, &Options::default()).unwrap();
-    assert_eq!(violations(&leveled, &params), Vec::<String>::new());
+    verify(&leveled, &target, &params);
     let data = synthetic::weights(&program, 2);
     let (mut a, mut b) = (Session::default(), Session::default());
     for token in 0..5 {

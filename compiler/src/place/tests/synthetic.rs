@@ -90,6 +90,24 @@ impl Maker {
         id
     }
 
+    /// An operation with any number of results.
+    pub fn statement(
+        &mut self,
+        op: Op<ValueId>,
+        types: Vec<ValueType>,
+        site: &str,
+    ) -> Vec<ValueId> {
+        let results: Vec<ValueId> = types.iter().map(|_| self.fresh()).collect();
+        self.nodes.push(Node {
+            results: results.clone(),
+            op,
+            notes: vec![(); types.len()],
+            types,
+            site: format!("{}{site}", self.prefix),
+        });
+        results
+    }
+
     pub fn finish(&mut self, name: &str, results: Vec<ValueId>) -> usize {
         self.next = 0;
         self.program.templates.push(Template {
@@ -312,26 +330,15 @@ pub fn decoder(slots: u32, capacity: u32, layers: u32) -> Program<Packed> {
     );
     let v = m.op(Op::MulPlain { v, plain: current }, &grid, "attention.v");
     for (state, v) in [(StateId(0), k), (StateId(1), v)] {
-        m.nodes.push(Node {
-            results: vec![],
-            op: Op::Append { state, v },
-            types: vec![],
-            notes: vec![],
-            site: "layers.{i}.attention.append".into(),
-        });
+        m.statement(Op::Append { state, v }, vec![], "attention.append");
     }
-    let (numerator, denominator) = (m.fresh(), m.fresh());
-    m.nodes.push(Node {
-        results: vec![numerator, denominator],
-        op: Op::SumGroups {
-            template: group,
-            states: vec![StateId(0), StateId(1)],
-            args: vec![q],
-        },
-        types: vec![ty.clone(), ty.clone()],
-        notes: vec![(), ()],
-        site: "layers.{i}.attention".into(),
-    });
+    let sum = Op::SumGroups {
+        template: group,
+        states: vec![StateId(0), StateId(1)],
+        args: vec![q],
+    };
+    let sums = m.statement(sum, vec![ty.clone(), ty.clone()], "attention");
+    let (numerator, denominator) = (sums[0], sums[1]);
     let poly = m.poly("reciprocal", 31);
     let inverse = m.op(
         Op::Poly {
