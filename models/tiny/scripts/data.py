@@ -18,7 +18,22 @@ def tokenizer():
 
 def rows(seeds):
     """BOS + story + EOS for every seed whose story fits the context."""
-    encodings = tokenizer().encode_batch([grammar.story(s) for s in seeds])
+    return encoded(map(grammar.story, seeds))
+
+
+def training_rows(seeds):
+    """Like `rows`, but every fourth story begins at a random sentence, so that the model also continues prompts without an opening."""
+
+    def text(seed):
+        lines = grammar.sentences(seed)
+        start = random.Random(seed).randrange(1, len(lines) - 2) if seed % 4 == 0 else 0
+        return " ".join(lines[start:])
+
+    return encoded(map(text, seeds))
+
+
+def encoded(stories):
+    encodings = tokenizer().encode_batch(list(stories))
     return [r for e in encodings if len(r := e.ids + [EOS]) <= CONTEXT]
 
 

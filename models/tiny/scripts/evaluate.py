@@ -1,6 +1,6 @@
 """Float64 figures of the checkpoint: held-out perplexity, activation ranges, logit gaps, continuations.
 
-    python evaluate.py [--model ..] [--stories 200]
+    python evaluate.py [--model ..] [--stories 400] [--text ../calibration.txt]
 """
 
 import argparse
@@ -78,7 +78,7 @@ def measure(model, rows):
 
 
 def report(ranges, nats, count):
-    print(f"held-out: {count} tokens, {nats:.6f} nats per token, perplexity {math.exp(nats):.4f}")
+    print(f"{count} tokens, {nats:.6f} nats per token, perplexity {math.exp(nats):.4f}")
     for (layer, site), values in ranges.lines.items():
         print(f"{layer} {site}: " + ", ".join(f"{k} {a:.4g} … {b:.4g}" for k, (a, b) in values.items()))
     logits = torch.cat(ranges.logits)
@@ -88,6 +88,20 @@ def report(ranges, nats, count):
     print(f"logits: min {logits.min():.3f} max {logits.max():.3f}; sigma per position {sigma.min():.3f} … {sigma.max():.3f}, over all {logits.std():.3f}")
     quantiles = torch.quantile(gap, torch.tensor([0.01, 0.05, 0.25, 0.5], dtype=gap.dtype)).tolist()
     print(f"top-1/top-2 gap in sigma: below 4 %: {(gap < 0.04).double().mean():.4f} of positions; quantiles 1 5 25 50 %: {[round(q, 4) for q in quantiles]}")
+
+
+def sensitivity(model, rows):
+    """Largest and rms logit error, in sigma of the position, that relative noise on every norm's output causes."""
+    generator = torch.Generator().manual_seed(1)
+    for size in (1e-3, 1e-2):
+        noise = lambda x: x + size * torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        largest, rms = 0.0, 0.0
+        for row in rows:
+            ids = torch.tensor([row])
+            exact = model(ids)[0]
+            error = (model(ids, noise=noise)[0] - exact) / exact.std(-1, keepdim=True)
+            largest, rms = max(largest, error.abs().max().item()), rms + error.square().mean().sqrt().item() / len(rows)
+        print(f"noise {size}: logit error at most {largest:.4f} sigma, rms {rms:.5f}")
 
 
 def continuation(model, ids, length, temperature, rng):
@@ -108,14 +122,20 @@ def continuation(model, ids, length, temperature, rng):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=Path, default=data.HOME)
-    parser.add_argument("--stories", type=int, default=200)
+    parser.add_argument("--text", type=Path, help="measure the stories of this file (one a line) in place of the held-out seeds, and stop")
+    parser.add_argument("--stories", type=int, default=400)
     args = parser.parse_args()
     torch.set_num_threads(1)
     model, tok = checkpoint.load(args.model), data.tokenizer()
+    if args.text:
+        with torch.no_grad():
+            report(*measure(model, data.encoded(args.text.read_text().splitlines())))
+        return
     trained = set(map(grammar.story, grammar.TRAIN))
     seeds = [s for s in grammar.HELD_OUT if grammar.story(s) not in trained]
     with torch.no_grad():
         report(*measure(model, data.rows(seeds)[: args.stories]))
+        sensitivity(model, data.encoded((data.HOME / "heldout.txt").read_text().splitlines()[:10]))
         rng = random.Random(7)
         for prompt in PROMPTS:
             for temperature in (0, 0.8):

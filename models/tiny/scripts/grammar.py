@@ -339,14 +339,19 @@ def ending(w):
     ]
 
 
-def story(seed):
-    """One story as one line of text."""
+def sentences(seed):
+    """The sentences of one story; a line of dialogue counts as one."""
     w = World(seed)
     lines = opening(w)
     for i, episode in enumerate(w.some(EPISODES, w.either(2, 1)[0])):
         lines += w.maybe(weather(w), 0.25)
         lines += episode(w, w.toys[i])
-    return " ".join(lines + ending(w))
+    return lines + ending(w)
+
+
+def story(seed):
+    """One story as one line of text."""
+    return " ".join(sentences(seed))
 
 
 # Seeds: two disjoint ranges, so held-out text is never trained on (write_texts.py also drops those that coincide with a training story).

@@ -8,9 +8,10 @@ checkpoint is an ordinary Llama.
 import torch
 
 SCORE_LIMIT = 5.0  # |q·k/sqrt(head_dim)|
-SILU_LIMIT = 4.0  # |gate_proj output|
-CREST_LIMIT = 4.0  # max|x| / rms(x), per position, of what gets bootstrapped
-DENOMINATOR_LIMIT = 0.8  # |ln mean exp(score) - its mean over positions|, per head
+SILU_LIMIT = 4.0  # |gate_proj output|, and the same for up_proj
+CREST_LIMIT = 4.0  # max|x| of a position / rms over the batch, of the residual stream and the attention output
+MLP_FLOOR = 0.5  # rms of gate and up projection: without a floor the other penalties can switch a whole MLP off
+DENOMINATOR_LIMIT = 0.6  # |ln mean exp(score) - its mean over positions|, per head
 
 
 class Taming:
@@ -31,15 +32,17 @@ class Taming:
         if name.endswith("norm_in"):
             log_ms = x.square().mean(-1).add(1e-8).log()
             self.add("norm", self.over((log_ms - self.over(log_ms)).square()))
-            self.crest("residual", x)
-        elif name in ("gated", "attended", "up"):
-            self.crest(name, x, 1.5)
-        elif name == "silu_in":
-            self.add("silu", self.over((x.abs() - SILU_LIMIT).relu().square().sum(-1)))
+            self.crest(x)
+        elif name == "attended":
+            self.crest(x, 1.5)
+        elif name in ("silu_in", "up"):
+            rms = self.over(x.square().mean(-1)).sqrt()
+            self.add("floor", (MLP_FLOOR - rms).relu().square())
+            self.add("mlp", self.over((x.abs() - SILU_LIMIT).relu().square().sum(-1)))
         elif name == "scores":
             self.scores(x)
 
-    def crest(self, name, x, slack=1.0):
+    def crest(self, x, slack=1.0):
         """Per position, how far the largest entry stands above the typical size *of the whole batch*: that size sets the scale under encryption."""
         rms = self.over(x.square().mean(-1)).sqrt().detach()
         self.add("crest", self.over((x.abs().amax(-1) / rms - slack * CREST_LIMIT).relu().square()))
