@@ -6,7 +6,8 @@
 //! operation, from a seed.
 
 use super::noise::Noise;
-use super::{Backend, Diagonals, NoiseModel};
+use super::noisy_poly;
+use super::{Backend, Diagonals, LevelNoise, NoiseModel};
 use crate::plan::Plan;
 use crate::slot::{At, BootstrapKind, Slots};
 use num_complex::Complex64;
@@ -40,6 +41,9 @@ pub enum ClearError {
         /// Asked for.
         kind: BootstrapKind,
     },
+    /// A polynomial cannot be evaluated by products.
+    #[error(transparent)]
+    Poly(#[from] sotto_params::poly::PolyError),
     /// A bootstrap's input does not repeat.
     #[error(
         "the input of a bootstrap of {slots} slots does not repeat: slots differ by {deviation:.3e}"
@@ -116,7 +120,7 @@ impl Clear {
     pub fn encrypt(&self, slots: Slots, level: u32) -> Done {
         self.level(level)?;
         let at = At { level, degree: 1 };
-        let slots = self.noisy(slots, |m| m.encrypt);
+        let slots = self.noisy(slots, |m| m.at(level).encrypt);
         Ok(ClearCt { slots, at })
     }
 
@@ -144,13 +148,17 @@ impl Clear {
         }
     }
 
-    /// Noise of an operation on a value at `degree`; at degree 2 it is far below what the next rescale adds.
-    fn noisy_at(&self, slots: Slots, degree: u8, std: impl Fn(&NoiseModel) -> f64) -> Slots {
-        if degree == 1 {
-            self.noisy(slots, std)
+    /// Noise of an operation on a value at degree 1; at degree 2 it is far below what the next rescale adds.
+    fn noisy_at(&self, slots: Slots, at: At, std: impl Fn(LevelNoise) -> f64) -> Slots {
+        if at.degree == 1 {
+            self.noisy(slots, |m| std(m.at(at.level)))
         } else {
             slots
         }
+    }
+
+    fn is_noisy(&self) -> bool {
+        self.locked().noise.is_some()
     }
 
     fn domain(&self, slots: &Slots) {
@@ -204,14 +212,18 @@ impl Backend for Clear {
 
     fn encode(&self, values: &[Complex64], at: At) -> Result<ClearPlain, ClearError> {
         self.level(at.level)?;
-        let slots = self.noisy_at(power_of_two(values)?, at.degree, |m| m.encode);
+        let slots = self.noisy_at(power_of_two(values)?, at, |m| m.encode);
         Ok(ClearPlain { slots, at })
     }
 
     fn encode_linear(&self, diagonals: &Diagonals, level: u32) -> Result<ClearLinear, ClearError> {
         self.level(level)?;
-        for (_, diagonal) in &diagonals.entries {
-            power_of_two(diagonal)?;
+        let period = diagonals.period as usize;
+        let lengths = diagonals.entries.iter().map(|(_, d)| d.len());
+        for length in lengths.chain([period]) {
+            if length != period || !length.is_power_of_two() {
+                return Err(ClearError::Length(length));
+            }
         }
         let diagonals = diagonals.clone();
         Ok(ClearLinear { diagonals, level })
@@ -283,13 +295,13 @@ impl Backend for Clear {
     }
 
     fn rotate(&self, v: &ClearCt, by: i32) -> Done {
-        let slots = self.noisy_at(v.slots.rotate(by), v.at.degree, |m| m.key_switch);
+        let slots = self.noisy_at(v.slots.rotate(by), v.at, |m| m.key_switch);
         Ok(ClearCt { slots, at: v.at })
     }
 
     fn conjugate(&self, v: &ClearCt) -> Done {
         let conjugate = v.slots.map(|x| x.conj());
-        let slots = self.noisy_at(conjugate, v.at.degree, |m| m.key_switch);
+        let slots = self.noisy_at(conjugate, v.at, |m| m.key_switch);
         Ok(ClearCt { slots, at: v.at })
     }
 
@@ -312,11 +324,11 @@ impl Backend for Clear {
         let slots = power_of_two(&sum)?;
         // Every diagonal multiplies a rotation, each with its own key switch.
         let slots = match &mut self.locked().noise {
-            Some(noise) if noise.model.key_switch > 0.0 => {
-                let std = noise.model.key_switch;
+            Some(noise) => {
+                let std = noise.model.at(level).baby;
                 noise.add(slots, |p| std * f64::sqrt(squares[p % squares.len()]))
             }
-            _ => slots,
+            None => slots,
         };
         Ok(ClearCt { slots, at })
     }
@@ -330,8 +342,15 @@ impl Backend for Clear {
             level: v.at.level - depth,
             degree: 1,
         };
-        let size: f64 = coefficients.iter().map(|c| c.abs()).sum();
-        let slots = self.noisy(v.slots.chebyshev(coefficients), |m| m.poly * size);
+        let slots = if self.is_noisy() {
+            let from = v.at.level;
+            let mut rescale = |slots, depth: usize| {
+                self.noisy(slots, |m| m.at(from.saturating_sub(depth as u32)).rescale)
+            };
+            noisy_poly::evaluate(&v.slots, coefficients, &mut rescale)?
+        } else {
+            v.slots.chebyshev(coefficients)
+        };
         Ok(ClearCt { slots, at })
     }
 
@@ -342,7 +361,7 @@ impl Backend for Clear {
             level: v.at.level - 1,
             degree: 1,
         };
-        let slots = self.noisy(v.slots.clone(), |m| m.rescale);
+        let slots = self.noisy_at(v.slots.clone(), at, |m| m.rescale);
         Ok(ClearCt { slots, at })
     }
 
@@ -355,7 +374,7 @@ impl Backend for Clear {
             return Ok(v.clone());
         }
         let at = At { level, degree: 1 };
-        let slots = self.noisy(v.slots.clone(), |m| m.rescale);
+        let slots = self.noisy_at(v.slots.clone(), at, |m| m.rescale);
         Ok(ClearCt { slots, at })
     }
 

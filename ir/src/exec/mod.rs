@@ -5,6 +5,7 @@ mod cache;
 mod clear;
 mod executor;
 mod noise;
+mod noisy_poly;
 mod run;
 mod session;
 #[cfg(test)]
@@ -14,7 +15,7 @@ mod watch;
 pub use backend::{Backend, Diagonals};
 pub use clear::{Clear, ClearCt, ClearError};
 pub use executor::{ExecError, Executor, ignore};
-pub use noise::NoiseModel;
+pub use noise::{LevelNoise, NoiseModel};
 pub use run::{Event, Moment};
 pub use session::Session;
 pub use watch::{Escape, RangeWatch};

@@ -3,40 +3,81 @@
 use crate::slot::{BootstrapKind, Slots};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
+use sotto_params::ParamSet;
 use std::f64::consts::TAU;
 
-/// Standard deviations of the noise each operation adds, per real or imaginary part of a slot, for values at degree 1 (slot
-/// value 1.0 stands for the level's scale Δ ≈ 2^40).
+/// Standard deviations of what operations add, per real or imaginary part of a slot.
 ///
-/// Products and sums need no entry: they carry their operands' noise, and what relinearisation adds at degree 2 is divided by
-/// the next rescale. The default is no noise.
+/// Sums and products need no entry: they carry their operands' noise, and what they add themselves lies at degree 2, a scale
+/// Δ ≈ 2^40 below what the next rescale adds. Polynomials need none either: they are evaluated product by product. The default
+/// is no noise.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NoiseModel {
-    /// Fresh encryption.
-    pub encrypt: f64,
-    /// Rounding of an encoded plaintext.
-    pub encode: f64,
-    /// One key switch of a degree-1 value: rotation, conjugation, a baby step of a matrix.
-    pub key_switch: f64,
-    /// Rescale or level drop.
-    pub rescale: f64,
-    /// Polynomial evaluation, beyond what the input's noise becomes, per unit of Σ |c_k|.
-    pub poly: f64,
+    /// Per level, for values at degree 1.
+    pub levels: Vec<LevelNoise>,
     /// Bootstraps by kind. A kind that is not listed takes the largest entry.
     pub bootstraps: Vec<(BootstrapKind, f64)>,
 }
 
+/// Standard deviations at one level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LevelNoise {
+    /// Public-key encryption.
+    pub encrypt: f64,
+    /// Rounding of an encoded plaintext.
+    pub encode: f64,
+    /// A rotation or conjugation.
+    pub key_switch: f64,
+    /// The rotation of a baby step, before the special primes are divided away: it multiplies the diagonals.
+    pub baby: f64,
+    /// Rescale or level drop to this level.
+    pub rescale: f64,
+}
+
 impl NoiseModel {
+    /// What theory predicts for every operation but bootstraps, whose deviations are measured.
+    ///
+    /// A coefficient error of deviation d has deviation d·√(N/2) in each part of a slot, divided by the scale. Dividing by primes
+    /// rounds both components of a ciphertext, of which one meets a ternary secret: √((1 + 2N/3)/12). A key switch adds
+    /// Σ over digits of (digit ⊛ error)/P, a digit of modulus D being uniform: σ·√(N/12)·√Σ(D/P)².
+    pub fn of(params: &ParamSet, bootstraps: Vec<(BootstrapKind, f64)>) -> Self {
+        let n = params.n() as f64;
+        let rounding = ((1.0 + 2.0 * n / 3.0) / 12.0).sqrt();
+        let log_p: f64 = params.p_primes.iter().map(|&p| f64::from(p).log2()).sum();
+        let level = |level: usize| {
+            let in_slots = |coefficient: f64| coefficient * (n / 2.0).sqrt() / params.scale(level);
+            let digits = params.digits_of(&params.levels[level].primes);
+            let ratio = |primes: &[u16]| {
+                let prime = |i: &u16| f64::from(params.q_primes[usize::from(*i)]).log2();
+                (primes.iter().map(prime).sum::<f64>() - log_p).exp2()
+            };
+            let ratios: f64 = digits.iter().map(|(_, d)| ratio(d).powi(2)).sum();
+            let switch = params.error_std * (n / 12.0 * ratios).sqrt();
+            let encode = (1.0f64 / 12.0).sqrt();
+            LevelNoise {
+                encrypt: in_slots(rounding.hypot(encode)),
+                encode: in_slots(encode),
+                key_switch: in_slots(rounding.hypot(switch)),
+                baby: in_slots(switch),
+                rescale: in_slots(rounding),
+            }
+        };
+        Self {
+            levels: (0..=params.top_app_level()).map(level).collect(),
+            bootstraps,
+        }
+    }
+
+    /// Standard deviations at a level; none where the model has no entry.
+    pub fn at(&self, level: u32) -> LevelNoise {
+        self.levels.get(level as usize).copied().unwrap_or_default()
+    }
+
     /// Standard deviation that a bootstrap leaves.
     pub fn bootstrap(&self, kind: BootstrapKind) -> f64 {
         let listed = self.bootstraps.iter().find(|(k, _)| *k == kind);
-        let largest = || {
-            self.bootstraps
-                .iter()
-                .map(|&(_, std)| std)
-                .fold(0.0, f64::max)
-        };
-        listed.map_or_else(largest, |&(_, std)| std)
+        let stds = self.bootstraps.iter().map(|&(_, std)| std);
+        listed.map_or_else(|| stds.fold(0.0, f64::max), |&(_, std)| std)
     }
 }
 
@@ -44,7 +85,7 @@ impl NoiseModel {
 #[derive(Debug)]
 pub(super) struct Noise {
     pub(super) model: NoiseModel,
-    pub(super) slots: usize,
+    slots: usize,
     seed: u64,
     draws: u64,
 }
@@ -66,21 +107,24 @@ impl Noise {
         stream.update(&self.seed.to_le_bytes());
         stream.update(&self.draws.to_le_bytes());
         self.draws += 1;
-        let mut bytes = stream.finalize_xof();
-        let mut unit = || {
-            let mut word = [0; 8];
-            bytes.fill(&mut word);
-            // 53 bits, never 0.
-            ((u64::from_le_bytes(word) >> 11) as f64 + 1.0) / (1u64 << 53) as f64
-        };
+        let mut stream = stream.finalize_xof();
+        let mut bytes = vec![0; 16 * self.slots.max(slots.period())];
+        stream.fill(&mut bytes);
         // Box and Muller: one complex Gaussian for two uniforms.
-        let mut gaussian = || Complex64::from_polar((-2.0 * unit().ln()).sqrt(), TAU * unit());
-        let noisy = (0..self.slots.max(slots.period()))
-            .map(|p| slots.at(p) + gaussian() * std(p))
-            .collect();
-        // A power of two again: the larger of two.
-        Slots::new(noisy).unwrap_or(slots)
+        let noisy = bytes.chunks_exact(16).enumerate().map(|(p, chunk)| {
+            let (radius, angle) = chunk.split_at(8);
+            let radius = (-2.0 * unit(radius).ln()).sqrt();
+            slots.at(p) + Complex64::from_polar(radius * std(p), TAU * unit(angle))
+        });
+        // The larger of two powers of two.
+        Slots::new(noisy.collect()).unwrap_or(slots)
     }
+}
+
+/// Uniform in (0, 1] with 53 bits, from the first 8 bytes.
+fn unit(bytes: &[u8]) -> f64 {
+    let word = bytes.iter().rev().fold(0u64, |w, &b| w << 8 | u64::from(b));
+    ((word >> 11) as f64 + 1.0) / (1u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -105,6 +149,18 @@ mod tests {
         assert!(sum.norm() / n < 0.02);
         for part in squares {
             assert!(((part / n).sqrt() - 0.5).abs() < 0.01);
+        }
+    }
+
+    #[test]
+    fn theory_at_secure_128_lies_near_26_bits() {
+        let model = NoiseModel::of(&ParamSet::secure_128(), vec![]);
+        assert_eq!(model.levels.len(), 17);
+        for level in &model.levels {
+            // √((1 + 2N/3)/12 · N/2) / 2^40 = 2^-26.6, and a little more as scales shrink upwards.
+            assert!((-27.0..-26.0).contains(&level.rescale.log2()), "{level:?}");
+            assert!(level.key_switch >= level.rescale && level.key_switch < 8.0 * level.rescale);
+            assert!(level.encode < level.rescale / 100.0);
         }
     }
 }

@@ -140,14 +140,7 @@ fn escapes_name_their_site_and_noise_stays_small() {
             instr.types[0].range = 0.01;
         }
     }
-    let model = NoiseModel {
-        encrypt: 1e-7,
-        encode: 1e-8,
-        key_switch: 1e-7,
-        rescale: 1e-7,
-        poly: 0.0,
-        bootstraps: vec![(KIND, 1e-6)],
-    };
+    let model = NoiseModel::of(&tight.params, vec![(KIND, 1e-6)]);
     let run = |seed| {
         let backend = Clear::for_plan(&tight).with_noise(model.clone(), 256, seed);
         let plan = Arc::new(tight.clone());
