@@ -159,7 +159,7 @@ fn main() -> Result<(), Failure> {
         request.add_galois(galois::rotation(step, params.log_n), top);
     }
     specs.iter().for_each(|s| request.add_bootstrap(s, params.log_n));
-    eprintln!("generating {} keys", request.kinds(&ctx).len());
+    eprintln!("generating {} keys", request.kinds().len());
     let keys = KeyGenerator::new(&secret).evaluation_keys(&request, |_, _| ())?;
     let threads = rayon::current_num_threads() as u32;
     let bench = Bench {
