@@ -163,6 +163,24 @@ impl<B: Backend> Executor<B> {
         template.instrs.iter().map(|i| 1 + inner(&i.op)).sum()
     }
 
+    /// A session that was restored may come from another plan, or be damaged.
+    fn fits(&self, session: &Session<B::Ct>) -> Result<(), ExecError<B::Error>> {
+        for (state, layer, groups) in session.states() {
+            let tokens = self.plan.tables().tokens(state);
+            let expected = tokens.map(|tokens| session.position().div_ceil(tokens) as usize);
+            if expected != Some(groups.len()) {
+                return Err(ExecError::Session(format!(
+                    "state s{} of layer {layer} has {} groups at position {}, not {}",
+                    state.0,
+                    groups.len(),
+                    session.position(),
+                    expected.unwrap_or(0)
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// One decode step: `inputs` enter the first step of the program, the last step's results come back, and the session has
     /// grown by one token. On an error the session is as it was.
     ///
@@ -177,6 +195,7 @@ impl<B: Backend> Executor<B> {
         if session.position() >= capacity {
             return Err(ExecError::Capacity { capacity });
         }
+        self.fits(session)?;
         let source = Source {
             backend: &self.backend,
             tables: self.plan.tables(),

@@ -113,9 +113,14 @@ impl<'a, B: Backend> Run<'a, B> {
             }
         }
         let mut results = Vec::new();
-        for buf in &template.results {
+        for (i, buf) in template.results.iter().enumerate() {
             // The same value may be returned twice.
-            results.push(buffers.get(*buf)?.clone());
+            let again = template.results[i + 1..].contains(buf);
+            results.push(if again {
+                buffers.get(*buf)?.clone()
+            } else {
+                buffers.take(*buf)?
+            });
         }
         Ok(results)
     }

@@ -218,3 +218,36 @@ fn the_cleartext_backend_refuses_what_the_scheme_refuses() {
     clear.poly(&ct(16, 9), &[0.0, 1.0]).unwrap();
     assert_eq!(clear.take_escape(), Some(15.0 / 8.0));
 }
+
+#[test]
+fn a_session_resumes_where_it_was_saved_and_a_foreign_one_is_refused() {
+    let executor = executor(&plan(&level(&attention())), 0);
+    let step = |session: &mut Session<ClearCt>, position| {
+        executor.decode(session, encrypted(&executor, position), &mut ignore)
+    };
+    let mut session = Session::default();
+    (0..3).for_each(|position| drop(step(&mut session, position).unwrap()));
+    let saved = |session: &Session<ClearCt>| -> Vec<_> {
+        session
+            .states()
+            .map(|(s, l, groups)| (s, l, groups.to_vec()))
+            .collect()
+    };
+    let mut resumed = Session::restore(session.position(), saved(&session));
+    assert_eq!(
+        step(&mut resumed, 3).unwrap(),
+        step(&mut session, 3).unwrap()
+    );
+    assert_eq!(saved(&resumed), saved(&session));
+
+    for position in [0, 2, 5] {
+        let mut foreign = Session::restore(position, saved(&session));
+        let refused = step(&mut foreign, position);
+        assert!(
+            matches!(refused, Err(ExecError::Session(_))),
+            "position {position}"
+        );
+    }
+    let mut empty = Session::restore(5, []);
+    assert!(matches!(step(&mut empty, 5), Err(ExecError::Session(_))));
+}
