@@ -11,6 +11,7 @@ use sotto_ckks::Context;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Continue a prompt under encryption, with a server that `sotto serve` runs.
 ///
@@ -90,7 +91,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         sampling,
     };
     print!("{}", args.prompt);
-    let made = runtime()?.block_on(client.generate(&args.server, asked))?;
+    let made = runtime()?
+        .block_on(async { client.generate(&args.server, asked, on_interrupt()).await })?;
     println!();
     if let Some(line) = summary(&made) {
         eprintln!("{line}");
@@ -150,7 +152,12 @@ impl Client {
     }
 
     /// Generates, streaming text to standard output and progress to standard error.
-    pub async fn generate(&self, server: &str, asked: Asked) -> Result<Generation, Failure> {
+    pub async fn generate(
+        &self,
+        server: &str,
+        asked: Asked,
+        interrupt: watch::Receiver<bool>,
+    ) -> Result<Generation, Failure> {
         check_prompt(&asked.prompt, self.model.vocabulary(), self.capacity)?;
         let meter = Meter::bytes("sending evaluation keys");
         let mut connection = Connection::open(
@@ -178,7 +185,7 @@ impl Client {
             &self.sealer,
             &request,
             &mut screen,
-            on_interrupt(),
+            interrupt,
         )
         .await?;
         screen.end();

@@ -11,6 +11,7 @@ use crate::client::ClientError;
 use std::error::Error;
 use std::fmt;
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 pub use progress::{Meter, human_bytes};
@@ -75,19 +76,32 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// Turns true at the first Ctrl-C; the second ends the process as usual.
+/// Exit code of a process that Ctrl-C or SIGTERM ended.
+const INTERRUPTED: i32 = 130;
+
+/// Turns true at the first Ctrl-C; the second ends the process.
 fn on_interrupt() -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_ok() {
-            // Nobody may be listening any more.
-            let _unheard = sender.send(true);
-            if tokio::signal::ctrl_c().await.is_ok() {
-                std::process::exit(130);
-            }
-        }
+        interrupted().await;
+        // Nobody may be listening any more.
+        let _unheard = sender.send(true);
+        interrupted().await;
+        std::process::exit(INTERRUPTED);
     });
     receiver
+}
+
+/// Completes at Ctrl-C or SIGTERM.
+async fn interrupted() {
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        // Without a handler the signal ends the process itself.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
 }
 
 /// An async runtime for a command.

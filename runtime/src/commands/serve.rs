@@ -1,6 +1,6 @@
 //! `sotto serve`.
 
-use super::{Failure, Meter, runtime};
+use super::{Failure, Meter, interrupted, runtime};
 use crate::cpu::{CpuEngine, EngineOptions};
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Service, bind};
@@ -8,7 +8,6 @@ use crate::trace::Trace;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Run a plan for clients. The server is given the plan and evaluation keys, never a secret key.
 ///
@@ -36,6 +35,9 @@ pub struct Args {
     /// Bytes of memory to use: a plan that needs more is refused, what is left over keeps plaintexts encoded.
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
+    /// End when standard input does: whoever started the server has gone.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
     /// Write per-op times to this file, for Perfetto or chrome://tracing.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -59,7 +61,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 .map_err(Failure::input)?;
         }
         println!("listening on {}", server.addr());
-        server.run(service, ended()).await.map_err(listen_failure)
+        server
+            .run(service, ended(args.until_stdin_ends))
+            .await
+            .map_err(listen_failure)
     })
 }
 
@@ -109,14 +114,21 @@ fn listen_failure(error: ListenError) -> Failure {
     }
 }
 
-/// Completes at Ctrl-C or SIGTERM.
-async fn ended() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        // Without a handler the signal ends the process itself.
-        return std::future::pending().await;
-    };
+/// Completes at Ctrl-C, SIGTERM or, if asked, the end of standard input.
+async fn ended(with_stdin: bool) {
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
+        () = interrupted() => {}
+        () = stdin_ended(), if with_stdin => {}
     }
+}
+
+/// Completes when nobody can write to standard input any more.
+async fn stdin_ended() {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // Not a blocking task: those would hold up the end of the runtime.
+    std::thread::spawn(move || {
+        let _bytes = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _unheard = sender.send(());
+    });
+    let _ended = receiver.await;
 }

@@ -23,7 +23,7 @@ use std::time::Instant;
 /// agrees (compared where float64's first two are at least twice the tolerance apart). Exits 1 on a miss.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  sotto check --plan tiny.plan --golden golden.safetensors --backend clear
+  sotto check --plan tiny.plan --golden golden.safetensors --backend clear --noise
   sotto check --plan tiny.plan --golden golden.safetensors --backend cpu --steps 2")]
 pub struct Args {
     /// The plan directory.
@@ -41,6 +41,9 @@ pub struct Args {
     /// Largest logit error allowed, in standard deviations of the float64 logits.
     #[arg(long, value_name = "SIGMA", default_value_t = 0.02)]
     tolerance: f64,
+    /// Add the noise that operations have under the plan's parameters (`clear` only).
+    #[arg(long)]
+    noise: bool,
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -131,7 +134,10 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
 fn runner(args: &Args, dir: &PlanDir) -> Result<Box<dyn Runner>, Failure> {
     let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
     match args.backend {
-        BackendName::Clear => Ok(Box::new(ClearRunner::new(dir, model)?)),
+        BackendName::Clear => Ok(Box::new(ClearRunner::new(dir, model, args.noise)?)),
+        BackendName::Cpu if args.noise => Err(Failure::Input(
+            "--noise is for --backend clear: real ciphertexts have their own".into(),
+        )),
         BackendName::Cpu => {
             let meter = Meter::bar(0, "generating keys");
             let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
@@ -155,6 +161,7 @@ fn json_line(
         .collect();
     json!({
         "backend": format!("{:?}", args.backend).to_lowercase(),
+        "noise": args.noise,
         "tolerance": args.tolerance,
         "steps": steps,
         "max_logit_error_sigma": summary.largest,

@@ -5,10 +5,32 @@ use crate::client::{CkksSealer, ClientModel};
 use crate::cpu::{Cpu, request};
 use crate::plan::PlanDir;
 use sotto_ckks::{Ciphertext, Context, KeyGenerator, SecretKey};
-use sotto_ir::exec::{Clear, ClearCt, Escape, Event, Executor, RangeWatch, Session, ignore};
-use sotto_ir::slot::Slots;
+use sotto_ir::exec::{
+    Clear, ClearCt, Escape, Event, Executor, NoiseModel, RangeWatch, Session, ignore,
+};
+use sotto_ir::plan::Plan;
+use sotto_ir::slot::{BootstrapKind, Slots};
+use sotto_params::bootstrap::BootstrapSpec;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+
+/// Seed of the noise that `--noise` adds, so that a check repeats.
+const NOISE_SEED: u64 = 1;
+
+/// What operations add under a plan's parameters.
+fn noise_of(plan: &Plan) -> NoiseModel {
+    let bootstrap = |spec: &BootstrapSpec| {
+        let kind = BootstrapKind {
+            slots: spec.slots as u32,
+            complex: spec.complex,
+        };
+        (kind, spec.noise_std(&plan.params))
+    };
+    NoiseModel::of(
+        &plan.params,
+        plan.bootstraps.iter().map(bootstrap).collect(),
+    )
+}
 
 /// Runs one token after the other.
 pub(super) trait Runner {
@@ -30,10 +52,13 @@ pub(super) struct ClearRunner {
 }
 
 impl ClearRunner {
-    /// A runner at the first token.
-    pub fn new(dir: &PlanDir, model: Arc<ClientModel>) -> Result<Self, Failure> {
+    /// A runner at the first token, with the noise that the plan's parameters bring if asked.
+    pub fn new(dir: &PlanDir, model: Arc<ClientModel>, noise: bool) -> Result<Self, Failure> {
         let plan = dir.plan();
-        let backend = Clear::for_plan(plan);
+        let mut backend = Clear::for_plan(plan);
+        if noise {
+            backend = backend.with_noise(noise_of(plan), plan.slots(), NOISE_SEED);
+        }
         let data = dir.data().map_err(Failure::input)?;
         Ok(Self {
             executor: Executor::new(plan.clone(), data, backend, usize::MAX),

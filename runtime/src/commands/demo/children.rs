@@ -100,7 +100,7 @@ fn finish(command: &mut Command, name: &str) -> Result<(), Failure> {
     )))
 }
 
-/// `sotto serve` in its own process; ended when dropped.
+/// `sotto serve` in its own process; ended when dropped, and by itself when this process ends in any other way.
 pub(super) struct ServerProcess {
     child: Child,
     address: String,
@@ -118,8 +118,8 @@ impl ServerProcess {
             .arg(plan)
             .arg("--keys")
             .arg(evaluation_keys)
-            .args(["--addr", "127.0.0.1:0"])
-            .stdin(Stdio::null())
+            .args(["--addr", "127.0.0.1:0", "--until-stdin-ends"])
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(failed)?;

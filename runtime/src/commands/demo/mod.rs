@@ -4,6 +4,7 @@
 //! where plan and evaluation keys are and nothing else, and the client in this process.
 
 mod children;
+mod interrupt;
 mod report;
 
 use super::check::{Truth, compare};
@@ -12,6 +13,7 @@ use super::{Failure, keygen, runtime};
 use crate::client::{Generation, Keyring, Sampling, Stop};
 use crate::plan::PlanDir;
 use children::{Compiler, ServerProcess};
+use interrupt::Interrupt;
 use report::{Peaks, Report, Seconds};
 use sotto_ir::golden::Golden;
 use std::path::{Path, PathBuf};
@@ -54,6 +56,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     let compiler = Compiler::beside_us()?;
     let work = Workplace::make(args.keep.as_deref())?;
+    let runtime = runtime()?;
+    let interrupt = Interrupt::listen(&runtime, work.temporary());
     let compiled = compile(args, &compiler, &work)?;
     let dir = PlanDir::open(&work.plan()).map_err(Failure::input)?;
     report::print_plan(dir.plan());
@@ -74,7 +78,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     eprintln!("one encrypted round trip per token, prompt tokens included");
     print!("{}", args.prompt);
-    let made = runtime()?.block_on(client.generate(server.address(), asked));
+    let made = runtime.block_on(client.generate(server.address(), asked, interrupt.take_over()));
+    interrupt.hand_back();
     println!();
     let made = made?;
     let peaks = Peaks {
@@ -191,6 +196,14 @@ impl Workplace {
                 let made = tempfile::Builder::new().prefix("sotto-demo-").tempdir();
                 Ok(Self::Temporary(made.map_err(failed)?))
             }
+        }
+    }
+
+    /// The folder, if it is to be removed.
+    fn temporary(&self) -> Option<&Path> {
+        match self {
+            Self::Kept(_) => None,
+            Self::Temporary(dir) => Some(dir.path()),
         }
     }
 
