@@ -26,8 +26,14 @@ const ROUNDS: usize = 5;
 const EFFICIENCY: f64 = 0.9;
 /// Period of the matrices and slot counts of the bootstraps measured.
 const PERIOD: usize = 128;
-const BOOTSTRAPS: [(usize, bool); 6] =
-    [(1, false), (128, false), (128, true), (2048, false), (32768, false), (32768, true)];
+const BOOTSTRAPS: [(usize, bool); 6] = [
+    (1, false),
+    (128, false),
+    (128, true),
+    (2048, false),
+    (32768, false),
+    (32768, true),
+];
 /// (diagonals, babies) of the matrices whose times give the pieces of a linear transform.
 const SHAPES: [(usize, usize); 4] = [(2, 2), (8, 8), (16, 2), (64, 8)];
 
@@ -51,7 +57,11 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Median seconds of `case`, on all threads.
-    fn time(&self, rounds: usize, case: impl Fn() -> sotto_ckks::Result<()>) -> Result<f64, Failure> {
+    fn time(
+        &self,
+        rounds: usize,
+        case: impl Fn() -> sotto_ckks::Result<()>,
+    ) -> Result<f64, Failure> {
         case()?;
         let mut times = Vec::new();
         for _ in 0..rounds {
@@ -98,7 +108,11 @@ impl Bench<'_> {
         let mut times = Vec::new();
         for (diagonals, babies) in SHAPES {
             let bsgs = Bsgs::regular(PERIOD, 1, 0, diagonals as i64 - 1, babies);
-            let entries = bsgs.diagonals().into_iter().map(|d| (d, values(PERIOD))).collect();
+            let entries = bsgs
+                .diagonals()
+                .into_iter()
+                .map(|d| (d, values(PERIOD)))
+                .collect();
             let matrix = LinearTransform::new(self.ctx, &bsgs, &entries, level)?;
             times.push(self.time(ROUNDS, || black_box(matrix.apply(&self.ev, &ct)).map(drop))?);
         }
@@ -127,7 +141,9 @@ impl Bench<'_> {
 }
 
 fn values(n: usize) -> Vec<Complex64> {
-    (0..n).map(|i| Complex64::new((i as f64).sin(), (i as f64 * 0.7).cos()) * 0.5).collect()
+    (0..n)
+        .map(|i| Complex64::new((i as f64).sin(), (i as f64 * 0.7).cos()) * 0.5)
+        .collect()
 }
 
 /// Every rotation that the matrices of [`SHAPES`] and the single rotation need.
@@ -135,7 +151,12 @@ fn rotations() -> Vec<i64> {
     let shape = |&(diagonals, babies): &(usize, usize)| {
         Bsgs::regular(PERIOD, 1, 0, diagonals as i64 - 1, babies).rotations()
     };
-    SHAPES.iter().flat_map(shape).map(|s| s as i64).chain([1]).collect()
+    SHAPES
+        .iter()
+        .flat_map(shape)
+        .map(|s| s as i64)
+        .chain([1])
+        .collect()
 }
 
 /// A microsecond grid: tables are read by people too.
@@ -144,7 +165,9 @@ fn rounded(seconds: f64) -> f64 {
 }
 
 fn main() -> Result<(), Failure> {
-    let name = std::env::args().nth(1).ok_or("give the table a name: machine and threads")?;
+    let name = std::env::args()
+        .nth(1)
+        .ok_or("give the table a name: machine and threads")?;
     let ctx = Context::new(ParamSet::secure_128())?;
     let params = ctx.params();
     let specs: Vec<BootstrapSpec> = BOOTSTRAPS
@@ -158,7 +181,9 @@ fn main() -> Result<(), Failure> {
     for step in rotations() {
         request.add_galois(galois::rotation(step, params.log_n), top);
     }
-    specs.iter().for_each(|s| request.add_bootstrap(s, params.log_n));
+    specs
+        .iter()
+        .for_each(|s| request.add_bootstrap(s, params.log_n));
     eprintln!("generating {} keys", request.kinds().len());
     let keys = KeyGenerator::new(&secret).evaluation_keys(&request, |_, _| ())?;
     let threads = rayon::current_num_threads() as u32;

@@ -1,0 +1,80 @@
+//! Reference = plan in the clear = decrypted result, on an INSECURE test ring with real bootstrapping.
+//!
+//! The truth is the goldens that the transformers library computed. Rings are small so that KV groups are too: the cache here
+//! fills at least three, and every step, so every group boundary, is compared.
+
+use sotto_ir::golden::Golden;
+use sotto_ir::params::ParamSet;
+use sotto_ir::plan::KeyUse;
+use sotto_ir::slot::StateId;
+use sotto_tests::*;
+use std::collections::BTreeMap;
+
+fn golden(name: &str) -> Golden {
+    Golden::read(&fixture(name).join("golden.safetensors")).expect("fixtures are whole")
+}
+
+/// KV groups that `steps` tokens occupy.
+fn groups(compiled: &Compiled, steps: usize) -> u32 {
+    let tokens = compiled.plan.plan().tables().tokens(StateId(0));
+    (steps as u32).div_ceil(tokens.expect("a plan has KV state"))
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn a_cache_of_several_groups_agrees_decrypted_and_in_the_clear() {
+    let name = "llama-variants";
+    let compiled = compile_fixture(name, ParamSet::insecure_test(10), 24).unwrap();
+    let golden = golden(name);
+    let groups = groups(&compiled, golden.input_ids.len());
+    assert!(groups >= 3, "{groups} groups");
+    let mut clear = ClearRun::new(&compiled.plan).unwrap();
+    let mut cipher = CipherRun::new(&compiled.plan).unwrap();
+    for (t, &token) in golden.input_ids.iter().enumerate() {
+        let truth = golden.logits.row(t);
+        let in_clear = error_in_sigma(&clear.step(token).unwrap(), truth);
+        let decrypted = error_in_sigma(&cipher.step(token).unwrap(), truth);
+        println!("step {t}: {in_clear:.5} σ in the clear, {decrypted:.5} σ decrypted");
+        assert!(in_clear < 0.01, "step {t}: {in_clear} σ in the clear");
+        assert!(decrypted < 0.02, "step {t}: {decrypted} σ decrypted");
+    }
+    let escapes = clear.watch.escapes();
+    assert!(escapes.is_empty(), "{escapes:?}");
+    let keys = &compiled.plan.plan().keys;
+    assert_eq!(used_keys(&cipher, &compiled), keys.galois);
+}
+
+/// Rotations that the run asked for, those inside bootstraps included, each with its highest level.
+fn used_keys(run: &CipherRun, compiled: &Compiled) -> Vec<KeyUse> {
+    let mut used: BTreeMap<Option<u32>, u32> = BTreeMap::new();
+    let mut need = |step, level| {
+        let known = used.entry(step).or_insert(level);
+        *known = level.max(*known);
+    };
+    for key in run.executor().rotations_used() {
+        need(key.step, key.level);
+    }
+    for spec in &compiled.plan.plan().bootstraps {
+        let keys = spec.keys();
+        for (step, level) in keys.rotations {
+            need(Some(step as u32), level as u32);
+        }
+        need(None, keys.conjugation as u32);
+    }
+    let key = |(step, level)| KeyUse { step, level };
+    used.into_iter().map(key).collect()
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn every_fixture_agrees_in_the_clear_at_secure_128() {
+    for name in ["llama-gqa", "llama-tied-sharded", "llama-variants"] {
+        let compiled = compile_fixture(name, ParamSet::secure_128(), 24).unwrap();
+        let golden = golden(name);
+        let mut clear = ClearRun::new(&compiled.plan).unwrap();
+        for (t, &token) in golden.input_ids.iter().enumerate() {
+            let error = error_in_sigma(&clear.step(token).unwrap(), golden.logits.row(t));
+            assert!(error < 0.02, "{name}, step {t}: {error} σ");
+        }
+    }
+}
