@@ -1,7 +1,7 @@
 //! The Sotto compiler.
 //!
 //! [`frontend`] reads a checkpoint to the `decoder` stage, of which [`mod@reference`] computes the truth in float64;
-//! [`lower`] takes that to a packed program with the nonlinearities that [`approx`] fits, and [`pack`] makes the program's data
+//! [`lower`] takes that to a packed program as [`search`] chooses, with the nonlinearities that [`approx`] fits, and [`pack`] makes the program's data
 //! and records its ranges; [`place`] takes a packed program to a leveled one, priced by [`cost`]; [`emit`] turns that into the
 //! plan's instructions, keys and estimate; [`level`] drives both. [`driver`] is the list of passes.
 
@@ -17,3 +17,4 @@ pub mod lower;
 pub mod pack;
 pub mod place;
 pub mod reference;
+pub mod search;

@@ -1,8 +1,10 @@
 //! The packed stage against goldens made by the transformers library: every Llama fixture, on rings large and small.
 
+use sotto_compiler::cost::CostTable;
 use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::lower::{Choices, Options, Ranges, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
+use sotto_compiler::search::{Found, choose};
 use sotto_ir::golden;
 use sotto_ir::plan::Placement;
 use sotto_ir::slot::{Interpreter, Packed, Program, Session};
@@ -73,10 +75,29 @@ fn pairs() -> Choices {
     }
 }
 
+/// What the search chooses for a fixture.
+fn chosen(name: &str, options: &Options) -> Found {
+    let dir = fixture(name);
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    let decoder = checkpoint.decoder().unwrap();
+    let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
+    let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences).unwrap();
+    let found = choose(&decoder, &ranges, options, &CostTable::committed().unwrap()).unwrap();
+    assert!(found.note.saturated && found.exact, "{name}: {found:?}");
+    assert_eq!(
+        found,
+        choose(&decoder, &ranges, options, &CostTable::committed().unwrap()).unwrap()
+    );
+    found
+}
+
 #[test]
 fn fixtures_stay_far_below_two_percent_of_sigma() {
     for name in FIXTURES {
-        let worst = error(name, &Options::new(32768, 24), &pairs());
+        let options = Options::new(32768, 24);
+        let found = chosen(name, &options);
+        println!("{found:#?}");
+        let worst = error(name, &options, &found.choices);
         assert!(worst < 0.003, "{name}: {worst} σ");
     }
 }

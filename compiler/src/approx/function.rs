@@ -64,12 +64,16 @@ pub enum Function {
         /// Multiplies the value.
         scale: f64,
     },
-    /// scale · exp(x); error relative to the value at `window.hi`.
+    /// exp(x - window.hi)^(1/root), which is to be raised to the power `root` afterwards. Errors are those of the power: relative
+    /// to it where exp(x) > exp(lowest), relative to exp(lowest - window.hi) below, as in a mean of exponentials that is at
+    /// least exp(lowest).
     Exp {
         /// Where x lies.
         window: Window,
-        /// Multiplies the value.
-        scale: f64,
+        /// Power taken afterwards.
+        root: f64,
+        /// Logarithm of what the power is compared with.
+        lowest: f64,
     },
     /// scale · x / (1 + exp(-x)); error relative to the largest |x| of the window.
     Silu {
@@ -86,6 +90,7 @@ impl Function {
         match self {
             Function::Inverse { .. } => "1/x",
             Function::InverseSqrt { .. } => "1/√x",
+            Function::Exp { root, .. } if *root > 1.0 => "root of exp",
             Function::Exp { .. } => "exp",
             Function::Silu { .. } => "silu",
         }
@@ -106,8 +111,8 @@ impl Function {
         match *self {
             Function::Inverse { scale, .. }
             | Function::InverseSqrt { scale, .. }
-            | Function::Exp { scale, .. }
             | Function::Silu { scale, .. } => scale,
+            Function::Exp { window, root, .. } => (-window.hi / root).exp(),
         }
     }
 
@@ -116,7 +121,7 @@ impl Function {
         match *self {
             Function::Inverse { window, scale } => scale / window.at(t),
             Function::InverseSqrt { window, eps, scale } => scale / (window.at(t) + eps).sqrt(),
-            Function::Exp { window, scale } => scale * window.at(t).exp(),
+            Function::Exp { window, root, .. } => ((window.at(t) - window.hi) / root).exp(),
             Function::Silu { window, scale } => {
                 let x = window.at(t);
                 scale * x / (1.0 + (-x).exp())
@@ -128,7 +133,12 @@ impl Function {
     pub fn unit(&self, t: f64) -> f64 {
         match *self {
             Function::Inverse { .. } | Function::InverseSqrt { .. } => self.value(t).abs(),
-            Function::Exp { .. } => self.value(1.0).abs(),
+            // d(y^root) = root · y^(root - 1) · dy is measured in y^root + exp(lowest - hi)
+            Function::Exp {
+                window,
+                root,
+                lowest,
+            } => self.value(t) / root * (1.0 + (lowest - window.at(t)).exp()),
             Function::Silu { window, scale } => scale * window.lo.abs().max(window.hi.abs()),
         }
     }

@@ -12,32 +12,48 @@ pub use function::{Function, Window};
 pub use remez::{Fit, FitError, fit};
 pub use series::{eval, interpolate};
 
-/// Degrees offered: each is the largest that its number of levels allows.
-pub const DEGREES: [usize; 7] = [3, 7, 15, 31, 63, 127, 255];
+/// Largest degree offered.
+pub const MAX_DEGREE: usize = 255;
 
 /// Levels that a polynomial of `degree` consumes, ⌈log2(degree + 1)⌉.
 pub fn levels(degree: usize) -> u32 {
     usize::BITS - degree.leading_zeros()
 }
 
-/// The fit of least degree among [`DEGREES`] whose weighted error is at most `target`, or the error that the largest degree
-/// leaves.
+/// How many times more accurate than asked a fit may become within its levels.
+const TIGHTER: f64 = 5.0;
+
+/// The fit of fewest levels whose weighted error is at most `target`; of these the least degree that errs [`TIGHTER`] times less,
+/// or the largest. Fails with the error that [`MAX_DEGREE`] leaves.
 pub fn cheapest(function: &Function, target: f64) -> Result<Fit, FitError> {
-    let mut last = None;
-    for degree in DEGREES {
-        let found = fit(function, degree)?;
-        if found.error <= target {
-            return Ok(found);
+    let mut degree = 3;
+    let mut found = fit(function, degree)?;
+    while found.error > target {
+        degree = 2 * degree + 1;
+        if degree > MAX_DEGREE {
+            return Err(FitError::Target {
+                function: function.name().into(),
+                window: function.window(),
+                error: found.error,
+                target,
+                degree: MAX_DEGREE,
+            });
         }
-        last = Some(found.error);
+        found = fit(function, degree)?;
     }
-    Err(FitError::Target {
-        function: function.name().into(),
-        window: function.window(),
-        error: last.unwrap_or(f64::INFINITY),
-        target,
-        degree: DEGREES[DEGREES.len() - 1],
-    })
+    // the levels are settled; within them accuracy is cheap, but beyond TIGHTER it is worth nothing
+    let target = target / TIGHTER;
+    let (mut fails, mut meets) = (degree / 2, degree);
+    while meets - fails > 1 {
+        let middle = (fails + meets) / 2;
+        let lower = fit(function, middle)?;
+        if lower.error <= target {
+            (meets, found) = (middle, lower);
+        } else {
+            fails = middle;
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -62,17 +78,26 @@ mod tests {
 
     #[test]
     fn wider_windows_need_higher_degrees() {
-        let degree = |hi| {
+        let needed = |hi| {
             let f = Function::Inverse {
                 window: Window::new(1.0, hi).unwrap(),
                 scale: 1.0,
             };
-            cheapest(&f, 1e-3).unwrap().degree()
+            levels(cheapest(&f, 1e-3).unwrap().degree())
         };
-        assert_eq!(degree(3.0), 7);
-        assert_eq!(degree(10.0), 15);
-        assert_eq!(degree(60.0), 31);
-        assert_eq!(degree(200.0), 63);
+        assert_eq!(needed(3.0), 3);
+        assert_eq!(needed(10.0), 4);
+        assert_eq!(needed(60.0), 5);
+        assert_eq!(needed(200.0), 6);
+    }
+
+    #[test]
+    fn degrees_are_no_higher_than_accuracy_is_worth() {
+        let window = Window::new(0.1, 1.3).unwrap();
+        let f = Function::Inverse { window, scale: 1.0 };
+        let found = cheapest(&f, 1e-4).unwrap();
+        assert!(found.error <= 1e-4 / TIGHTER);
+        assert!(fit(&f, found.degree() - 1).unwrap().error > 1e-4 / TIGHTER);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use crate::cost::CostTable;
 use crate::emit::emit;
 use crate::frontend::Checkpoint;
 use crate::level::level;
-use crate::lower::{Choices, Options, Ranges, lower};
+use crate::lower::{Options, Ranges, lower};
 use crate::place;
+use crate::search::{Found, choose};
 use bundle::{Bundle, Findings};
 use calibration::Calibration;
 use sotto_ir::params::ParamSet;
@@ -74,24 +75,29 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
     let ranges = Ranges::calibrate(&decoder, &checkpoint, &calibration.sequences)?;
     say(&format!("calibrated on {} tokens", ranges.tokens));
 
-    let mut findings = Findings::default();
-    let (packed, leveled) = match resumed {
-        Some(StageFile::Leveled(program)) => (None, Some(program)),
-        Some(StageFile::Packed(program)) => (Some(program), None),
-        _ => {
-            let draft = lower(&decoder, &ranges, &request.options, &Choices::default())?;
-            findings.approximations = Some(draft.approximations);
-            (Some(draft.program), None)
-        }
-    };
-
     let table = CostTable::committed()?;
-    let (leveled, emitted) = match (packed, leveled) {
-        (Some(mut packed), _) => {
+    let mut findings = Findings::default();
+    let (leveled, emitted) = match resumed {
+        Some(StageFile::Leveled(leveled)) => {
+            let emitted = emit(&leveled, &request.params, &table)?;
+            (leveled, emitted)
+        }
+        resumed => {
+            let mut packed = match resumed {
+                Some(StageFile::Packed(packed)) => packed,
+                _ => {
+                    let found = choose(&decoder, &ranges, &request.options, &table)?;
+                    tell(&found, say);
+                    let draft = lower(&decoder, &ranges, &request.options, &found.choices)?;
+                    findings.search = found.note;
+                    findings.approximations = Some(draft.approximations);
+                    draft.program
+                }
+            };
             packed.verify().map_err(CompileError::Verify)?;
             let error = calibration.recalibrate(&mut packed, &decoder, &checkpoint)?;
             say(&format!(
-                "packed: logits within {error:.5} σ of the decoder on calibration data"
+                "packed: within {error:.5} σ of the decoder on calibration data"
             ));
             dump(&StageFile::Packed(packed.clone()))?;
             if stop(Stage::Packed) {
@@ -101,11 +107,6 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
             let placed = level(&packed, &request.params, &table, &options, request.memory)?;
             (placed.program, placed.emitted)
         }
-        (None, Some(leveled)) => {
-            let emitted = emit(&leveled, &request.params, &table)?;
-            (leveled, emitted)
-        }
-        (None, None) => unreachable!("a stage is either packed or leveled here"),
     };
     dump(&StageFile::Leveled(leveled.clone()))?;
     if stop(Stage::Leveled) {
@@ -121,4 +122,24 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
         ranges: &ranges,
     };
     Ok(Outcome::Plan(Box::new(bundle.write(emitted)?)))
+}
+
+/// Says what the search decided.
+fn tell(found: &Found, say: &mut dyn FnMut(&str)) {
+    let note = &found.note;
+    let end = match (note.saturated, found.exact) {
+        (true, true) => "saturated, every combination weighed",
+        (true, false) => "saturated, not every combination weighed",
+        (false, _) => "stopped at its budget",
+    };
+    say(&format!(
+        "search: {} nodes in {} rounds, {end}",
+        note.nodes, note.iterations
+    ));
+    for decision in &found.decisions {
+        let saves = decision.saves.map_or("no alternative".into(), |nanos| {
+            format!("saves {:.1} ms a layer", nanos as f64 / 1e6)
+        });
+        say(&format!("  {} ({saves})", decision.chosen));
+    }
 }

@@ -35,17 +35,12 @@ pub struct Softmax {
 impl Softmax {
     /// exp(score - highest score), before squarings.
     pub fn exponential(&self) -> Result<Fit, FitError> {
-        let root = f64::from(1u32 << self.squarings);
-        let Window { lo, hi } = self.scores;
         let exp = Function::Exp {
-            window: Window {
-                lo: lo / root,
-                hi: hi / root,
-            },
-            scale: (-hi / root).exp(),
+            window: self.scores,
+            root: f64::from(1u32 << self.squarings),
+            lowest: self.lowest,
         };
-        // a weight errs by the exponential's error over the mean exponential, whose least value is the lowest head's
-        cheapest(&exp, self.tolerance * (self.lowest - hi).exp() / root)
+        cheapest(&exp, self.tolerance)
     }
 
     /// Least value of the stored denominator; its largest is 1.

@@ -23,6 +23,8 @@ mod templates;
 
 pub use builder::Draft;
 pub use error::LowerError;
+pub use linear::baby_steps;
+pub use model::Model;
 pub use options::{Choices, Geometry, Options};
 pub use ranges::{Ranges, Span};
-pub use templates::lower;
+pub use templates::{draft, groups, lower, model};

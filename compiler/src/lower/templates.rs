@@ -1,6 +1,6 @@
 //! The whole program: which layers share a template, and the two ends.
 
-use sotto_ir::decoder::{Decoder, Op, Value};
+use sotto_ir::decoder::{Decoder, Op, Template, Value};
 use sotto_ir::plan::Placement;
 use sotto_ir::slot::{FeatureMap, Program, StateDecl, Step};
 use std::ops::Range;
@@ -240,10 +240,21 @@ pub fn groups(model: &Model<'_>) -> Result<Vec<Range<u32>>, LowerError> {
     Ok(groups.into_iter().map(|(layers, _)| layers).collect())
 }
 
+/// One template of the decoder alone, by the model's choices.
+pub fn draft(
+    model: &Model<'_>,
+    template: &Template,
+    layers: Range<u32>,
+) -> Result<Draft, LowerError> {
+    let mut draft = empty(model);
+    let b = Builder::new(&mut draft);
+    Lowering::new(model, template, layers, "", b).run("draft", None)?;
+    Ok(draft)
+}
+
 /// Degrees of the approximations that a template for these layers has, in order.
 fn degrees(model: &Model<'_>, layers: Range<u32>) -> Result<Vec<u32>, LowerError> {
-    let mut draft = empty(model);
-    layer(model, &mut draft, layers, "layer", "")?;
+    let draft = draft(model, &model.decoder.layer, layers)?;
     let polys = draft.program.polys.iter();
     Ok(polys.map(|poly| poly.degree()).collect())
 }

@@ -1,0 +1,170 @@
+//! What the search knows of a template's sites: sizes, and the degrees that calibrated ranges ask for.
+
+use crate::lower::{Draft, LowerError, Model};
+use egg::Symbol;
+use sotto_ir::decoder::{Op, Template};
+use sotto_ir::params::poly::{Parity, PolyPlan};
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::rules::MAX_SQUARINGS;
+use crate::approx::Fit;
+
+/// A linear map's sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearFact {
+    /// Equal for maps whose outputs lie alike.
+    pub shape: u32,
+    /// Width of its input.
+    pub from: u32,
+    /// Width of its output.
+    pub to: u32,
+}
+
+impl LinearFact {
+    /// Diagonals of the matrix.
+    pub fn diagonals(&self) -> u32 {
+        self.from.min(self.to)
+    }
+
+    /// Baby steps that balance giants.
+    pub fn balanced(&self) -> u32 {
+        crate::lower::baby_steps(self.diagonals())
+    }
+}
+
+/// A norm in one of its forms.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NormFact {
+    /// Additions before the polynomial.
+    pub doublings: u32,
+    /// Its inverse square root.
+    pub rsqrt: PolyPlan,
+}
+
+/// Facts by site.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    linears: HashMap<Symbol, LinearFact>,
+    /// Norms: doubled, scaled; absent where no polynomial does.
+    pub norms: HashMap<Symbol, [Option<NormFact>; 2]>,
+    /// Softmax's exponential by squarings; absent where no polynomial does.
+    pub exp: Vec<Option<PolyPlan>>,
+    /// Softmax's inverse.
+    pub inverse: Option<PolyPlan>,
+    /// SiLUs.
+    pub silu: HashMap<Symbol, PolyPlan>,
+    /// Most tokens of a group.
+    pub tokens: u32,
+    /// Width of the residual stream.
+    pub hidden: u32,
+    /// Width of all query heads.
+    pub heads_width: u32,
+    /// Lanes of a head.
+    pub lanes: u32,
+    /// Tokens of a conversation.
+    pub context: u32,
+}
+
+impl Facts {
+    /// The facts of a template for the layers it serves.
+    pub fn new(
+        model: &Model<'_>,
+        template: &Template,
+        layers: Range<u32>,
+    ) -> Result<Facts, LowerError> {
+        let geometry = &model.geometry;
+        let mut facts = Facts {
+            tokens: geometry.tokens,
+            hidden: (model.decoder.model.hidden as u32).next_power_of_two(),
+            heads_width: geometry.width(),
+            lanes: geometry.lanes,
+            context: model.options.context,
+            ..Facts::default()
+        };
+        facts.linears = linears(model, template, &layers)?;
+        for inst in &template.insts {
+            let name = inst.site.as_str();
+            let site = Symbol::from(name);
+            match inst.op {
+                Op::RmsNorm { eps, .. } => {
+                    let form = |scaled| {
+                        let norm = model.norm(name, eps, scaled, layers.clone()).ok()?;
+                        let (map, fit) = norm.fit(model.residual).ok()?;
+                        Some(NormFact {
+                            doublings: map.doublings,
+                            rsqrt: plan(&fit)?,
+                        })
+                    };
+                    facts.norms.insert(site, [form(false), form(true)]);
+                }
+                Op::Attend { scale, .. } => {
+                    for squarings in 0..=MAX_SQUARINGS {
+                        let softmax = model.softmax(name, scale, squarings, layers.clone())?;
+                        let exp = softmax.exponential().ok();
+                        facts.exp.push(exp.as_ref().and_then(plan));
+                        facts.inverse = softmax.inverse().ok().as_ref().and_then(plan);
+                    }
+                }
+                Op::Silu { x } => {
+                    let gate = template
+                        .definition(x)
+                        .map_or(name, |inst| inst.site.as_str());
+                    let unit = model.reach(gate, "", layers.clone())?;
+                    let fit = model.silu(name, unit, layers.clone())?;
+                    facts.silu.extend(plan(&fit).map(|plan| (site, plan)));
+                }
+                _ => {}
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Adds a linear map.
+    #[cfg(test)]
+    pub fn insert(&mut self, site: Symbol, fact: LinearFact) {
+        self.linears.insert(site, fact);
+    }
+
+    /// A linear map.
+    pub fn linear(&self, site: Symbol) -> LinearFact {
+        let none = LinearFact {
+            shape: 0,
+            from: 1,
+            to: 1,
+        };
+        self.linears.get(&site).copied().unwrap_or(none)
+    }
+}
+
+/// Sizes of the linear maps as the lowering makes them, read off a draft in which nothing is paired.
+fn linears(
+    model: &Model<'_>,
+    template: &Template,
+    layers: &Range<u32>,
+) -> Result<HashMap<Symbol, LinearFact>, LowerError> {
+    let Draft { program, .. } = crate::lower::draft(model, template, layers.clone())?;
+    let mut shapes = Vec::new();
+    let mut linears = HashMap::new();
+    for matrix in &program.matrices {
+        let key = (matrix.in_width, matrix.out_width);
+        let shape = shapes
+            .iter()
+            .position(|known| *known == key)
+            .unwrap_or_else(|| {
+                shapes.push(key);
+                shapes.len() - 1
+            });
+        let fact = LinearFact {
+            shape: shape as u32,
+            from: matrix.in_width,
+            to: matrix.out_width,
+        };
+        linears.insert(Symbol::from(matrix.name.as_str()), fact);
+    }
+    Ok(linears)
+}
+
+fn plan(fit: &Fit) -> Option<PolyPlan> {
+    PolyPlan::new(fit.degree(), Parity::of(&fit.coefficients)).ok()
+}

@@ -1,0 +1,200 @@
+//! What a kernel costs: the work that the lowering emits for it, and the levels it consumes.
+
+use crate::cost::{Prices, Work};
+use egg::{EGraph, Id, Symbol};
+use sotto_ir::params::poly::PolyPlan;
+use sotto_ir::slot::BootstrapKind;
+
+use super::facts::{Facts, NormFact};
+use super::language::Kernel;
+
+/// Level that work is priced at: the middle of the chain. Placement knows the true levels; the ranking of alternatives hardly
+/// depends on it, since all prices grow alike.
+const LEVEL: u32 = 8;
+/// Levels that one bootstrap gives, to price a level.
+const LEVELS_PER_BOOTSTRAP: u64 = 13;
+
+/// Nanoseconds of a kernel: of its own work, and of the refreshes that its levels will cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Price {
+    /// Of its operations; adds up over all kernels.
+    pub work: u64,
+    /// Of its levels; adds up along a path.
+    pub levels: u64,
+}
+
+/// Prices kernels of one template.
+pub struct Pricing<'a> {
+    /// Sizes and degrees.
+    pub facts: &'a Facts,
+    /// Price list.
+    pub prices: &'a dyn Prices,
+}
+
+/// The content of a leaf class.
+pub fn leaf(egraph: &EGraph<Kernel, ()>, id: Id) -> &Kernel {
+    &egraph[id].nodes[0]
+}
+
+fn number(egraph: &EGraph<Kernel, ()>, id: Id) -> u32 {
+    match leaf(egraph, id) {
+        Kernel::Num(n) => *n,
+        _ => 0,
+    }
+}
+
+/// The site that a leaf, a weight or the first weight of a pair names.
+pub fn site(egraph: &EGraph<Kernel, ()>, id: Id) -> Symbol {
+    match leaf(egraph, id) {
+        Kernel::Site(site) => *site,
+        Kernel::Weight([_, name]) => site(egraph, *name),
+        Kernel::Pair([a, _]) => site(egraph, *a),
+        _ => Symbol::from(""),
+    }
+}
+
+impl Pricing<'_> {
+    /// The price of a node, or None where it cannot be lowered.
+    pub fn of(&self, egraph: &EGraph<Kernel, ()>, node: &Kernel) -> Option<Price> {
+        let num = |id: &Id| number(egraph, *id);
+        let hidden = self.facts.hidden;
+        Some(match node {
+            Kernel::Num(_) | Kernel::Site(_) | Kernel::Weight(_) | Kernel::Pair(_) => {
+                self.price(&[], 0, 1)
+            }
+            Kernel::Linear([baby, weight, _]) => {
+                let fact = self.facts.linear(site(egraph, *weight));
+                let diagonals = fact.diagonals();
+                if num(baby) > diagonals {
+                    return None;
+                }
+                let mut work = vec![
+                    Work::Linear {
+                        diagonals,
+                        baby: num(baby),
+                    },
+                    Work::Rescale,
+                ];
+                if fact.to < fact.from {
+                    let rotations = (fact.from / fact.to).ilog2();
+                    work.push(Work::Fold { rotations });
+                }
+                self.price(&work, 1, fact.to)
+            }
+            Kernel::Conjugate(_) => self.price(&[Work::Conjugate], 0, 1),
+            Kernel::Real(_) | Kernel::Imaginary(_) | Kernel::Add(_) => {
+                self.price(&[Work::Add], 0, 1)
+            }
+            Kernel::Mul(_) => self.price(&[Work::Mul, Work::Rescale], 1, hidden),
+            Kernel::Rope(_) => {
+                let turn = [Work::Encode, Work::MulPlain, Work::Encode, Work::MulPlain];
+                let rest = [Work::Rotate, Work::Add, Work::Rescale];
+                self.price(&[&turn[..], &rest].concat(), 1, self.facts.heads_width)
+            }
+            Kernel::Append(_) => {
+                let work = [
+                    Work::Encode,
+                    Work::MulPlain,
+                    Work::Rescale,
+                    Work::Add,
+                    Work::Add,
+                ];
+                self.price(&work, 1, self.facts.heads_width)
+            }
+            Kernel::Norm([scaled, name, _]) => {
+                let forms = self.facts.norms.get(&site(egraph, *name))?;
+                self.norm(forms[num(scaled) as usize].as_ref()?, num(scaled) == 1)
+            }
+            Kernel::Silu([name, _]) => {
+                let plan = self.facts.silu.get(&site(egraph, *name))?;
+                self.price(&[Work::Poly(plan.clone())], plan.depth, hidden)
+            }
+            Kernel::Attend([tokens, squarings, ..]) => self.attend(num(tokens), num(squarings))?,
+        })
+    }
+
+    fn norm(&self, fact: &NormFact, scaled: bool) -> Price {
+        let rotations = self.facts.hidden.ilog2();
+        let mut work = vec![Work::Mul, Work::Rescale, Work::Fold { rotations }];
+        work.extend((0..fact.doublings).map(|_| Work::Add));
+        if scaled {
+            work.extend([Work::MulConst, Work::Rescale]);
+        }
+        let rest = [
+            Work::AddPlain,
+            Work::Poly(fact.rsqrt.clone()),
+            Work::Mul,
+            Work::Rescale,
+        ];
+        work.extend(rest);
+        self.price(
+            &work,
+            2 + usize::from(scaled) + fact.rsqrt.depth,
+            self.facts.hidden,
+        )
+    }
+
+    fn attend(&self, tokens: u32, squarings: u32) -> Option<Price> {
+        let exp: &PolyPlan = self.facts.exp.get(squarings as usize)?.as_ref()?;
+        let inverse = self.facts.inverse.as_ref()?;
+        let (lanes, width) = (self.facts.lanes.ilog2(), self.facts.heads_width);
+        let mut group = vec![
+            Work::Mul,
+            Work::Rescale,
+            Work::Fold {
+                rotations: 2 * lanes,
+            },
+            Work::MulPlain,
+            Work::Rescale,
+            Work::AddPlain,
+            Work::Poly(exp.clone()),
+        ];
+        for _ in 0..squarings {
+            group.extend([Work::Mul, Work::Rescale]);
+        }
+        let sums = Work::Fold {
+            rotations: 2 * tokens.ilog2(),
+        };
+        group.extend([
+            Work::Encode,
+            Work::MulPlain,
+            Work::Rescale,
+            Work::Mul,
+            Work::Rescale,
+            sums,
+        ]);
+        group.extend([Work::Add, Work::Add]);
+        let depth = 4 + squarings as usize + exp.depth;
+        let group = self.price(&group, depth, tokens * width);
+        let after = [
+            Work::Add,
+            Work::AddPlain,
+            Work::Poly(inverse.clone()),
+            Work::Mul,
+            Work::Rescale,
+        ];
+        let after = self.price(&after, 1 + inverse.depth, width);
+        // groups visited, on average over the positions of a conversation
+        let visits: u64 = (0..self.facts.context)
+            .map(|p| u64::from(p / tokens + 1))
+            .sum();
+        let mean = |nanos: u64| nanos * visits / u64::from(self.facts.context.max(1));
+        Some(Price {
+            work: mean(group.work) + after.work,
+            levels: mean(group.levels) + after.levels,
+        })
+    }
+
+    /// Work at [`LEVEL`], and levels at the price of refreshing values of a period.
+    fn price(&self, work: &[Work], levels: usize, period: u32) -> Price {
+        let refresh = Work::Bootstrap(BootstrapKind {
+            slots: period,
+            complex: false,
+        });
+        let level = self.prices.nanos(&refresh, LEVEL) / LEVELS_PER_BOOTSTRAP;
+        Price {
+            work: work.iter().map(|work| self.prices.nanos(work, LEVEL)).sum(),
+            levels: level * levels as u64,
+        }
+    }
+}

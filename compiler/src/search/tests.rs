@@ -1,0 +1,102 @@
+//! The search on small terms with made-up prices, where the cheapest program can be seen by eye.
+
+use super::facts::{Facts, LinearFact};
+use super::language::Kernel;
+use super::price::Pricing;
+use super::*;
+use crate::cost::Work;
+use egg::{RecExpr, Symbol};
+
+/// Every operation costs 1, but for conjugations, products by matrices per diagonal and step, and bootstraps.
+struct Made {
+    conjugate: u64,
+}
+
+impl Prices for Made {
+    fn nanos(&self, work: &Work, _level: u32) -> u64 {
+        match work {
+            Work::Conjugate => self.conjugate,
+            Work::Linear { diagonals, baby } => {
+                u64::from(diagonals + 10 * (baby + diagonals / baby))
+            }
+            Work::Bootstrap(_) => 1300,
+            _ => 1,
+        }
+    }
+}
+
+fn facts(sites: &[&str], diagonals: u32) -> Facts {
+    let fact = LinearFact {
+        shape: 0,
+        from: diagonals,
+        to: diagonals,
+    };
+    let mut facts = Facts::default();
+    (facts.tokens, facts.hidden, facts.heads_width) = (1, 16, 16);
+    (facts.lanes, facts.context) = (4, 1);
+    for site in sites {
+        facts.insert(Symbol::from(*site), fact);
+    }
+    facts
+}
+
+fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choices, u64) {
+    let facts = facts(sites, diagonals);
+    let expr: RecExpr<Kernel> = text.parse().unwrap();
+    let runner = Runner::default()
+        .with_expr(&expr)
+        .with_scheduler(SimpleScheduler)
+        .run(&rules::rules(1));
+    let search = Search {
+        root: runner.roots[0],
+        egraph: &runner.egraph,
+        pricing: Pricing {
+            facts: &facts,
+            prices,
+        },
+    };
+    let best = search.best(&|_| true).unwrap();
+    assert!(best.exact);
+    let mut choices = Choices::default();
+    let mut nodes: Vec<_> = best.nodes.values().collect();
+    nodes.sort();
+    for node in nodes {
+        search.decide(&best, node, &mut choices);
+    }
+    (choices, best.cost)
+}
+
+const TWO: &str = "(add (linear 16 (w 0 a) x) (linear 16 (w 0 b) x))";
+
+#[test]
+fn a_pair_is_taken_when_its_conjugation_is_cheaper_than_a_product() {
+    // one product of 16 diagonals in 4 baby steps: 16 + 80, and a rescale; a level is 100
+    let (choices, cost) = cheapest(TWO, &["a", "b"], 16, &Made { conjugate: 20 });
+    assert_eq!(choices.pairs.len(), 1);
+    assert_eq!(cost, 97 + 20 + 2 + 1 + 100);
+    let (choices, cost) = cheapest(TWO, &["a", "b"], 16, &Made { conjugate: 200 });
+    assert!(choices.pairs.is_empty());
+    assert_eq!(cost, 2 * 97 + 1 + 100);
+}
+
+#[test]
+fn baby_steps_balance_by_price() {
+    let (choices, _) = cheapest(TWO, &["a", "b"], 64, &Made { conjugate: 1000 });
+    assert_eq!(choices.baby[&"a".to_string()], 8);
+    assert_eq!(choices.baby[&"b".to_string()], 8);
+}
+
+#[test]
+fn of_three_products_two_pair_and_work_is_paid_once() {
+    let three = "(add (add (linear 16 (w 0 a) x) (linear 16 (w 0 b) x)) (linear 16 (w 0 c) x))";
+    let (choices, cost) = cheapest(three, &["a", "b", "c"], 16, &Made { conjugate: 20 });
+    assert_eq!(choices.pairs.len(), 1);
+    assert_eq!(cost, 2 * 97 + 20 + 2 + 2 + 100);
+}
+
+#[test]
+fn levels_are_paid_along_the_longest_path_only() {
+    let chain = "(linear 4 (w 0 a) (linear 4 (w 0 b) x))";
+    let (_, deep) = cheapest(chain, &["a", "b"], 16, &Made { conjugate: 1000 });
+    assert_eq!(deep, 2 * 97 + 200);
+}
