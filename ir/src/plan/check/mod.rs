@@ -9,7 +9,7 @@
 //!   degrees, bootstrap periods and ranges, polynomial domains, state levels, group templates and step chaining hold.
 //! - Bootstraps: the kinds in the key list are those in use and those that have a structure; each structure starts at its number
 //!   of StC factors, ends at the top application level, descends one level a factor on levels of the right kind, sums all copies,
-//!   and fails with a probability of at most 2^[`MAX_LOG2_FAILURE`].
+//!   computes the transforms and the modular reduction it is named for, and fails with a probability of at most 2^[`MAX_LOG2_FAILURE`].
 //! - Keys: every rotation and conjugation of instructions and bootstraps has a key at its level or above, and so have
 //!   relinearisations and the ephemeral secret; keys are listed once, in order, on levels that exist, and none is idle.
 //! - Arrays: one for each declaration and layer that is read, of the declared shape; none is idle.
@@ -163,6 +163,9 @@ fn structure(plan: &Plan, spec: &BootstrapSpec, report: &mut Report) {
         copies.checked_mul(spec.slots) == Some(params.slots()),
         || format!("its trace sums {copies} copies of {} slots", spec.slots),
     );
+    if let Err(e) = spec.check(params) {
+        report.require(false, || e.to_string());
+    }
     let failure = spec.failure_log2_probability(params);
     report.require(failure <= MAX_LOG2_FAILURE, || {
         format!("it fails with probability 2^{failure:.1}, more than 2^{MAX_LOG2_FAILURE}")

@@ -123,6 +123,9 @@ fn bootstraps_and_keys() {
     reports("it fails with probability", |p| {
         p.bootstraps[0].evalmod.bound = 2
     });
+    reports("bootstrap of 4 real slots: ", |p| {
+        p.bootstraps[0].evalmod.margin *= 2.0
+    });
     reports("it counts bootstraps", |p| {
         p.estimate.bootstraps[0].count = 3
     });
