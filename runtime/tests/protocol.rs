@@ -11,12 +11,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 const VOCABULARY: u32 = 11;
 const CAPACITY: u32 = 8;
+/// A token that the engine computes on until nobody waits for it.
+const NEVER_ENDS: u8 = 0xfe;
 const KEY: &[u8] = b"not a real key";
 
 /// Next token = sum of all tokens so far mod the vocabulary. The byte 0xff is a ciphertext that it refuses.
@@ -64,6 +67,12 @@ impl Engine for Adder {
             return Err(rejected("a ciphertext at level 3"));
         }
         self.steps.fetch_add(1, Ordering::SeqCst);
+        if token == NEVER_ENDS {
+            while !watch.cancelled() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            return Err(Fault::new(FaultCode::Internal, "stopped", "nobody waits"));
+        }
         watch.progress(&StepProgress::default());
         *sum += u32::from(token);
         Ok(StepOutput {
@@ -320,6 +329,48 @@ async fn a_server_that_is_gone_is_named() {
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
     assert!(error.is_remote());
     assert!(error.to_string().contains(&setup.addr), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_mid_token_is_named() {
+    let apart = tokio::runtime::Runtime::new().unwrap();
+    let setup = apart.spawn(setup("relinearise")).await.unwrap();
+    let mut connection = setup.open("plan").await.unwrap();
+    connection.step(0, vec![1], |_| {}).await.unwrap();
+    let waiting = tokio::spawn(async move { connection.step(1, vec![NEVER_ENDS], |_| {}).await });
+    until(|| setup.steps.load(Ordering::SeqCst) == 2).await;
+    apart.shutdown_background();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, ClientError::ServerGone { .. }), "{error}");
+    for words in [setup.addr.as_str(), "token 1", "text so far is kept"] {
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_goes_mid_token_stops_the_token_and_changes_nothing() {
+    let setup = setup("relinearise").await;
+    let mut connection = setup.open("plan").await.unwrap();
+    let waited = tokio::time::timeout(
+        Duration::from_millis(100),
+        connection.step(0, vec![NEVER_ENDS], |_| {}),
+    );
+    assert!(waited.await.is_err(), "that token never ends");
+    // The engine notices within milliseconds; until then the session is busy.
+    let answer = loop {
+        match connection.step(0, vec![4], |_| {}).await {
+            Ok(answer) => break answer,
+            Err(error) => assert_eq!(fault(&error).code, FaultCode::SessionBusy),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(answer.ciphertexts, [[4]]);
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Interrupts after the first new token.

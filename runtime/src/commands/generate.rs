@@ -90,7 +90,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         max_tokens: args.max_tokens,
         sampling,
     };
-    print!("{}", args.prompt);
+    show(&args.prompt).map_err(Failure::Input)?;
     let made = runtime()?
         .block_on(async { client.generate(&args.server, asked, on_interrupt()).await })?;
     println!();
@@ -101,6 +101,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Stop::Failed(error) => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// Writes text to standard output at once.
+pub(super) fn show(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout();
+    write!(out, "{text}")
+        .and_then(|()| out.flush())
+        .map_err(|cause| format!("writing text: {cause}"))
 }
 
 fn summary(made: &Generation) -> Option<String> {
@@ -204,14 +212,7 @@ struct Screen<'t> {
 
 impl Screen<'_> {
     fn show(&self, piece: Result<String, String>) {
-        let shown = piece.and_then(|text| {
-            self.meter.aside(|| {
-                let mut out = std::io::stdout();
-                write!(out, "{text}")
-                    .and_then(|()| out.flush())
-                    .map_err(|cause| format!("writing text: {cause}"))
-            })
-        });
+        let shown = piece.and_then(|text| self.meter.aside(|| show(&text)));
         if let Err(cause) = shown {
             self.meter.println(&cause);
         }

@@ -1,7 +1,9 @@
-//! A small plan on an INSECURE ring, its keys, and a server that runs it.
+//! A small plan on an INSECURE ring, its keys, and a server that runs it. Each test file uses its part.
 //!
 //! The plan's function, for tokens t_0 … t_n so far: s = Σ 0.2·e_{(t_i + 1) mod 8}, logits = s - s³/4 in each place. The shift is a
 //! matrix, the sum a KV state of groups of two tokens, and the logits pass a bootstrap.
+
+#![allow(dead_code)]
 
 use sotto_ckks::{Ciphertext, Context, Encoder, KeyGenerator, SecretKey};
 use sotto_ir::plan::*;
@@ -190,8 +192,27 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
     }
 }
 
+/// The letters a to h, one token each.
+fn tokenizer() -> String {
+    let letters: Vec<_> = ('a'..='h').enumerate().collect();
+    let vocab: Vec<_> = letters
+        .iter()
+        .map(|(id, c)| format!("\"{c}\":{id}"))
+        .collect();
+    format!(
+        r#"{{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,
+        "pre_tokenizer":{{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}},
+        "post_processor":null,
+        "decoder":{{"type":"ByteLevel","add_prefix_space":true,"trim_offsets":true,"use_regex":true}},
+        "model":{{"type":"BPE","dropout":null,"unk_token":null,"continuing_subword_prefix":null,
+        "end_of_word_suffix":null,"fuse_unk":false,"byte_fallback":false,"ignore_merges":false,
+        "vocab":{{{}}},"merges":[]}}}}"#,
+        vocab.join(",")
+    )
+}
+
 /// Writes the plan directory.
-fn write_plan(dir: &Path) {
+pub fn write_plan(dir: &Path) {
     let params = ParamSet::insecure_test(9);
     let spec = BootstrapSpec::new(&params, KIND.slots as usize, KIND.complex).unwrap();
     let decode = program(&spec, params.top_app_level() as u32);
@@ -211,6 +232,10 @@ fn write_plan(dir: &Path) {
     writer.write_arrays(&decode, &data, Encoding::I16).unwrap();
     let embedding = (0..n * n).map(|i| if i / n == i % n { STEP as f32 } else { 0.0 });
     let table = writer.write_client_table("embedding", embedding).unwrap();
+    let tokenizer = tokenizer();
+    let tokenizer = writer
+        .write_client_file("tokenizer.json", tokenizer.as_bytes())
+        .unwrap();
     let plan = Plan {
         version: PLAN_VERSION,
         compiler: "test".into(),
@@ -235,7 +260,7 @@ fn write_plan(dir: &Path) {
             head: Placement::Server,
             bos: None,
             eos: vec![],
-            tokenizer: None,
+            tokenizer: Some(tokenizer),
             embedding_table: Some(table),
             head_table: None,
         },

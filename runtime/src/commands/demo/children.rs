@@ -7,9 +7,12 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// What a ready server prints before its address.
 const READY: &str = "listening on ";
+/// How long a server may take to end before it is killed.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `sottoc`, in the directory of this program.
 pub(super) struct Compiler {
@@ -158,7 +161,16 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // An error means that it has ended already.
+        // It ends when its standard input does, and removes its own files then.
+        drop(self.child.stdin.take());
+        let asked = Instant::now();
+        while asked.elapsed() < PATIENCE {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        // An error means that it has ended after all.
         let _ended = self.child.kill();
         let _status = self.child.wait();
     }

@@ -8,7 +8,7 @@ mod interrupt;
 mod report;
 
 use super::check::{Truth, compare};
-use super::generate::{Asked, Client};
+use super::generate::{Asked, Client, show};
 use super::{Failure, keygen, runtime};
 use crate::client::{Generation, Keyring, Sampling, Stop};
 use crate::plan::PlanDir;
@@ -77,7 +77,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         sampling: Sampling::GREEDY,
     };
     eprintln!("one encrypted round trip per token, prompt tokens included");
-    print!("{}", args.prompt);
+    show(&args.prompt).map_err(Failure::Input)?;
     let made = runtime.block_on(client.generate(server.address(), asked, interrupt.take_over()));
     interrupt.hand_back();
     println!();

@@ -1,0 +1,246 @@
+//! The `sotto` program as a user meets it: what it prints, its exit codes, and what it leaves behind.
+
+mod common;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+const SOTTO: &str = env!("CARGO_BIN_EXE_sotto");
+
+/// A folder with a plan.
+struct Folder(TempDir);
+
+impl Folder {
+    fn with_plan() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        common::write_plan(&folder.path().join("plan"));
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn sotto(&self, args: &str) -> Output {
+        Command::new(SOTTO)
+            .args(args.split(' '))
+            .current_dir(self.0.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    fn keygen(&self) {
+        let output = self.sotto("keygen --plan plan -o keys");
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A command failed with this exit code and an error that says this.
+fn fails(output: &Output, code: i32, words: &[&str]) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for word in words {
+        assert!(text.contains(word), "`{word}` is not in: {text}");
+    }
+}
+
+/// `sotto serve` in its own process; killed when dropped.
+struct Server {
+    child: Child,
+    addr: String,
+}
+
+impl Server {
+    fn start(folder: &Folder, more: &[&str]) -> Self {
+        let mut child = Command::new(SOTTO)
+            .args(["serve", "--plan", "plan"])
+            .args(more)
+            .current_dir(folder.0.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let addr = line
+            .trim()
+            .strip_prefix("listening on ")
+            .expect("an address");
+        Self {
+            child,
+            addr: addr.into(),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+fn generate(server: &Server, prompt: &str, tokens: u32) -> String {
+    format!(
+        "generate --plan plan --keys keys --server {} --prompt {prompt} --max-tokens {tokens}",
+        server.addr
+    )
+}
+
+#[test]
+fn a_server_given_only_evaluation_keys_continues_a_prompt() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    // The server's folder holds what the server is given; the secret key is elsewhere.
+    let server = Server::start(
+        &folder,
+        &["--keys", "keys/evaluation", "--trace", "trace.json"],
+    );
+    let output = folder.sotto(&generate(&server, "aa", 2));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "aabb\n");
+    let trace = fs::read_to_string(folder.path("trace.json")).unwrap();
+    assert!(trace.contains(r#""cat":"bootstrap""#), "{trace}");
+}
+
+#[test]
+fn a_server_without_keys_is_sent_them_and_capacity_ends_the_text() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let server = Server::start(&folder, &[]);
+    let output = folder.sotto(&generate(&server, "aa", 9));
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stdout(&output).starts_with("aabb"), "{}", stdout(&output));
+    assert!(stderr(&output).contains("the session is full"));
+}
+
+#[test]
+fn bad_input_is_named_before_anything_is_sent() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let server = Server::start(&folder, &[]);
+    let long = folder.sotto(&generate(&server, "aaaaa", 1));
+    fails(&long, 2, &["5 tokens", "holds 4", "--context"]);
+    let hot = format!("{} --temperature -1", generate(&server, "a", 1));
+    fails(&folder.sotto(&hot), 2, &["--temperature"]);
+    let nucleus = format!("{} --top-p 0", generate(&server, "a", 1));
+    fails(&folder.sotto(&nucleus), 2, &["--top-p 0"]);
+    let nowhere = folder.sotto("keygen --plan nowhere -o keys2");
+    fails(&nowhere, 2, &["nowhere", "sottoc compile"]);
+    assert_eq!(folder.sotto("generate").status.code(), Some(2));
+}
+
+#[test]
+fn no_server_is_exit_code_3() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let mut server = Server::start(&folder, &["--keys", "keys/evaluation"]);
+    let command = generate(&server, "a", 1);
+    server.child.kill().unwrap();
+    server.child.wait().unwrap();
+    let output = folder.sotto(&command);
+    fails(&output, 3, &[&server.addr, "sotto serve"]);
+    // What was typed stays on the screen.
+    assert!(stdout(&output).starts_with('a'));
+}
+
+#[test]
+fn keys_are_never_overwritten() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let secret = fs::read(folder.path("keys/secret.key")).unwrap();
+    fails(&folder.sotto("keygen --plan plan -o keys"), 2, &["exists"]);
+    assert_eq!(fs::read(folder.path("keys/secret.key")).unwrap(), secret);
+}
+
+#[test]
+fn a_disk_that_fills_up_while_writing_keys_leaves_nothing() {
+    let folder = Folder::with_plan();
+    // A file size limit stands in for the full disk: writing fails half-way through the evaluation keys.
+    let script = format!("trap '' XFSZ; ulimit -f 200; exec {SOTTO} keygen --plan plan -o keys");
+    let output = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.0.path())
+        .output()
+        .unwrap();
+    fails(&output, 2, &["writing keys", "nothing was left behind"]);
+    assert_eq!(names(folder.0.path()), ["plan"]);
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_damaged_or_newer_plan_is_refused_by_every_command() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let path = folder.path("plan/plan.ron");
+    let text = fs::read_to_string(&path).unwrap();
+    let commands = [
+        "serve --plan plan",
+        "keygen --plan plan -o other",
+        "generate --plan plan --keys keys --server 127.0.0.1:1 --prompt a",
+    ];
+    let refused = |damaged: String, words: &[&str]| {
+        fs::write(&path, damaged).unwrap();
+        for command in commands {
+            fails(&folder.sotto(command), 2, words);
+        }
+    };
+    refused(
+        text.replacen("capacity: 4", "capacity: 5", 1),
+        &["plan.ron", "damaged"],
+    );
+    refused(text[..text.len() / 2].into(), &["plan.ron", "damaged"]);
+    refused(text.replacen("plan 1 ", "plan 99 ", 1), &["plan.ron", "99"]);
+}
+
+#[test]
+fn a_server_refuses_an_address_that_others_can_reach() {
+    let folder = Folder::with_plan();
+    let output = folder.sotto("serve --plan plan --addr 0.0.0.0:0");
+    fails(&output, 2, &["0.0.0.0", "--allow-remote"]);
+}
+
+#[test]
+fn a_server_refuses_keys_that_lack_one() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let manifest = folder.path("keys/evaluation/keys.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replacen("relinearise", "rotate 7777", 1)).unwrap();
+    let output = folder.sotto("serve --plan plan --keys keys/evaluation");
+    fails(&output, 2, &["lack `relinearise`"]);
+}
+
+#[test]
+fn every_command_has_an_example() {
+    for command in ["demo", "keygen", "serve", "generate", "check"] {
+        let output = Command::new(SOTTO)
+            .args([command, "--help"])
+            .output()
+            .unwrap();
+        let text = stdout(&output);
+        assert!(text.contains(&format!("sotto {command}")), "{text}");
+        assert!(text.contains("Example"), "{text}");
+    }
+}
