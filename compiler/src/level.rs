@@ -181,3 +181,54 @@ pub fn target(
         refreshes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::place::tests::synthetic;
+
+    fn run(memory: Option<u64>) -> Result<Level, LevelError> {
+        let params = ParamSet::secure_128();
+        let table = CostTable::of(&params).unwrap();
+        let program = synthetic::decoder(1 << 15, 512, 2);
+        level(&program, &params, &table, &Options::default(), memory)
+    }
+
+    #[test]
+    fn the_choice_is_nearly_the_fastest_and_fits_the_memory() {
+        let free = run(None).unwrap();
+        // Periods 1, 128 and 2^15: the empty set, three alone, three pairs.
+        assert_eq!(free.tried.len(), 7);
+        let seconds = |t: &Trial| t.result.map(|r| r.0);
+        let fastest = free
+            .tried
+            .iter()
+            .filter_map(seconds)
+            .fold(f64::INFINITY, f64::min);
+        let chosen = &free.emitted.estimate;
+        assert!(chosen.seconds <= fastest * (1.0 + SLOWDOWN));
+        let cheaper = |t: &Trial| {
+            t.result
+                .is_some_and(|(s, keys)| s <= fastest * (1.0 + SLOWDOWN) && keys < chosen.key_bytes)
+        };
+        assert!(!free.tried.iter().any(cheaper), "{:?}", free.tried);
+
+        let exactly = run(Some(chosen.peak_memory_bytes)).unwrap();
+        assert_eq!(exactly.program, free.program);
+        match run(Some(1 << 30)) {
+            Err(LevelError::Memory { needed, limit }) => {
+                assert_eq!(limit, 1 << 30);
+                assert!(needed > limit && needed <= chosen.peak_memory_bytes);
+                assert!(
+                    run(Some(needed))
+                        .unwrap()
+                        .emitted
+                        .estimate
+                        .peak_memory_bytes
+                        == needed
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}

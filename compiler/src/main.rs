@@ -3,7 +3,7 @@
 //! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
 use clap::{Parser, Subcommand};
-use sotto_compiler::commands::{compile, reference};
+use sotto_compiler::commands::{compile, reference, verify};
 use std::process::ExitCode;
 
 /// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
@@ -21,12 +21,14 @@ struct Cli {
 enum Command {
     Compile(compile::Args),
     Reference(reference::Args),
+    Verify(verify::Args),
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Compile(args) => compile::run(&args),
         Command::Reference(args) => reference::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod reference;
+pub mod verify;
 
 use std::error::Error;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! What operations cost: the price list that placement minimises and the plan's estimate adds up.
 //!
 //! A [`CostTable`] holds seconds per basic operation at several levels and per bootstrap; levels between are interpolated. The
-//! committed table is `default.ron` beside this file; plans name the table and its digest. [`model`] derives a table from NTT
-//! counts where nothing has been measured. [`Work`] says which basic operations an operation of a program consists of, from the
+//! committed table, measured, is `default.ron` beside this file; plans name the table and its digest. [`model`] derives a table from
+//! transform counts for rings where nothing has been measured. [`Work`] says which basic operations an operation of a program consists of, from the
 //! same structure that the executor follows.
 
 pub mod model;

@@ -2,6 +2,7 @@
 
 use super::{Prices, Work};
 use serde::{Deserialize, Serialize};
+use sotto_ir::params::ParamSet;
 use sotto_ir::slot::BootstrapKind;
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -113,6 +114,9 @@ pub enum CostError {
     /// Not the text form of a cost table.
     #[error("cost table: {0}")]
     Parse(String),
+    /// A table from counts could not be made.
+    #[error("cost table from counts: {0}")]
+    Model(String),
     /// A class has no curve, or one that is not ascending in level and finite.
     #[error(
         "cost table `{table}`: the curve of {class:?} is missing, out of order or not a positive number; list (level, seconds) pairs by ascending level"
@@ -140,6 +144,16 @@ impl CostTable {
     /// The committed table.
     pub fn committed() -> Result<Self, CostError> {
         Self::parse(DEFAULT)
+    }
+
+    /// The committed table if it is for this ring, else one from counts.
+    pub fn of(params: &ParamSet) -> Result<Self, CostError> {
+        let committed = Self::committed()?;
+        if committed.log_n == params.log_n {
+            return Ok(committed);
+        }
+        let counted = super::model::table(params, &super::model::Machine::TWO_CORES);
+        counted.map_err(|e| CostError::Model(e.to_string()))
     }
 
     /// Reads and checks the text form.

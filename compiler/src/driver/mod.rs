@@ -75,7 +75,7 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
     let ranges = Ranges::calibrate(&decoder, &checkpoint, &calibration.sequences)?;
     say(&format!("calibrated on {} tokens", ranges.tokens));
 
-    let table = CostTable::committed()?;
+    let table = CostTable::of(&request.params)?;
     let mut findings = Findings::default();
     let (leveled, emitted) = match resumed {
         Some(StageFile::Leveled(leveled)) => {

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
-    let table = CostTable::committed().unwrap();
+    let table = CostTable::of(params).unwrap();
     let program = synthetic::decoder(params.slots() as u32, capacity, 2);
     let level = level(&program, params, &table, &Options::default(), None).unwrap();
     let entry = level.program.steps[0].template;
@@ -202,7 +202,7 @@ fn the_estimate_adds_up_and_the_page_prints() {
 #[test]
 fn equal_programs_give_equal_plans() {
     let params = ParamSet::secure_128();
-    let table = CostTable::committed().unwrap();
+    let table = CostTable::of(&params).unwrap();
     let (_, level) = plan(&params, 512);
     assert_eq!(
         emit(&level.program, &params, &table).unwrap(),

@@ -1,0 +1,104 @@
+//! `sottoc verify`.
+
+use super::Failure;
+use crate::emit::summary;
+use serde_json::json;
+use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError, check};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Check a plan independently of the compiler: levels, scales, keys, buffers, ranges, security, and every file's digest.
+///
+/// The runtime makes the same check before it runs a plan.
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 the plan is sound, 1 it breaks a rule, 2 it cannot be read.
+
+Example:
+  sottoc verify tiny.plan"
+)]
+pub struct Args {
+    /// The plan directory.
+    plan: PathBuf,
+    /// Check one side only, where the other side's files are not at hand.
+    #[arg(long, value_enum)]
+    side: Option<Side>,
+    /// Print the plan's figures when it is sound.
+    #[arg(long)]
+    summary: bool,
+    /// End with one line of JSON on standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Whose files to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Side {
+    Client,
+    Server,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let (plan, digest) = Plan::open(&args.plan)?;
+    let plan = Arc::new(plan);
+    let files = check_files(args, &plan)?;
+    let violations = check(&plan).err();
+    if args.json {
+        let list = violations.iter().flat_map(|v| &v.list);
+        let line = json!({
+            "plan": args.plan,
+            "digest": digest.to_string(),
+            "sound": violations.is_none(),
+            "violations": list.map(|v| v.to_string()).collect::<Vec<_>>(),
+            "files": files,
+            "parameters": plan.params.name,
+            "security_bits": plan.params.security().bits,
+            "keys": plan.keys.galois.len(),
+            "bootstraps_per_token": plan.estimate.bootstraps.iter().map(|b| b.count).sum::<u32>(),
+            "predicted_seconds_per_token": plan.estimate.seconds,
+            "peak_memory_bytes": plan.estimate.peak_memory_bytes,
+        });
+        println!("{line}");
+    } else if violations.is_none() {
+        println!(
+            "{}: sound, {files} files with their digests",
+            args.plan.display()
+        );
+        if args.summary {
+            print!("{}", summary(&plan));
+        }
+    }
+    violations.map_or(Ok(()), |v| Err(Failure::Check(Box::new(v))))
+}
+
+/// Reads every file of the sides asked for; returns how many.
+fn check_files(args: &Args, plan: &Arc<Plan>) -> Result<usize, PlanError> {
+    let mut count = 0;
+    if args.side != Some(Side::Client) {
+        PlanData::open(&args.plan, plan.clone())?.check()?;
+        count += plan.arrays.len();
+    }
+    if args.side != Some(Side::Server) {
+        for file in client_files(plan) {
+            check_file(file, &args.plan)?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn check_file(file: &FileEntry, dir: &Path) -> Result<(), PlanError> {
+    file.read(dir).map(|_| ())
+}
+
+fn client_files(plan: &Plan) -> impl Iterator<Item = &FileEntry> {
+    let client = &plan.client;
+    [
+        &client.tokenizer,
+        &client.embedding_table,
+        &client.head_table,
+    ]
+    .into_iter()
+    .flatten()
+}
