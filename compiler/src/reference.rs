@@ -1,6 +1,7 @@
 //! The truth in float64: a golden file's content, computed on the `decoder` stage.
 
 use sotto_ir::decoder::{InterpretError, Interpreter, KvCache, Pass, Rows};
+use sotto_ir::fidelity::most_likely;
 use sotto_ir::golden::{Array, Golden};
 
 /// Interprets `input` in one pass and token by token, and continues its first `prompt` tokens (all of them if it has fewer) by
@@ -80,13 +81,4 @@ fn greedy(
         ids.push(most_likely(pass.logits.row(pass.logits.len() - 1)));
     }
     Ok(ids)
-}
-
-/// The first of the largest.
-fn most_likely(logits: &[f64]) -> u32 {
-    let best = logits
-        .iter()
-        .enumerate()
-        .reduce(|best, next| if next.1 > best.1 { next } else { best });
-    best.map_or(0, |(id, _)| id as u32)
 }

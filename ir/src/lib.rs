@@ -10,12 +10,13 @@
 //! | `plan` | [`plan`] | everything: instruction stream, buffers, keys, packed weights |
 //!
 //! [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
-//! [`golden`] reads and writes what the model computes in float64; [`text`] is the text form's common grammar.
+//! [`golden`] reads and writes what the model computes in float64, [`fidelity`] says how close other logits are; [`text`] is the text form's common grammar.
 //! Nothing here knows cryptography, and nothing here searches.
 
 pub mod decoder;
 mod digest;
 pub mod exec;
+pub mod fidelity;
 pub mod golden;
 pub mod plan;
 pub mod slot;

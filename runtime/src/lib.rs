@@ -1,7 +1,7 @@
 //! Executes Sotto plans: the server that computes on ciphertexts, and the client that alone holds the secret key.
 //!
 //! [`server`] and [`client`] are different modules with different types and meet only in [`proto`] (what they say to each
-//! other) and [`keys`] (how evaluation keys lie on disk).
+//! other) and [`keys`] (how evaluation keys lie on disk). [`trial`] runs a plan without either, to check it.
 
 pub mod client;
 pub mod commands;
@@ -12,3 +12,4 @@ pub mod process;
 pub mod proto;
 pub mod server;
 pub mod trace;
+pub mod trial;

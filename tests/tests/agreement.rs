@@ -3,15 +3,21 @@
 //! The truth is the goldens that the transformers library computed. Rings are small so that KV groups are too: the cache here
 //! fills at least three, and every step, so every group boundary, is compared.
 
+use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::KeyUse;
 use sotto_ir::slot::StateId;
+use sotto_runtime::trial::CipherTrial;
 use sotto_tests::*;
 use std::collections::BTreeMap;
 
 fn golden(name: &str) -> Golden {
     Golden::read(&fixture(name).join("golden.safetensors")).expect("fixtures are whole")
+}
+
+fn error(logits: &[f64], truth: &[f64]) -> f64 {
+    Fidelity::of(logits, truth).unwrap().error_sigma
 }
 
 /// KV groups that `steps` tokens occupy.
@@ -28,24 +34,24 @@ fn a_cache_of_several_groups_agrees_decrypted_and_in_the_clear() {
     let golden = golden(name);
     let groups = groups(&compiled, golden.input_ids.len());
     assert!(groups >= 3, "{groups} groups");
-    let mut clear = ClearRun::new(&compiled.plan).unwrap();
-    let mut cipher = CipherRun::new(&compiled.plan).unwrap();
+    let mut clear = clear(&compiled.plan, None).unwrap();
+    let mut cipher = cipher(&compiled.plan).unwrap();
     for (t, &token) in golden.input_ids.iter().enumerate() {
         let truth = golden.logits.row(t);
-        let in_clear = error_in_sigma(&clear.step(token).unwrap(), truth);
-        let decrypted = error_in_sigma(&cipher.step(token).unwrap(), truth);
+        let in_clear = error(&clear.step(token).unwrap(), truth);
+        let decrypted = error(&cipher.step(token).unwrap(), truth);
         println!("step {t}: {in_clear:.5} σ in the clear, {decrypted:.5} σ decrypted");
         assert!(in_clear < 0.01, "step {t}: {in_clear} σ in the clear");
         assert!(decrypted < 0.02, "step {t}: {decrypted} σ decrypted");
     }
-    let escapes = clear.watch.escapes();
+    let escapes = clear.ranges().escapes();
     assert!(escapes.is_empty(), "{escapes:?}");
     let keys = &compiled.plan.plan().keys;
     assert_eq!(used_keys(&cipher, &compiled), keys.galois);
 }
 
 /// Rotations that the run asked for, those inside bootstraps included, each with its highest level.
-fn used_keys(run: &CipherRun, compiled: &Compiled) -> Vec<KeyUse> {
+fn used_keys(run: &CipherTrial, compiled: &Compiled) -> Vec<KeyUse> {
     let mut used: BTreeMap<Option<u32>, u32> = BTreeMap::new();
     let mut need = |step, level| {
         let known = used.entry(step).or_insert(level);
@@ -71,9 +77,9 @@ fn every_fixture_agrees_in_the_clear_at_secure_128() {
     for name in ["llama-gqa", "llama-tied-sharded", "llama-variants"] {
         let compiled = compile_fixture(name, ParamSet::secure_128(), 24).unwrap();
         let golden = golden(name);
-        let mut clear = ClearRun::new(&compiled.plan).unwrap();
+        let mut clear = clear(&compiled.plan, None).unwrap();
         for (t, &token) in golden.input_ids.iter().enumerate() {
-            let error = error_in_sigma(&clear.step(token).unwrap(), golden.logits.row(t));
+            let error = error(&clear.step(token).unwrap(), golden.logits.row(t));
             assert!(error < 0.02, "{name}, step {t}: {error} σ");
         }
     }

@@ -5,6 +5,7 @@ use crate::frontend::Checkpoint;
 use crate::input;
 use crate::pack::{self, CheckpointData};
 use sotto_ir::decoder::{Decoder, Interpreter, KvCache, Rows};
+use sotto_ir::fidelity::{Fidelity, largest};
 use sotto_ir::plan::Placement;
 use sotto_ir::slot::{Packed, Program};
 use std::path::{Path, PathBuf};
@@ -86,16 +87,17 @@ impl Calibration {
         let declared = program.data.clone();
         let shape = program.clone();
         let data = CheckpointData::new(&declared, checkpoint, &decoder.model.rope);
-        let mut worst = 0.0f64;
+        let mut errors = Vec::new();
         pack::recalibrate(program, &data, &inputs, self.margin, |s, t, results| {
             let rows: &Rows = match returns {
                 Placement::Server => &truth[s].logits,
                 Placement::Client => &truth[s].hidden[decoder.model.layers],
             };
             let found = pack::output(&shape, &results[0]);
-            worst = worst.max(deviation(&found, rows.row(t)));
+            errors.push(Fidelity::of(&found, rows.row(t)));
         })?;
-        Ok(worst)
+        let errors: Vec<Fidelity> = errors.into_iter().collect::<Result<_, _>>()?;
+        Ok(largest(errors.iter().map(|e| e.error_sigma)))
     }
 }
 
@@ -106,17 +108,4 @@ fn beside(model: &Path) -> Option<PathBuf> {
         .iter()
         .map(|name| model.join(name))
         .find(|path| path.is_file())
-}
-
-/// Largest difference in standard deviations of `truth`.
-fn deviation(found: &[f64], truth: &[f64]) -> f64 {
-    let n = truth.len() as f64;
-    let mean = truth.iter().sum::<f64>() / n;
-    let sigma = (truth.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n).sqrt();
-    let differences = found.iter().zip(truth).map(|(a, b)| (a - b).abs() / sigma);
-    // NaN must not pass for a small value
-    differences.fold(
-        0.0,
-        |m, x| if x.is_nan() { f64::INFINITY } else { m.max(x) },
-    )
 }

@@ -9,6 +9,7 @@ use crate::lower::LowerError;
 use crate::pack::RangeError;
 use sotto_ir::Violations;
 use sotto_ir::decoder::{InterpretError, WeightError};
+use sotto_ir::fidelity::LengthError;
 use sotto_ir::plan::PlanError;
 use sotto_ir::text::ParseError;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,9 @@ pub enum CompileError {
     /// The decoder stage did not run.
     #[error(transparent)]
     Interpret(#[from] InterpretError),
+    /// The packed program's results have another length than the decoder's.
+    #[error("the packed program: {0}; this is a defect of the compiler")]
+    Results(#[from] LengthError),
     /// A tensor.
     #[error(transparent)]
     Weight(#[from] WeightError),

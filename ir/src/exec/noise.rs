@@ -1,9 +1,11 @@
 //! Noise as the scheme would add it, drawn deterministically.
 
+use crate::plan::Plan;
 use crate::slot::{BootstrapKind, Slots};
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 use sotto_params::ParamSet;
+use sotto_params::bootstrap::BootstrapSpec;
 use std::f64::consts::TAU;
 
 /// Standard deviations of what operations add, per real or imaginary part of a slot.
@@ -66,6 +68,21 @@ impl NoiseModel {
             levels: (0..=params.top_app_level()).map(level).collect(),
             bootstraps,
         }
+    }
+
+    /// What operations add under a plan's parameters, its bootstraps included.
+    pub fn for_plan(plan: &Plan) -> Self {
+        let bootstrap = |spec: &BootstrapSpec| {
+            let kind = BootstrapKind {
+                slots: spec.slots as u32,
+                complex: spec.complex,
+            };
+            (kind, spec.noise_std(&plan.params))
+        };
+        Self::of(
+            &plan.params,
+            plan.bootstraps.iter().map(bootstrap).collect(),
+        )
     }
 
     /// Standard deviations at a level; none where the model has no entry.

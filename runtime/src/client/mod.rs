@@ -16,6 +16,6 @@ pub use error::ClientError;
 pub use generate::{Generation, Listener, Request, Stop, check_prompt, generate};
 pub use keyring::{Keyring, KeyringError, Made};
 pub use model::{ClientModel, ModelError};
-pub use sample::{Sampler, Sampling, argmax};
+pub use sample::{Sampler, Sampling};
 pub use seal::Sealer;
 pub use text::TextStream;

@@ -2,6 +2,7 @@
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sotto_ir::fidelity::most_likely;
 
 /// How the next token is chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,7 +47,7 @@ impl Sampler {
     /// The next token; 0 for no logits. Garbage (NaN) counts as least likely, so that it changes nothing that a server sees.
     pub fn choose(&mut self, logits: &[f64]) -> u32 {
         if self.sampling.temperature <= 0.0 {
-            return argmax(logits);
+            return most_likely(logits);
         }
         let mut ranked: Vec<(u32, f64)> = (0u32..).zip(logits.iter().copied()).collect();
         ranked.retain(|(_, logit)| logit.is_finite());
@@ -77,17 +78,6 @@ impl Sampler {
         }
         ranked.last().map_or(0, |&(id, _)| id)
     }
-}
-
-/// Index of the largest value, the first of equals; NaN never wins. 0 for no values.
-pub fn argmax(values: &[f64]) -> u32 {
-    let mut best = (0, f64::NEG_INFINITY);
-    for (id, &value) in (0u32..).zip(values) {
-        if value > best.1 {
-            best = (id, value);
-        }
-    }
-    best.0
 }
 
 #[cfg(test)]

@@ -44,10 +44,20 @@ pub struct Args {
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct SamplingArgs {
     /// Softmax temperature; 0 takes the most likely token.
-    #[arg(long, value_name = "T", default_value_t = 0.0)]
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 0.0,
+        allow_negative_numbers = true
+    )]
     temperature: f64,
     /// Sample from the most likely tokens that together have this probability.
-    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    #[arg(
+        long,
+        value_name = "P",
+        default_value_t = 1.0,
+        allow_negative_numbers = true
+    )]
     top_p: f64,
     /// Seed of the sampler.
     #[arg(long, value_name = "S", default_value_t = 0)]

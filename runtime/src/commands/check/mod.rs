@@ -1,17 +1,15 @@
 //! `sotto check`: a plan against the float64 truth, teacher-forced.
 
-mod compare;
-mod runner;
-
-pub(super) use compare::{StepReport, Truth, compare};
+mod report;
 
 use super::{Failure, Meter};
 use crate::client::ClientModel;
 use crate::plan::PlanDir;
-use compare::Summary;
-use runner::{ClearRunner, CpuRunner, Runner};
+use crate::trial::{CipherTrial, ClearTrial, TrialError};
+use report::{StepReport, Summary};
 use serde_json::json;
 use sotto_ir::exec::Escape;
+use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -62,27 +60,26 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     dir.check().map_err(Failure::input)?;
     let golden = Golden::read(&args.golden).map_err(Failure::input)?;
     let steps = steps(args, &dir, &golden)?;
-    let mut runner = runner(args, &dir)?;
-    let truth = Truth {
-        tolerance: args.tolerance,
-    };
+    let mut trial = Trial::new(args, &dir)?;
     let mut reports = Vec::with_capacity(steps);
     if !args.json {
         println!("step     token  error [σ]  top-1  seconds");
     }
     for (position, &token) in golden.input_ids.iter().enumerate().take(steps) {
         let started = Instant::now();
-        let logits = runner.step(token)?;
-        let expected = golden.logits.row(position);
-        let mut report = compare(&truth, expected, &logits).map_err(Failure::Input)?;
-        report.seconds = started.elapsed().as_secs_f64();
+        let logits = trial.step(token).map_err(Failure::input)?;
+        let report = StepReport {
+            fidelity: Fidelity::of(&logits, golden.logits.row(position)).map_err(Failure::input)?,
+            tolerance: args.tolerance,
+            seconds: started.elapsed().as_secs_f64(),
+        };
         if !args.json {
             println!("{position:>4} {token:>9}  {report}");
         }
         reports.push(report);
     }
     let summary = Summary::of(&reports);
-    let escapes = runner.escapes();
+    let escapes = trial.escapes();
     if args.json {
         println!("{}", json_line(args, &reports, &summary, &escapes));
     } else {
@@ -131,17 +128,48 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
     Ok(steps)
 }
 
-fn runner(args: &Args, dir: &PlanDir) -> Result<Box<dyn Runner>, Failure> {
-    let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
-    match args.backend {
-        BackendName::Clear => Ok(Box::new(ClearRunner::new(dir, model, args.noise)?)),
-        BackendName::Cpu if args.noise => Err(Failure::Input(
-            "--noise is for --backend clear: real ciphertexts have their own".into(),
-        )),
-        BackendName::Cpu => {
-            let meter = Meter::bar(0, "generating keys");
-            let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
-            Ok(Box::new(CpuRunner::new(dir, model, progress)?))
+/// Seed of the noise that `--noise` adds, so that a check repeats.
+const NOISE_SEED: u64 = 1;
+
+/// The plan on the backend asked for.
+enum Trial {
+    Clear(Box<ClearTrial>),
+    Cipher(Box<CipherTrial>),
+}
+
+impl Trial {
+    fn new(args: &Args, dir: &PlanDir) -> Result<Self, Failure> {
+        let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
+        match args.backend {
+            BackendName::Clear => {
+                let noise = args.noise.then_some(NOISE_SEED);
+                let trial = ClearTrial::new(dir, model, noise).map_err(Failure::input)?;
+                Ok(Self::Clear(Box::new(trial)))
+            }
+            BackendName::Cpu if args.noise => Err(Failure::Input(
+                "--noise is for --backend clear: real ciphertexts have their own".into(),
+            )),
+            BackendName::Cpu => {
+                let meter = Meter::bar(0, "generating keys");
+                let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
+                let trial = CipherTrial::new(dir, model, progress).map_err(Failure::input)?;
+                Ok(Self::Cipher(Box::new(trial)))
+            }
+        }
+    }
+
+    fn step(&mut self, token: u32) -> Result<Vec<f64>, TrialError> {
+        match self {
+            Self::Clear(trial) => trial.step(token),
+            Self::Cipher(trial) => trial.step(token),
+        }
+    }
+
+    /// Values that left their declared range, where the backend can see them.
+    fn escapes(&self) -> Vec<Escape> {
+        match self {
+            Self::Clear(trial) => trial.ranges().escapes(),
+            Self::Cipher(_) => Vec::new(),
         }
     }
 }

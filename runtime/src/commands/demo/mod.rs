@@ -7,7 +7,6 @@ mod children;
 mod interrupt;
 mod report;
 
-use super::check::{Truth, compare};
 use super::generate::{Asked, Client, show};
 use super::{Failure, keygen, runtime};
 use crate::client::{Generation, Keyring, Sampling, Stop};
@@ -15,6 +14,7 @@ use crate::plan::PlanDir;
 use children::{Compiler, ServerProcess};
 use interrupt::Interrupt;
 use report::{Peaks, Report, Seconds};
+use sotto_ir::fidelity::{Fidelity, largest};
 use sotto_ir::golden::Golden;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -145,21 +145,16 @@ fn truth(
     // The last new token was never fed back, so there are no logits after it to compare.
     ids.extend(made.tokens.iter().take(count.saturating_sub(1)));
     let golden = compiler.reference(&args.model, &ids, prompt.len(), count, work.path())?;
-    let mut largest = 0f64;
-    for (i, logits) in made.logits.iter().enumerate() {
-        let expected = golden.logits.row(prompt.len() - 1 + i);
-        let truth = Truth {
-            tolerance: TOLERANCE,
-        };
-        let step = compare(&truth, expected, logits).map_err(Failure::Input)?;
-        if step.error_sigma > largest || step.error_sigma.is_nan() {
-            largest = step.error_sigma;
-        }
-    }
+    let rows = (prompt.len() - 1..).map(|row| golden.logits.row(row));
+    let compared = made.logits.iter().zip(rows);
+    let errors: Vec<f64> = compared
+        .map(|(logits, row)| Fidelity::of(logits, row).map(|f| f.error_sigma))
+        .collect::<Result<_, _>>()
+        .map_err(Failure::input)?;
     let tokens = continuation(&golden, prompt.len());
     Ok(Against {
         tokens,
-        max_error_sigma: largest,
+        max_error_sigma: largest(errors),
     })
 }
 

@@ -1,0 +1,158 @@
+//! A plan run in this process, token by token, on either backend: what checks and tests do. The real-ciphertext trial holds both
+//! ends, so it is for people who test their own plan; a deployment is [`crate::server`] and [`crate::client`].
+
+use crate::client::{CkksSealer, ClientModel, ModelError, SealError};
+use crate::cpu::{Cpu, CpuError, request};
+use crate::plan::PlanDir;
+use sotto_ckks::{Ciphertext, CkksError, Context, KeyGenerator, SecretKey};
+use sotto_ir::exec::{
+    Clear, ClearCt, ClearError, Event, ExecError, Executor, NoiseModel, RangeWatch, Session, ignore,
+};
+use sotto_ir::plan::PlanError;
+use sotto_ir::slot::Slots;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+/// Why a trial cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum TrialError {
+    /// A file of the plan.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The client's part of the plan.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Keys or contexts.
+    #[error(transparent)]
+    Scheme(#[from] CkksError),
+    /// Setting up the CPU backend.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+    /// Encrypting or decrypting.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// A cleartext input.
+    #[error(transparent)]
+    Clear(#[from] ClearError),
+    /// A step in the clear.
+    #[error(transparent)]
+    ClearStep(#[from] ExecError<ClearError>),
+    /// A step on ciphertexts.
+    #[error(transparent)]
+    CpuStep(#[from] ExecError<CpuError>),
+    /// The input cannot be spread over the slots.
+    #[error("the plan's input width {0} is no power of two; compile again")]
+    Width(usize),
+}
+
+/// A plan on cleartext slots under the scheme's rules.
+pub struct ClearTrial {
+    executor: Executor<Clear>,
+    session: Session<ClearCt>,
+    model: Arc<ClientModel>,
+    ranges: RangeWatch,
+}
+
+impl ClearTrial {
+    /// At the first token. With a seed, operations add the noise that they have under the plan's parameters.
+    ///
+    /// # Errors
+    /// Missing or damaged plan files.
+    pub fn new(
+        dir: &PlanDir,
+        model: Arc<ClientModel>,
+        noise: Option<u64>,
+    ) -> Result<Self, TrialError> {
+        let plan = dir.plan();
+        let mut backend = Clear::for_plan(plan);
+        if let Some(seed) = noise {
+            backend = backend.with_noise(NoiseModel::for_plan(plan), plan.slots(), seed);
+        }
+        Ok(Self {
+            executor: Executor::new(plan.clone(), dir.data()?, backend, usize::MAX),
+            session: Session::default(),
+            model,
+            ranges: RangeWatch::default(),
+        })
+    }
+
+    /// Logits after the next token.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, a full session, and whatever breaks the scheme's rules.
+    pub fn step(&mut self, token: u32) -> Result<Vec<f64>, TrialError> {
+        let backend = self.executor.backend();
+        let slots = self.model.input(token)?;
+        let count = slots.len();
+        let slots = Slots::new(slots).ok_or(TrialError::Width(count))?;
+        let input = backend.encrypt(slots, self.model.input_level())?;
+        let ranges = &mut self.ranges;
+        let mut observe = |event: &Event<'_, ClearCt>| {
+            ranges.observe(backend, event);
+            ControlFlow::Continue(())
+        };
+        let answer = self
+            .executor
+            .decode(&mut self.session, vec![input], &mut observe)?;
+        let vectors: Vec<Vec<f64>> = answer
+            .iter()
+            .zip(self.model.output_widths())
+            .map(|(ct, width)| (0..width).map(|slot| ct.slots.at(slot).re).collect())
+            .collect();
+        Ok(self.model.logits(&vectors)?)
+    }
+
+    /// The values that left their declared range so far.
+    pub fn ranges(&self) -> &RangeWatch {
+        &self.ranges
+    }
+}
+
+/// A plan on real ciphertexts, with keys made for this run and forgotten after it.
+pub struct CipherTrial {
+    executor: Executor<Cpu>,
+    session: Session<Ciphertext>,
+    sealer: CkksSealer,
+}
+
+impl CipherTrial {
+    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done.
+    ///
+    /// # Errors
+    /// Missing or damaged plan files, no entropy.
+    pub fn new(
+        dir: &PlanDir,
+        model: Arc<ClientModel>,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self, TrialError> {
+        let plan = dir.plan();
+        let context = Context::new(plan.params.clone())?;
+        let secret = SecretKey::generate(&context)?;
+        let wanted = request(&plan.keys, &context);
+        let keys = KeyGenerator::new(&secret).evaluation_keys(&wanted, progress)?;
+        let backend = Cpu::new(&context, plan, keys, |_, _| {})?;
+        let cache = usize::try_from(plan.estimate.plaintext_bytes).unwrap_or(usize::MAX);
+        Ok(Self {
+            executor: Executor::new(plan.clone(), dir.data()?, backend, cache),
+            session: Session::default(),
+            sealer: CkksSealer::new(context, secret, model),
+        })
+    }
+
+    /// Logits after the next token, decrypted.
+    ///
+    /// # Errors
+    /// A token outside the vocabulary, a full session.
+    pub fn step(&mut self, token: u32) -> Result<Vec<f64>, TrialError> {
+        let input = self.sealer.encrypt(token)?;
+        let answer = self
+            .executor
+            .decode(&mut self.session, vec![input], &mut ignore)?;
+        Ok(self.sealer.decrypt(&answer)?)
+    }
+
+    /// The executor, for what it has recorded.
+    pub fn executor(&self) -> &Executor<Cpu> {
+        &self.executor
+    }
+}
