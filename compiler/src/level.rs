@@ -56,7 +56,8 @@ pub enum LevelError {
     Cost(#[from] CostError),
     /// Placements exist, but none fits the memory.
     #[error(
-        "the plan needs at least {needed} bytes on the server, more than the {limit} allowed; allow more, or compile with a smaller context"
+        "the plan needs at least {:.2} GiB on the server, more than the {:.2} GiB allowed; allow more, or compile with a smaller context",
+        gib(*needed), gib(*limit)
     )]
     Memory {
         /// Least peak memory found.
@@ -64,6 +65,10 @@ pub enum LevelError {
         /// Limit asked for.
         limit: u64,
     },
+}
+
+fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1u32 << 30)
 }
 
 /// Places and emits `program` with peak memory at most `memory` bytes. Same input, same result.

@@ -5,7 +5,8 @@ use sotto_ir::fidelity::most_likely;
 use sotto_ir::golden::{Array, Golden};
 
 /// Interprets `input` in one pass and token by token, and continues its first `prompt` tokens (all of them if it has fewer) by
-/// `generate` tokens, each the most likely; it does not stop at an end-of-text token.
+/// `generate` tokens, each the most likely; it does not stop at an end-of-text token. After the one pass, `done` hears how many
+/// of the `input.len() + generate` single steps are through.
 ///
 /// # Errors
 /// Tokens outside the vocabulary, more positions than the model has, no tokens.
@@ -14,15 +15,21 @@ pub fn reference(
     input: &[u32],
     prompt: usize,
     generate: usize,
+    done: &mut dyn FnMut(usize),
 ) -> Result<Golden, InterpretError> {
     let decoder = interpreter.decoder();
+    let mut through = 0;
+    let mut step = || {
+        through += 1;
+        done(through);
+    };
     let mut cache = KvCache::new(decoder);
     let Pass { hidden, logits } = interpreter.pass(&mut cache, input, &mut |_| {})?;
     let heads = |rows: &Rows| heads(rows, decoder.model.kv_heads);
     Ok(Golden {
         input_ids: input.into(),
         logits: matrix(&logits),
-        logits_stepwise: stepwise(interpreter, input)?,
+        logits_stepwise: stepwise(interpreter, input, &mut step)?,
         hidden: hidden.iter().map(matrix).collect(),
         keys: (0..decoder.model.layers)
             .map(|layer| heads(cache.keys(layer)))
@@ -30,7 +37,12 @@ pub fn reference(
         values: (0..decoder.model.layers)
             .map(|layer| heads(cache.values(layer)))
             .collect(),
-        greedy_ids: greedy(interpreter, &input[..prompt.min(input.len())], generate)?,
+        greedy_ids: greedy(
+            interpreter,
+            &input[..prompt.min(input.len())],
+            generate,
+            &mut step,
+        )?,
     })
 }
 
@@ -54,12 +66,17 @@ fn heads(rows: &Rows, heads: usize) -> Array {
     }
 }
 
-fn stepwise(interpreter: &Interpreter<'_>, input: &[u32]) -> Result<Array, InterpretError> {
+fn stepwise(
+    interpreter: &Interpreter<'_>,
+    input: &[u32],
+    step: &mut dyn FnMut(),
+) -> Result<Array, InterpretError> {
     let mut cache = KvCache::new(interpreter.decoder());
     let mut data = Vec::new();
     for &token in input {
-        let step = interpreter.pass(&mut cache, &[token], &mut |_| {})?;
-        data.extend_from_slice(step.logits.as_slice());
+        let pass = interpreter.pass(&mut cache, &[token], &mut |_| {})?;
+        data.extend_from_slice(pass.logits.as_slice());
+        step();
     }
     Ok(Array {
         shape: vec![input.len(), interpreter.decoder().model.vocab],
@@ -71,6 +88,7 @@ fn greedy(
     interpreter: &Interpreter<'_>,
     prompt: &[u32],
     generate: usize,
+    step: &mut dyn FnMut(),
 ) -> Result<Vec<u32>, InterpretError> {
     let mut ids = prompt.to_vec();
     let mut cache = KvCache::new(interpreter.decoder());
@@ -79,6 +97,7 @@ fn greedy(
         let pass = interpreter.pass(&mut cache, &ids[fresh..], &mut |_| {})?;
         fresh = ids.len();
         ids.push(most_likely(pass.logits.row(pass.logits.len() - 1)));
+        step();
     }
     Ok(ids)
 }

@@ -44,6 +44,7 @@ fn compare(model: &str, checkpoint: &Path, golden: &Path) {
         &golden.input_ids,
         3,
         golden.greedy_ids.len() - 3,
+        &mut |_| (),
     )
     .unwrap();
     assert_eq!(ours.input_ids, golden.input_ids);

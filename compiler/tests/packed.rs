@@ -22,7 +22,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let decoder = checkpoint.decoder().unwrap();
     let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
-    let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences).unwrap();
+    let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
     let mut program = lower(&decoder, &ranges, options, choices).unwrap().program;
     program.verify().unwrap();
     let decls = program.data.clone();
@@ -81,7 +81,7 @@ fn chosen(name: &str, options: &Options) -> Found {
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let decoder = checkpoint.decoder().unwrap();
     let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
-    let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences).unwrap();
+    let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
     let found = choose(&decoder, &ranges, options, &CostTable::committed().unwrap()).unwrap();
     assert!(found.note.saturated && found.exact, "{name}: {found:?}");
     assert_eq!(

@@ -11,6 +11,7 @@
 //! | `keys.i`, `values.i`, i = 0..L | [kv_heads, T, head_dim] | layer i's keys (after RoPE) and values |
 //! | `greedy_ids` | [1, P + G] | the first P input ids, then G tokens, each the most likely after those before it |
 
+use crate::write_whole;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::path::{Path, PathBuf};
@@ -172,12 +173,10 @@ impl Golden {
                 Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
             })
             .collect();
-        safetensors::serialize_to_file(views.map_err(format)?, None, path).map_err(|e| match e {
-            SafeTensorError::IoError(source) => GoldenError::Io {
-                path: path.into(),
-                source,
-            },
-            source => format(source),
+        let bytes = safetensors::serialize(views.map_err(format)?, None).map_err(format)?;
+        write_whole(path, &bytes).map_err(|source| GoldenError::Io {
+            path: path.into(),
+            source,
         })
     }
 }

@@ -24,8 +24,10 @@ pub mod slot;
 mod testing;
 pub mod text;
 mod violation;
+mod whole;
 
 pub use digest::{Digest, DigestError};
 /// Parameter sets: what the level table, the keys and the bootstraps of every stage refer to.
 pub use sotto_params as params;
 pub use violation::{Violation, Violations};
+pub use whole::write_whole;

@@ -32,7 +32,13 @@ fn truth(text: &str, tokens: usize, generate: usize) -> Result<Golden> {
     ids.truncate(tokens);
     let decoder = checkpoint.decoder()?;
     let interpreter = Interpreter::new(&decoder, &checkpoint)?;
-    Ok(reference(&interpreter, &ids, ids.len(), generate)?)
+    Ok(reference(
+        &interpreter,
+        &ids,
+        ids.len(),
+        generate,
+        &mut |_| (),
+    )?)
 }
 
 #[test]
@@ -96,7 +102,7 @@ fn gap_after(ids: &[u32]) -> f64 {
     let checkpoint = Checkpoint::open(&tiny()).unwrap();
     let decoder = checkpoint.decoder().unwrap();
     let interpreter = Interpreter::new(&decoder, &checkpoint).unwrap();
-    let golden = reference(&interpreter, ids, ids.len(), 0).unwrap();
+    let golden = reference(&interpreter, ids, ids.len(), 0, &mut |_| ()).unwrap();
     let last = golden.logits.row(ids.len() - 1);
     Fidelity::of(last, last).unwrap().gap_sigma
 }

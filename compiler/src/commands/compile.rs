@@ -1,12 +1,13 @@
 //! `sottoc compile`.
 
-use super::Failure;
+use super::{Failure, meter::Meter};
 use crate::driver::{Outcome, Request, Stage, compile};
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Placement;
+use sotto_ir::write_whole;
 use std::path::PathBuf;
 
 /// Compile a checkpoint to a plan: decoder → packed → leveled → plan.
@@ -83,9 +84,11 @@ const GIB: f64 = (1u64 << 30) as f64;
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let request = request(args)?;
-    let outcome = compile(&request, &mut |line| eprintln!("{line}"))?;
+    let mut meter = Meter::new();
+    let outcome = compile(&request, &mut |news| meter.hear(news))?;
+    drop(meter);
     match (outcome, &args.output) {
-        (Outcome::Stage(stage), Some(path)) => std::fs::write(path, stage.to_string())?,
+        (Outcome::Stage(stage), Some(path)) => write_whole(path, stage.to_string().as_bytes())?,
         (Outcome::Stage(stage), None) => print!("{stage}"),
         (Outcome::Plan(plan), _) => print!("{}", summary(&plan)),
     }

@@ -1,6 +1,6 @@
 //! `sottoc reference`.
 
-use super::Failure;
+use super::{Failure, meter::Meter};
 use crate::frontend::Checkpoint;
 use crate::{input, reference};
 use sotto_ir::decoder::Interpreter;
@@ -46,6 +46,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     let decoder = checkpoint.decoder()?;
     let interpreter = Interpreter::new(&decoder, &checkpoint)?;
-    reference::reference(&interpreter, &tokens, prompt, args.generate)?.write(&args.output)?;
+    let total = tokens.len() + args.generate;
+    let mut meter = Meter::new();
+    let mut done = |done| meter.set("computing in float64", done, total);
+    let golden = reference::reference(&interpreter, &tokens, prompt, args.generate, &mut done)?;
+    drop(meter);
+    golden.write(&args.output)?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Calibration data, and the packed program's run over it.
 
-use super::{CompileError, Request};
+use super::{CompileError, News, Request};
 use crate::frontend::Checkpoint;
 use crate::input;
 use crate::pack::{self, CheckpointData};
@@ -73,6 +73,7 @@ impl Calibration {
         program: &mut Program<Packed>,
         decoder: &Decoder,
         checkpoint: &Checkpoint,
+        tell: &mut dyn FnMut(News<'_>),
     ) -> Result<f64, CompileError> {
         let interpreter = Interpreter::new(decoder, checkpoint)?;
         let (mut inputs, mut truth) = (Vec::new(), Vec::new());
@@ -88,12 +89,18 @@ impl Calibration {
         let shape = program.clone();
         let data = CheckpointData::new(&declared, checkpoint, &decoder.model.rope);
         let mut errors = Vec::new();
+        let total = inputs.iter().map(Vec::len).sum();
         pack::recalibrate(program, &data, &inputs, self.margin, |s, t, results| {
             let rows: &Rows = match returns {
                 Placement::Server => &truth[s].logits,
                 Placement::Client => &truth[s].hidden[decoder.model.layers],
             };
             let found = pack::output(&shape, &results[0]);
+            tell(News::Doing {
+                what: "running the packed program",
+                done: errors.len(),
+                total,
+            });
             errors.push(Fidelity::of(&found, rows.row(t)));
         })?;
         let errors: Vec<Fidelity> = errors.into_iter().collect::<Result<_, _>>()?;

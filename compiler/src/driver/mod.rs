@@ -18,7 +18,7 @@ use crate::search::{Found, choose};
 use bundle::{Bundle, Findings};
 use calibration::Calibration;
 use sotto_ir::params::ParamSet;
-use sotto_ir::plan::Plan;
+use sotto_ir::plan::{Plan, PlanWriter};
 use std::path::PathBuf;
 
 /// What to compile, and how far.
@@ -53,12 +53,35 @@ pub enum Outcome {
     Plan(Box<Plan>),
 }
 
-/// The passes in order; `say` is told what each found.
-pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, CompileError> {
+/// What a compilation tells on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News<'a> {
+    /// What a pass found, for people.
+    Found(&'a str),
+    /// How far long work is.
+    Doing {
+        /// What is going on.
+        what: &'static str,
+        /// Pieces done.
+        done: usize,
+        /// Of how many.
+        total: usize,
+    },
+}
+
+/// The passes in order; `tell` hears what each finds.
+///
+/// # Errors
+/// Whatever is wrong with checkpoint, calibration data, options or output; nothing is written then, dumps aside.
+pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outcome, CompileError> {
     let stop = |stage| request.stop_after == Some(stage);
     let stage = |stage| Ok(Outcome::Stage(Box::new(stage)));
     let dump = |stage: &StageFile| stage::dump(request.dump_dir.as_deref(), stage);
 
+    if let (Some(output), None) = (&request.output, request.stop_after) {
+        // Found out now rather than after the search.
+        PlanWriter::target(output)?;
+    }
     let checkpoint = Checkpoint::open(&request.model)?;
     let resumed = request.from.as_deref().map(stage::read).transpose()?;
     let resumed = stage::of_checkpoint(resumed, &checkpoint.digest()?)?;
@@ -72,8 +95,15 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
     }
 
     let calibration = Calibration::open(&checkpoint, request)?;
-    let ranges = Ranges::calibrate(&decoder, &checkpoint, &calibration.sequences)?;
-    say(&format!("calibrated on {} tokens", ranges.tokens));
+    let total = calibration.sequences.len();
+    let ranges = Ranges::calibrate(&decoder, &checkpoint, &calibration.sequences, &mut |done| {
+        tell(News::Doing {
+            what: "calibrating",
+            done,
+            total,
+        })
+    })?;
+    found(tell, format!("calibrated on {} tokens", ranges.tokens));
 
     let table = CostTable::of(&request.params)?;
     let mut findings = Findings::default();
@@ -86,19 +116,18 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
             let mut packed = match resumed {
                 Some(StageFile::Packed(packed)) => packed,
                 _ => {
-                    let found = choose(&decoder, &ranges, &request.options, &table)?;
-                    tell(&found, say);
-                    let draft = lower(&decoder, &ranges, &request.options, &found.choices)?;
-                    findings.search = found.note;
+                    let chosen = choose(&decoder, &ranges, &request.options, &table)?;
+                    describe(&chosen, tell);
+                    let draft = lower(&decoder, &ranges, &request.options, &chosen.choices)?;
+                    findings.search = chosen.note;
                     findings.approximations = Some(draft.approximations);
                     draft.program
                 }
             };
             packed.verify().map_err(CompileError::Verify)?;
-            let error = calibration.recalibrate(&mut packed, &decoder, &checkpoint)?;
-            say(&format!(
-                "packed: within {error:.5} σ of the decoder on calibration data"
-            ));
+            let error = calibration.recalibrate(&mut packed, &decoder, &checkpoint, tell)?;
+            let said = format!("packed: within {error:.5} σ of the decoder on calibration data");
+            found(tell, said);
             dump(&StageFile::Packed(packed.clone()))?;
             if stop(Stage::Packed) {
                 return stage(StageFile::Packed(packed));
@@ -124,22 +153,27 @@ pub fn compile(request: &Request, say: &mut dyn FnMut(&str)) -> Result<Outcome, 
     Ok(Outcome::Plan(Box::new(bundle.write(emitted)?)))
 }
 
+fn found(tell: &mut dyn FnMut(News<'_>), line: String) {
+    tell(News::Found(&line));
+}
+
 /// Says what the search decided.
-fn tell(found: &Found, say: &mut dyn FnMut(&str)) {
-    let note = &found.note;
-    let end = match (note.saturated, found.exact) {
+fn describe(chosen: &Found, tell: &mut dyn FnMut(News<'_>)) {
+    let note = &chosen.note;
+    let end = match (note.saturated, chosen.exact) {
         (true, true) => "saturated, every combination weighed",
         (true, false) => "saturated, not every combination weighed",
         (false, _) => "stopped at its budget",
     };
-    say(&format!(
-        "search: {} nodes in {} rounds, {end}",
-        note.nodes, note.iterations
-    ));
-    for decision in &found.decisions {
+    let (nodes, rounds) = (note.nodes, note.iterations);
+    found(
+        tell,
+        format!("search: {nodes} nodes in {rounds} rounds, {end}"),
+    );
+    for decision in &chosen.decisions {
         let saves = decision.saves.map_or("no alternative".into(), |nanos| {
             format!("saves {:.1} ms a layer", nanos as f64 / 1e6)
         });
-        say(&format!("  {} ({saves})", decision.chosen));
+        found(tell, format!("  {} ({saves})", decision.chosen));
     }
 }

@@ -1,9 +1,9 @@
 //! Stage files: the text form of one stage, to stop at, dump, edit and resume from.
 
 use super::CompileError;
-use sotto_ir::Digest;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::slot::{Leveled, Packed, Program};
+use sotto_ir::{Digest, write_whole};
 use std::fmt;
 use std::path::Path;
 
@@ -94,5 +94,5 @@ pub fn dump(dir: Option<&Path>, stage: &StageFile) -> Result<(), CompileError> {
     };
     std::fs::create_dir_all(dir).map_err(CompileError::write(dir))?;
     let path = dir.join(stage.file_name());
-    std::fs::write(&path, stage.to_string()).map_err(CompileError::write(&path))
+    write_whole(&path, stage.to_string().as_bytes()).map_err(CompileError::write(&path))
 }

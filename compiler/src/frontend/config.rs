@@ -12,6 +12,7 @@ use super::FrontendError;
 use serde::Deserialize;
 use serde_json::Value;
 use sotto_ir::decoder::{Architecture, ModelFacts, Rope, RopeScaling};
+use std::io::ErrorKind;
 use std::path::Path;
 
 #[derive(Deserialize)]
@@ -70,9 +71,12 @@ impl Tokens {
 
 /// The facts, and the file's content.
 pub(super) fn read(path: &Path) -> Result<(ModelFacts, Vec<u8>), FrontendError> {
-    let text = std::fs::read(path).map_err(|source| FrontendError::Io {
-        path: path.into(),
-        source,
+    let text = std::fs::read(path).map_err(|source| match source.kind() {
+        ErrorKind::NotFound => FrontendError::NoConfig { path: path.into() },
+        _ => FrontendError::Io {
+            path: path.into(),
+            source,
+        },
     })?;
     let json = |source| FrontendError::Json {
         path: path.into(),

@@ -1,6 +1,6 @@
 //! What can be wrong with a checkpoint.
 
-use sotto_ir::decoder::VerifyError;
+use sotto_ir::Violations;
 use std::path::PathBuf;
 
 /// Why a checkpoint was not read: what, where, and what to do about it.
@@ -13,6 +13,14 @@ pub enum FrontendError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The directory is no checkpoint.
+    #[error(
+        "{path} does not exist; name a checkpoint directory in Hugging Face layout: config.json, safetensors, tokenizer.json"
+    )]
+    NoConfig {
+        /// The file looked for.
+        path: PathBuf,
     },
     /// Not JSON, or not of the expected form.
     #[error("{path}: not as expected: {source}")]
@@ -48,7 +56,7 @@ pub enum FrontendError {
         /// The file.
         path: PathBuf,
         /// How.
-        source: VerifyError,
+        source: Violations,
     },
     /// The directory has a configuration but no weights.
     #[error("{dir}: neither model.safetensors nor model.safetensors.index.json is there; {remedy}")]

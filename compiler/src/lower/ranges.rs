@@ -4,6 +4,7 @@
 //! vector before its gain (`normed`), and per head the logarithm of the mean of exp(score) over the cached tokens, which is
 //! what softmax divides by (`log_mean_exp`).
 
+use rayon::prelude::*;
 use sotto_ir::decoder::{Decoder, InterpretError, Interpreter, KvCache, Observation, WeightSource};
 use sotto_ir::plan::SiteRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,6 +71,9 @@ impl Span {
     }
 }
 
+/// Sequences that each thread runs between two reports of progress.
+const BATCH: usize = 2;
+
 /// Key of one recorded vector: site, part, index within the part, layer (0 outside the stack).
 type Key = (String, &'static str, usize, usize);
 
@@ -82,23 +86,54 @@ pub struct Ranges {
 }
 
 impl Ranges {
-    /// Runs the decoder over each sequence from an empty cache and records.
+    /// Runs the decoder over each sequence from an empty cache and records; `done` hears how many sequences are through.
+    ///
+    /// # Errors
+    /// Tokens outside the vocabulary, sequences longer than the model's context, unreadable weights.
     pub fn calibrate(
         decoder: &Decoder,
         weights: &dyn WeightSource,
         sequences: &[Vec<u32>],
+        done: &mut dyn FnMut(usize),
     ) -> Result<Ranges, InterpretError> {
         let interpreter = Interpreter::new(decoder, weights)?;
         let mut ranges = Ranges::default();
-        for tokens in sequences {
-            let mut cache = KvCache::new(decoder);
-            let mut inputs = BTreeMap::new();
-            interpreter.pass(&mut cache, tokens, &mut |seen| {
-                ranges.observe(&seen, &mut inputs)
-            })?;
-            ranges.tokens += tokens.len();
+        let mut through = 0;
+        for batch in sequences.chunks(BATCH * rayon::current_num_threads()) {
+            let each: Vec<Ranges> = batch
+                .par_iter()
+                .map(|tokens| Self::of_sequence(&interpreter, tokens))
+                .collect::<Result<_, _>>()?;
+            each.into_iter().for_each(|other| ranges.merge(other));
+            through += batch.len();
+            done(through);
         }
         Ok(ranges)
+    }
+
+    fn of_sequence(
+        interpreter: &Interpreter<'_>,
+        tokens: &[u32],
+    ) -> Result<Ranges, InterpretError> {
+        let mut ranges = Ranges {
+            tokens: tokens.len(),
+            ..Ranges::default()
+        };
+        let mut cache = KvCache::new(interpreter.decoder());
+        let mut inputs = BTreeMap::new();
+        interpreter.pass(&mut cache, tokens, &mut |seen| {
+            ranges.observe(&seen, &mut inputs)
+        })?;
+        Ok(ranges)
+    }
+
+    /// The union. Sums of squares round, so merging goes by the sequences' order, however many threads there are.
+    fn merge(&mut self, other: Ranges) {
+        self.tokens += other.tokens;
+        for (key, span) in other.spans {
+            let known = self.spans.entry(key).or_insert(Span::EMPTY);
+            *known = known.union(span);
+        }
     }
 
     fn observe(&mut self, seen: &Observation<'_>, inputs: &mut BTreeMap<usize, f64>) {

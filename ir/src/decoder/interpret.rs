@@ -4,9 +4,8 @@
 //! tokens: the layer's statements run for all tokens of a pass before the next layer's.
 
 use super::kernels::{dot, linear, mean_square, rms_norm, rope, silu, softmax};
-use super::{
-    Decoder, Op, Template, Tensor, Value, VerifyError, WeightError, WeightSource, instantiate,
-};
+use super::{Decoder, Op, Template, Tensor, Value, WeightError, WeightSource, instantiate};
+use crate::Violations;
 use std::collections::HashMap;
 
 /// One vector of the same width per token.
@@ -175,7 +174,7 @@ pub struct Pass {
 pub enum InterpretError {
     /// The stage is malformed.
     #[error(transparent)]
-    Verify(#[from] VerifyError),
+    Verify(#[from] Violations),
     /// A tensor is missing, misshapen or unreadable.
     #[error(transparent)]
     Weight(#[from] WeightError),

@@ -21,7 +21,6 @@ mod weights;
 
 pub use facts::{Architecture, ModelFacts, Rope, RopeScaling};
 pub use interpret::{InterpretError, Interpreter, KvCache, Observation, Pass, Rows};
-pub use verify::{VerifyError, Violation};
 pub use weights::{Tensor, Tensors, WeightError, WeightSource};
 
 use crate::Digest;

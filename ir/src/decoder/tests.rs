@@ -314,9 +314,9 @@ fn all_violations_are_reported_with_their_statements() {
         .replace("silu %4", "silu %7")
         .replace("add %0, %6", "add %0, %9");
     let error = text.parse::<Decoder>().unwrap().verify().unwrap_err();
-    assert_eq!(error.0.len(), 2);
+    assert_eq!(error.list.len(), 2);
     assert_eq!(
-        error.0[1].statement.as_deref(),
+        error.list[1].statement.as_deref(),
         Some("%8 = add %0, %9 : [2]  @{i}.add")
     );
 }

@@ -25,45 +25,12 @@
 //! Tying: with `tied`, the head's weight is the embedding's; without, it is another.
 
 use super::{Decoder, Inst, ModelFacts, Op, RopeScaling, State, Template, Type, Value};
+use crate::{Violation, Violations};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-
-/// One thing that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// Where: `model`, `state`, or a template.
-    pub place: String,
-    /// The printed statement, if it is one's.
-    pub statement: Option<String>,
-    /// What does not hold.
-    pub message: String,
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)?;
-        self.statement
-            .iter()
-            .try_for_each(|statement| write!(f, "\n    {statement}"))
-    }
-}
-
-/// Everything that does not hold of a stage.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct VerifyError(pub Vec<Violation>);
-
-impl fmt::Display for VerifyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the decoder stage is malformed:")?;
-        self.0
-            .iter()
-            .try_for_each(|violation| write!(f, "\n  {violation}"))
-    }
-}
 
 impl Decoder {
     /// Checks everything the module documentation lists.
-    pub fn verify(&self) -> Result<(), VerifyError> {
+    pub fn verify(&self) -> Result<(), Violations> {
         let mut violations = Vec::new();
         facts(&self.model, &mut violations);
         states(&self.states, &mut violations);
@@ -88,7 +55,10 @@ impl Decoder {
         if violations.is_empty() {
             Ok(())
         } else {
-            Err(VerifyError(violations))
+            Err(Violations {
+                subject: "the decoder stage",
+                list: violations,
+            })
         }
     }
 

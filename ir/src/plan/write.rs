@@ -6,6 +6,7 @@ use crate::Digest;
 use crate::slot::{DataDecl, DataId, DataSource, Recipe};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -28,10 +29,8 @@ impl PlanWriter {
     /// # Errors
     /// [`PlanError::Occupied`] if something else is there; [`PlanError::Io`].
     pub fn create(dir: &Path) -> Result<Self, PlanError> {
-        let free = !dir.exists() || dir.join("plan.ron").is_file() || is_empty(dir);
-        let name = dir.file_name().filter(|_| free);
-        let name = name.ok_or_else(|| PlanError::Occupied { dir: dir.into() })?;
-        let mut partial = std::ffi::OsString::from(".");
+        let name = Self::target(dir)?;
+        let mut partial = OsString::from(".");
         partial.push(name);
         partial.push(format!(".partial-{}", std::process::id()));
         let partial = dir.with_file_name(partial);
@@ -49,6 +48,16 @@ impl PlanWriter {
             arrays: BTreeMap::new(),
             finished: false,
         })
+    }
+
+    /// The name of the directory to write, if a plan may be put there.
+    ///
+    /// # Errors
+    /// [`PlanError::Occupied`] if something else is there.
+    pub fn target(dir: &Path) -> Result<&OsStr, PlanError> {
+        let free = !dir.exists() || dir.join("plan.ron").is_file() || is_empty(dir);
+        let name = dir.file_name().filter(|_| free);
+        name.ok_or_else(|| PlanError::Occupied { dir: dir.into() })
     }
 
     /// Write every array that `program` reads: matrices as `weights`, vectors and tables (which are few) as [`Encoding::I32`].
