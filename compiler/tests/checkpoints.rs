@@ -354,6 +354,6 @@ fn a_directory_without_weights_says_so() {
     assert!(refusal(dir.path()).contains("safe_serialization"));
     assert!(matches!(
         Checkpoint::open(&dir.path().join("nowhere")),
-        Err(FrontendError::Io { .. })
+        Err(FrontendError::NoConfig { .. })
     ));
 }

@@ -98,7 +98,7 @@ fn gap(values: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
-    // Mean 0, variance 2, so σ = √2; the gap is 1.
+    // Mean 0, variance 13/8; the gap is 1.
     const TRUTH: [f64; 4] = [-2.0, 0.0, 0.5, 1.5];
 
     #[test]
@@ -108,7 +108,7 @@ mod tests {
         logits[1] += 0.05 * sigma;
         let close = Fidelity::of(&logits, &TRUTH).unwrap();
         assert!((close.error_sigma - 0.05).abs() < 1e-12);
-        assert!((close.gap_sigma - 0.5f64.sqrt()).abs() < 1e-12);
+        assert!((close.gap_sigma * 1.625f64.sqrt() - 1.0).abs() < 1e-12);
         assert_eq!(close.top1(0.1), Some(true));
         assert!(close.holds(0.1));
         logits[0] -= 0.2 * sigma;
