@@ -320,6 +320,18 @@ fn other_models_are_refused_by_name() {
 }
 
 #[test]
+fn more_layers_than_any_decoder_has_are_refused() {
+    let dir = copy("llama-gqa");
+    let found = "\"num_hidden_layers\": ";
+    edit(&config(&dir), found, &format!("{found}1000000000000"));
+    let error = refusal(dir.path());
+    assert!(
+        error.contains("num_hidden_layers = 10000000000002"),
+        "{error}"
+    );
+}
+
+#[test]
 fn odd_weights_are_refused() {
     let dir = copy("llama-gqa");
     rewrite(&weights(&dir), |name, stored| {

@@ -5,6 +5,7 @@ use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::lower::{Choices, Options, Ranges, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
 use sotto_compiler::search::{Found, choose};
+use sotto_ir::fidelity::{Fidelity, largest};
 use sotto_ir::golden;
 use sotto_ir::plan::Placement;
 use sotto_ir::slot::{Interpreter, Packed, Program, Session};
@@ -49,13 +50,8 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
             .decode(&mut session, vec![x], &mut |_| ())
             .unwrap();
         let logits = output(&program, &out[0]);
-        let truth = golden.logits.row(t);
-        let mean = truth.iter().sum::<f64>() / truth.len() as f64;
-        let sigma =
-            (truth.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / truth.len() as f64).sqrt();
-        assert_eq!(logits.len(), truth.len());
-        let step = logits.iter().zip(truth).map(|(a, b)| (a - b).abs() / sigma);
-        worst = step.fold(worst, f64::max);
+        let step = Fidelity::of(&logits, golden.logits.row(t)).unwrap();
+        worst = largest([worst, step.error_sigma]);
     }
     println!("{name}: {worst:.5} σ");
     worst

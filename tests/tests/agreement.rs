@@ -3,12 +3,12 @@
 //! The truth is the goldens that the transformers library computed. Rings are small so that KV groups are too: the cache here
 //! fills at least three, and every step, so every group boundary, is compared.
 
+use sotto_ckks::Context;
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
-use sotto_ir::plan::KeyUse;
 use sotto_ir::slot::StateId;
-use sotto_runtime::trial::CipherTrial;
+use sotto_runtime::cpu::request;
 use sotto_tests::*;
 use std::collections::BTreeMap;
 
@@ -46,29 +46,18 @@ fn a_cache_of_several_groups_agrees_decrypted_and_in_the_clear() {
     }
     let escapes = clear.ranges().escapes();
     assert!(escapes.is_empty(), "{escapes:?}");
-    let keys = &compiled.plan.plan().keys;
-    assert_eq!(used_keys(&cipher, &compiled), keys.galois);
-}
-
-/// Rotations that the run asked for, those inside bootstraps included, each with its highest level.
-fn used_keys(run: &CipherTrial, compiled: &Compiled) -> Vec<KeyUse> {
-    let mut used: BTreeMap<Option<u32>, u32> = BTreeMap::new();
-    let mut need = |step, level| {
-        let known = used.entry(step).or_insert(level);
-        *known = level.max(*known);
-    };
-    for key in run.executor().rotations_used() {
-        need(key.step, key.level);
-    }
-    for spec in &compiled.plan.plan().bootstraps {
-        let keys = spec.keys();
-        for (step, level) in keys.rotations {
-            need(Some(step as u32), level as u32);
-        }
-        need(None, keys.conjugation as u32);
-    }
-    let key = |(step, level)| KeyUse { step, level };
-    used.into_iter().map(key).collect()
+    // What the evaluator was asked for, bootstraps included, is the plan's key list: each key at its level, none idle.
+    let plan = compiled.plan.plan();
+    let context = Context::new(plan.params.clone()).unwrap();
+    let listed: BTreeMap<_, _> = request(&plan.keys, &context).kinds().into_iter().collect();
+    let used: BTreeMap<_, _> = cipher
+        .executor()
+        .backend()
+        .keys()
+        .uses()
+        .into_iter()
+        .collect();
+    assert_eq!(used, listed);
 }
 
 #[test]

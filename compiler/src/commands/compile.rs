@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     dump_dir: Option<PathBuf>,
     /// Compile for a small INSECURE ring with 2^LOG_N coefficients, for tests only.
-    #[arg(long, value_name = "LOG_N", value_parser = clap::value_parser!(u32).range(10..=15))]
+    #[arg(long, value_name = "LOG_N", value_parser = clap::value_parser!(u32).range(9..=14))]
     insecure_ring: Option<u32>,
 }
 

@@ -2,14 +2,14 @@
 //!
 //! A limb is N words of four bytes. A plaintext that repeats with period p lies in the subring of degree 2p, and is counted as
 //! stored there. The peak is keys, the bootstraps' encoded transforms, KV state at capacity, live ciphertexts, the working set of
-//! the largest operation, and the largest encoded matrix; whatever memory is left beyond it the runtime fills with encoded plaintexts.
+//! the largest operation, the largest encoded matrix, and the scheme's pool of freed buffers; whatever memory is left beyond it the runtime fills with encoded plaintexts.
 
 use super::keys::operand_levels;
 use crate::cost::depends_on_position;
 use crate::place::groups_at_capacity;
-use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_ir::params::poly::{Parity, PolyPlan};
+use sotto_ir::params::{POOL_BYTES, ParamSet};
 use sotto_ir::plan::{Buf, Estimate, Instr, KeyList, PlanProgram, PlanTemplate};
 use sotto_ir::slot::{DataId, Op, PlainFactor, StateId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,8 +36,12 @@ pub fn fill(
     estimate.key_bytes = sizes.keys(keys);
     estimate.plaintext_bytes = all;
     estimate.state_bytes = sizes.states(capacity);
-    estimate.peak_memory_bytes =
-        estimate.key_bytes + estimate.state_bytes + sizes.transforms() + live + largest;
+    estimate.peak_memory_bytes = estimate.key_bytes
+        + estimate.state_bytes
+        + sizes.transforms()
+        + live
+        + largest
+        + POOL_BYTES as u64;
 }
 
 struct Sizes<'a> {

@@ -69,6 +69,9 @@ impl Tokens {
     }
 }
 
+/// More than any decoder has; a larger number is a mistake, and lists of tensors are made from it.
+const MAX_LAYERS: usize = 4096;
+
 /// The facts, and the file's content.
 pub(super) fn read(path: &Path) -> Result<(ModelFacts, Vec<u8>), FrontendError> {
     let text = std::fs::read(path).map_err(|source| match source.kind() {
@@ -147,7 +150,7 @@ impl ConfigFile<'_> {
         Ok(ModelFacts {
             architecture,
             hidden,
-            layers: self.need("num_hidden_layers", config.num_hidden_layers)?,
+            layers: self.layers(config.num_hidden_layers)?,
             heads,
             kv_heads: config.num_key_value_heads.unwrap_or(heads),
             head_dim: self.head_dim(config.head_dim, hidden, heads)?,
@@ -166,6 +169,15 @@ impl ConfigFile<'_> {
             eos: config.eos_token_id.map_or_else(Vec::new, Tokens::into_vec),
             max_positions: config.max_position_embeddings.unwrap_or(2048),
         })
+    }
+
+    fn layers(&self, stated: Option<usize>) -> Result<usize, FrontendError> {
+        let key = "num_hidden_layers";
+        let layers = self.need(key, stated)?;
+        if layers > MAX_LAYERS {
+            return Err(self.unsupported(key, layers, &format!("up to {MAX_LAYERS}")));
+        }
+        Ok(layers)
     }
 
     fn head_dim(

@@ -20,6 +20,9 @@ mod security;
 mod set;
 mod validate;
 
+/// Most bytes of freed polynomials that the scheme keeps for reuse: part of the memory that a plan predicts.
+pub const POOL_BYTES: usize = 768 << 20;
+
 pub use arith::is_prime;
 pub use security::{SecretSecurity, SecurityReport, TERNARY_CLASSICAL_128};
 pub use set::{Digest, Ephemeral, Level, LevelKind, ParamSet, SecretKind};

@@ -55,6 +55,18 @@ pub enum ParamError {
         /// log2 of P.
         special_bits: f64,
     },
+    /// More primes to divide by at a time, or more digits, than sums of products hold.
+    #[error(
+        "{what}: {found}, at most {most}: lazily reduced sums would overflow; shorten the chain's steps"
+    )]
+    Sums {
+        /// `special primes`, `digits`, or `primes dropped from level 9`.
+        what: String,
+        /// How many.
+        found: usize,
+        /// How many fit.
+        most: usize,
+    },
     /// The ephemeral secret's data is inconsistent.
     #[error(
         "ephemeral secret: Hamming weight {0} and special primes must fit the ring and come from p_primes"
@@ -84,8 +96,13 @@ pub enum ParamError {
     Name(String),
 }
 
-/// A digit's lazy sums hold at most this many 60-bit products in a word.
+/// A word holds sixteen 60-bit products. A digit, and the special primes, may have twelve primes: a key switch may divide by the
+/// special primes and rescale at once, and the conversion adds a term for the overflow.
 const MAX_DIGIT_PRIMES: usize = 12;
+/// Primes that one step down may drop: the terms left beside the special primes.
+const MAX_DROPPED: usize = 3;
+/// Digits of a key switch, which are summed before they are reduced.
+const MAX_DIGITS: usize = 16;
 
 impl ParamSet {
     /// Checks everything a scheme built on the set relies on, security included (unless the set is marked insecure).
@@ -108,6 +125,7 @@ impl ParamSet {
         self.check_primes()?;
         self.check_levels()?;
         self.check_digits()?;
+        self.check_sums()?;
         if let Some(ephemeral) = &self.ephemeral {
             self.check_ephemeral(ephemeral)?;
         }
@@ -195,6 +213,30 @@ impl ParamSet {
         Ok(())
     }
 
+    fn check_sums(&self) -> Result<(), ParamError> {
+        let mut counts = vec![
+            (
+                "special primes".into(),
+                self.p_primes.len(),
+                MAX_DIGIT_PRIMES,
+            ),
+            ("digits".into(), self.digits.len(), MAX_DIGITS),
+        ];
+        for (i, pair) in self.levels.windows(2).enumerate() {
+            let kept = |p: &&u16| !pair[0].primes.contains(p);
+            let dropped = pair[1].primes.iter().filter(kept).count();
+            counts.push((
+                format!("primes dropped from level {}", i + 1),
+                dropped,
+                MAX_DROPPED,
+            ));
+        }
+        let over = counts.into_iter().find(|(_, found, most)| found > most);
+        over.map_or(Ok(()), |(what, found, most)| {
+            Err(ParamError::Sums { what, found, most })
+        })
+    }
+
     fn check_ephemeral(&self, e: &Ephemeral) -> Result<(), ParamError> {
         let known = e.p_primes.iter().all(|p| self.p_primes.contains(p)) && !e.p_primes.is_empty();
         // One digit: the level-0 modulus must not exceed the special primes'.
@@ -234,6 +276,18 @@ mod tests {
             set.validate().unwrap();
             assert_eq!(set.security().bits, 0);
         }
+    }
+
+    #[test]
+    fn sums_that_would_overflow_are_refused() {
+        let mut set = ParamSet::secure_128();
+        set.levels.remove(10);
+        set.levels.remove(9);
+        for level in 9..set.levels.len() {
+            set.levels[level].scale = set.expected_scale(level);
+        }
+        let error = set.validate().unwrap_err().to_string();
+        assert!(error.contains("primes dropped from level 9: "), "{error}");
     }
 
     #[test]

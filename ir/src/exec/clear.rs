@@ -2,8 +2,8 @@
 //!
 //! It needs no keys, executes the plan's own polynomials, and refuses what a real backend refuses: wrong levels and degrees,
 //! bootstraps of values that do not repeat, levels that are not there. What a real backend cannot see it counts: values that
-//! leave [-1, 1] on their way into a polynomial or a bootstrap ([`Clear::take_escape`]). With a [`NoiseModel`] it adds noise per
-//! operation, from a seed.
+//! leave [-1, 1] on their way into a polynomial or a bootstrap ([`Clear::take_escape`]). A bootstrap bends its slots as EvalMod's sine
+//! does, noise or not: that is part of what the plan computes. With a [`NoiseModel`] it adds noise per operation, from a seed.
 
 use super::noise::Noise;
 use super::noisy_poly;
@@ -11,6 +11,7 @@ use super::{Backend, Diagonals, LevelNoise, NoiseModel};
 use crate::plan::Plan;
 use crate::slot::{At, BootstrapKind, Slots};
 use num_complex::Complex64;
+use sotto_params::ParamSet;
 use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::poly::depth;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -82,7 +83,7 @@ pub struct ClearLinear {
 /// The cleartext backend.
 #[derive(Debug)]
 pub struct Clear {
-    top: u32,
+    params: ParamSet,
     bootstraps: Vec<BootstrapSpec>,
     state: Mutex<State>,
 }
@@ -96,10 +97,10 @@ struct State {
 type Done = Result<ClearCt, ClearError>;
 
 impl Clear {
-    /// A noiseless backend with application levels 0 ..= `top` and these bootstraps.
-    pub fn new(top: u32, bootstraps: Vec<BootstrapSpec>) -> Self {
+    /// A noiseless backend with the application levels of a parameter set and these bootstraps.
+    pub fn new(params: ParamSet, bootstraps: Vec<BootstrapSpec>) -> Self {
         Self {
-            top,
+            params,
             bootstraps,
             state: Mutex::default(),
         }
@@ -107,7 +108,7 @@ impl Clear {
 
     /// The noiseless backend that a plan runs on.
     pub fn for_plan(plan: &Plan) -> Self {
-        Self::new(plan.params.top_app_level() as u32, plan.bootstraps.clone())
+        Self::new(plan.params.clone(), plan.bootstraps.clone())
     }
 
     /// The same with noise on ciphertexts of `slots` slots.
@@ -170,7 +171,7 @@ impl Clear {
     }
 
     fn level(&self, level: u32) -> Result<(), ClearError> {
-        if level <= self.top {
+        if level as usize <= self.params.top_app_level() {
             Ok(())
         } else {
             Err(ClearError::Level(level))
@@ -390,11 +391,11 @@ impl Backend for Clear {
         })?;
         let slots = repeat(&v.slots, kind)?;
         self.domain(&slots);
-        let slots = if kind.complex {
-            slots
-        } else {
-            slots.map(|x| x.re.into())
-        };
+        let bend = |x: f64| spec.evalmod.transfer(&self.params, x);
+        let slots = slots.map(|x| {
+            let im = if kind.complex { bend(x.im) } else { 0.0 };
+            Complex64::new(bend(x.re), im)
+        });
         let slots = self.noisy(slots, |m| m.bootstrap(kind));
         let at = At {
             level: spec.output_level as u32,

@@ -4,11 +4,10 @@ use super::cache::{Cache, Source};
 use super::run::{Event, Run};
 use super::session::Pending;
 use super::{Backend, Session};
-use crate::plan::{KeyUse, Plan, PlanProgram};
+use crate::plan::{Plan, PlanProgram};
 use crate::slot::{At, DataError, DataSource, Op};
-use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Why a decode step stopped. The session is as it was before the step.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +90,6 @@ pub struct Executor<B: Backend> {
     data: Arc<dyn DataSource + Send + Sync>,
     backend: B,
     cache: Cache<B>,
-    used: Mutex<BTreeMap<Option<u32>, u32>>,
 }
 
 impl<B: Backend> Executor<B> {
@@ -109,7 +107,6 @@ impl<B: Backend> Executor<B> {
             data,
             backend,
             cache: Cache::new(cache_bytes),
-            used: Mutex::default(),
         }
     }
 
@@ -126,13 +123,6 @@ impl<B: Backend> Executor<B> {
     /// Bytes of plaintexts kept encoded so far.
     pub fn cached_bytes(&self) -> usize {
         self.cache.bytes()
-    }
-
-    /// Rotations that instructions have asked for so far, each with the highest level, bootstraps' own not included.
-    pub fn rotations_used(&self) -> Vec<KeyUse> {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = |(&step, &level)| KeyUse { step, level };
-        used.iter().map(key).collect()
     }
 
     /// Instructions of one decode step at `position`, group templates counted once per occupied group: the unit of progress.
@@ -208,7 +198,6 @@ impl<B: Backend> Executor<B> {
             token: Default::default(),
             pending: Pending::new(session),
             position: session.position(),
-            used: BTreeMap::new(),
             observe,
         };
         let mut values = inputs;
@@ -216,11 +205,6 @@ impl<B: Backend> Executor<B> {
             for layer in step.first..step.first.saturating_add(step.count) {
                 values = run.step(step.template, layer, values)?;
             }
-        }
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        for (step, level) in std::mem::take(&mut run.used) {
-            let highest = used.entry(step).or_insert(level);
-            *highest = level.max(*highest);
         }
         run.pending.into_changes().commit(session);
         Ok(values)

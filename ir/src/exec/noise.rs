@@ -24,7 +24,7 @@ pub struct NoiseModel {
 /// Standard deviations at one level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LevelNoise {
-    /// Public-key encryption.
+    /// Encryption under the secret key, as the client does.
     pub encrypt: f64,
     /// Rounding of an encoded plaintext.
     pub encode: f64,
@@ -57,7 +57,7 @@ impl NoiseModel {
             let switch = params.error_std * (n / 12.0 * ratios).sqrt();
             let encode = (1.0f64 / 12.0).sqrt();
             LevelNoise {
-                encrypt: in_slots(rounding.hypot(encode)),
+                encrypt: in_slots(params.error_std.hypot(encode)),
                 encode: in_slots(encode),
                 key_switch: in_slots(rounding.hypot(switch)),
                 baby: in_slots(switch),

@@ -4,7 +4,7 @@ use super::Backend;
 use super::cache::{Cache, Source, TokenCache};
 use super::executor::ExecError;
 use super::session::Pending;
-use crate::plan::{Buf, Instr, PlanProgram, PlanTemplate, rotations};
+use crate::plan::{Buf, Instr, PlanProgram, PlanTemplate};
 use crate::slot::{At, Binding, Op, StateId};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -55,8 +55,6 @@ pub(super) struct Run<'a, B: Backend> {
     pub(super) token: TokenCache<B>,
     pub(super) pending: Pending<'a, B::Ct>,
     pub(super) position: u32,
-    /// Rotation steps asked for, each with its highest level.
-    pub(super) used: BTreeMap<Option<u32>, u32>,
     pub(super) observe: &'a mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
 }
 
@@ -191,7 +189,6 @@ impl<'a, B: Backend> Run<'a, B> {
     fn instr(&mut self, place: &Place<'_>, buffers: &Buffers<B::Ct>) -> Fallible<B, Vec<B::Ct>> {
         let binding = place.binding;
         let op = &place.instr.op;
-        self.record_rotations(op, buffers)?;
         let backend = self.source.backend;
         let get = |buf: &Buf| buffers.get(*buf);
         let result = match op {
@@ -252,18 +249,6 @@ impl<'a, B: Backend> Run<'a, B> {
             Op::Bootstrap { v, kind } => backend.bootstrap(get(v)?, *kind),
         };
         Ok(vec![result.map_err(|cause| place.backend_error(cause))?])
-    }
-
-    fn record_rotations(&mut self, op: &Op<Buf>, buffers: &Buffers<B::Ct>) -> Fallible<B, ()> {
-        let steps = rotations(op, &self.program.matrices, self.source.tables.slots);
-        if let (Some(v), false) = (op.operands().first(), steps.is_empty()) {
-            let level = self.source.backend.at(buffers.get(**v)?).level;
-            for step in steps {
-                let highest = self.used.entry(step).or_insert(level);
-                *highest = level.max(*highest);
-            }
-        }
-        Ok(())
     }
 
     fn append(&mut self, place: &Place<'_>, state: StateId, v: &B::Ct) -> Fallible<B, ()> {

@@ -5,6 +5,7 @@ use crate::plan::{KeyList, KeyUse, Plan};
 use crate::slot::tests::{attention, input, weights};
 use crate::slot::{At, Interpreter, Op, Slots, StateId};
 use crate::testing::{KIND, TOP, bootstrap, level, plan};
+use sotto_params::ParamSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -55,7 +56,8 @@ fn plan_packed_and_leveled_agree_at_every_position() {
             let out = executor.decode(&mut session, inputs, &mut count).unwrap();
             assert_eq!(seen, executor.instructions(position));
             let error = out[0].slots.zip(&from_packed[0], |a, b| a - b).max_part();
-            assert!(error < 1e-14, "position {position}: {error}");
+            // What the plan bootstraps it bends, by at most 2^-19; the stages do not.
+            assert!(error < 1e-5, "position {position}: {error}");
         }
         assert!(executor.cached_bytes() <= cache_bytes);
         assert_eq!(executor.cached_bytes() == 0, cache_bytes == 0);
@@ -66,26 +68,20 @@ fn plan_packed_and_leveled_agree_at_every_position() {
 }
 
 #[test]
-fn rotations_used_are_those_of_the_operations() {
-    let executor = executor(&plan(&level(&attention())), 1 << 20);
-    let mut session = Session::default();
-    executor
-        .decode(&mut session, encrypted(&executor, 0), &mut ignore)
-        .unwrap();
+fn the_key_list_has_the_rotations_of_the_operations() {
+    let plan = plan(&level(&attention()));
     let key = |step, level| KeyUse {
         step: Some(step),
         level,
     };
     // Linear 1, 2 at 16; folds over lanes 1, 2 and back 255, 254; fold over tokens 4.
-    let used = executor.rotations_used();
     let levels = [(1, 16), (2, 16), (4, 9), (254, 11), (255, 11)];
-    assert_eq!(used, levels.map(|(step, level)| key(step, level)));
-    // The key list is that and the bootstrap's own.
-    let plan = executor.plan();
-    assert_eq!(KeyList::of(&plan.decode, &[], plan.slots()).galois, used);
+    let own = KeyList::of(&plan.decode, &[], plan.slots()).galois;
+    assert_eq!(own, levels.map(|(step, level)| key(step, level)));
+    // With the bootstrap's.
     let listed = &plan.keys.galois;
     assert!(listed.iter().any(|k| k.step.is_none()));
-    for key in used {
+    for key in own {
         let covers = |k: &KeyUse| k.step == key.step && k.level >= key.level;
         assert!(listed.iter().any(covers));
     }
@@ -174,7 +170,7 @@ fn escapes_name_their_site_and_noise_stays_small() {
 
 #[test]
 fn the_cleartext_backend_refuses_what_the_scheme_refuses() {
-    let clear = Clear::new(16, vec![bootstrap()]);
+    let clear = Clear::new(ParamSet::secure_128(), vec![bootstrap()]);
     let ct = |period: usize, level| {
         let values: Vec<f64> = (0..period).map(|p| p as f64 / 8.0).collect();
         clear.encrypt(Slots::real(&values).unwrap(), level).unwrap()

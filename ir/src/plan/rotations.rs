@@ -1,4 +1,4 @@
-//! Which rotations an operation performs: one definition for the executor, the key list and whoever emits operations.
+//! Which rotations an operation performs: one definition for the key list and the checker.
 
 use crate::slot::{Matrix, Op};
 

@@ -95,6 +95,26 @@ pub enum FeatureMap {
 }
 
 impl FeatureMap {
+    /// Whether the map's numbers make sense, as [`FeatureMap::feature`] takes for granted.
+    pub fn holds(&self) -> bool {
+        match *self {
+            FeatureMap::Plain { .. } => true,
+            FeatureMap::Heads {
+                heads,
+                kv_heads,
+                heads_padded,
+                lanes,
+                head_dim,
+            } => {
+                let sizes = kv_heads > 0 && heads_padded > 0 && lanes >= 2;
+                sizes
+                    && heads > 0
+                    && heads.is_multiple_of(kv_heads)
+                    && kv_heads.checked_mul(head_dim).is_some()
+            }
+        }
+    }
+
     /// The checkpoint feature at a place, or None where the place is padding.
     pub fn feature(&self, place: u32) -> Option<u32> {
         match *self {

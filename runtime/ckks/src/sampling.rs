@@ -16,8 +16,16 @@ pub(crate) fn os_bytes<const LEN: usize>() -> Result<[u8; LEN]> {
     Ok(bytes)
 }
 
-/// A generator for secrets and errors, keyed by the operating system.
+/// A generator for secrets and errors, keyed by the operating system. Its state is overwritten when it is dropped.
 pub(crate) struct SecretRng(ChaCha20Rng);
+
+impl Drop for SecretRng {
+    fn drop(&mut self) {
+        self.0 = ChaCha20Rng::from_seed([0; 32]);
+        // The generator has no wiping of its own; this keeps the compiler from leaving the write out.
+        std::hint::black_box(&self.0);
+    }
+}
 
 impl SecretRng {
     pub(crate) fn from_os() -> Result<Self> {
@@ -61,7 +69,8 @@ impl SecretRng {
     }
 
     /// Discrete Gaussian coefficients, by comparing 63 random bits with every entry of the cumulative table (the time does not
-    /// depend on the outcome). The table ends where the tail falls below 2^-70.
+    /// depend on the outcome). The table is computed in float64: probabilities are right to 2^-53,
+    /// and what lies beyond eight deviations, less likely than that, does not occur.
     pub(crate) fn gaussian(&mut self, n: usize, std: f64) -> Zeroizing<Vec<i32>> {
         let table = cumulative(std);
         let mut words = Zeroizing::new(vec![0u8; 8 * n]);

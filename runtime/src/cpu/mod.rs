@@ -96,6 +96,11 @@ impl Cpu {
         self.keys.id()
     }
 
+    /// The keys, which know how they have been used.
+    pub fn keys(&self) -> &EvaluationKeys {
+        &self.keys
+    }
+
     fn evaluator(&self) -> Evaluator<'_> {
         Evaluator::new(&self.context, &self.keys)
     }

@@ -89,7 +89,9 @@ impl FactorSpec {
     /// Whether both are the same matrix at the same level, however they are split.
     pub(super) fn same_factor(&self, other: &Self) -> bool {
         let shape = |f: &Self| (f.transform, f.level, f.low, f.high, f.bsgs.slots);
-        shape(self) == shape(other) && self.bsgs.diagonals() == other.bsgs.diagonals()
+        shape(self) == shape(other)
+            && self.bsgs.steps_in_range()
+            && self.bsgs.diagonals() == other.bsgs.diagonals()
     }
 
     /// The diagonals of the factor, every entry multiplied by `gain`.

@@ -26,6 +26,12 @@ pub struct Bsgs {
 const GIANT_WEIGHT: usize = 3;
 
 impl Bsgs {
+    /// Whether all steps are in `0..slots`, as those of every split made here are.
+    pub(super) fn steps_in_range(&self) -> bool {
+        let mut giants = self.giants.iter();
+        giants.all(|g| g.step < self.slots && g.babies.iter().all(|&b| b < self.slots))
+    }
+
     /// Splits the diagonals `k·unit` for k in `first ..= last` with `babies` babies a giant.
     pub fn regular(slots: usize, unit: usize, first: i64, last: i64, babies: usize) -> Self {
         let n = slots as i64;

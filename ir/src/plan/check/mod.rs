@@ -6,7 +6,8 @@
 //! - Buffers: parameters, operands, results and freed buffers hold a value when they are read or freed; a result goes to an empty
 //!   buffer; buffers are numbered below the template's count; at the end only the results are left.
 //! - The instruction streams, read back as a slot program, are a valid leveled stage: see [`Program::verify`]. So levels and
-//!   degrees, bootstrap periods and ranges, polynomial domains, state levels, group templates and step chaining hold.
+//!   degrees, bootstrap periods, state levels, group templates and step chaining hold, and what enters a polynomial or a bootstrap is
+//!   declared to stay within [-1, 1]. Ranges are what calibration saw, with a margin; they are not derived here.
 //! - Bootstraps: the kinds in the key list are those in use and those that have a structure; each structure starts at its number
 //!   of StC factors, ends at the top application level, descends one level a factor on levels of the right kind, sums all copies,
 //!   computes the transforms and the modular reduction it is named for, and fails with a probability of at most 2^[`MAX_LOG2_FAILURE`].
@@ -36,6 +37,10 @@ pub const MAX_LOG2_FAILURE: f64 = -30.0;
 pub fn check(plan: &Plan) -> Result<(), Violations> {
     let mut report = Report::default();
     parameters(plan, &mut report);
+    if !report.list.is_empty() {
+        // Everything else is measured by the parameters.
+        return report.finish("the plan");
+    }
     if let Some(program) = raise::raise(plan, &mut report) {
         let rules = LevelRules {
             top: plan.params.top_app_level() as u32,
@@ -48,7 +53,10 @@ pub fn check(plan: &Plan) -> Result<(), Violations> {
         keys::check(plan, &program, &mut report);
         client::check(plan, &program, &mut report);
     }
-    arrays(plan, &mut report);
+    if report.list.is_empty() {
+        // A program that holds has few layers: the list of its arrays is no longer than the plan deserves.
+        arrays(plan, &mut report);
+    }
     report.finish("the plan")
 }
 
@@ -60,6 +68,7 @@ fn parameters(plan: &Plan, report: &mut Report) {
     report.at("params");
     if let Err(e) = plan.params.validate() {
         report.require(false, || e.to_string());
+        return;
     }
     report.at("security");
     let computed = Security::of(&plan.params);

@@ -44,6 +44,8 @@ fn parameters_and_security() {
     reports("params: ", |p| p.params.levels[3].scale *= 1.01);
     reports("params: ", |p| p.params.insecure = false);
     reports("params: ", |p| p.params.q_primes[5] += 2);
+    // Nothing else can be measured without levels.
+    reports("params: ", |p| p.params.levels.clear());
 }
 
 #[test]
@@ -98,6 +100,7 @@ fn levels_ranges_states_and_groups() {
         }
     });
     reports("the capacity is 0", |p| p.capacity = 0);
+    reports("layers beyond", |p| p.decode.steps[0].count = u32::MAX);
 }
 
 #[test]
@@ -110,6 +113,11 @@ fn bootstraps_and_keys() {
             complex: true,
         };
         p.keys.bootstraps.push(kind);
+    });
+    reports("bootstrap of 4 real slots: ", |p| {
+        // The same rotation modulo the slots, but not one that a backend has a key for.
+        let slots = p.bootstraps[0].stc[0].bsgs.slots;
+        p.bootstraps[0].stc[0].bsgs.giants[0].step += slots;
     });
     reports("2 StC factors from level", |p| {
         let factor = p.bootstraps[0].stc[0].clone();

@@ -2,8 +2,8 @@
 
 use super::LevelRules;
 use crate::slot::{
-    DataDecl, DataId, Layout, Matrix, Plain, PlainFactor, Poly, Program, Recipe, Stage, StateDecl,
-    ValueType,
+    DataDecl, DataId, FeatureMap, Layout, Matrix, Plain, PlainFactor, Poly, Program, Recipe, Stage,
+    StateDecl, ValueType,
 };
 use crate::violation::Report;
 use sotto_params::poly::MAX_DEGREE;
@@ -64,6 +64,11 @@ fn data(decl: &DataDecl, report: &mut Report) {
     report.require(size.is_some_and(|n| n > 0), || {
         format!("the shape {:?} holds nothing, or too much", decl.shape)
     });
+    for map in maps(&decl.recipe) {
+        report.require(map.holds(), || {
+            format!("`{map}` is no map: heads and lanes must be positive, heads a multiple of kv, lanes at least two")
+        });
+    }
     let per_layer = decl.per_layer;
     for name in tensors(&decl.recipe) {
         report.require(!per_layer || name.contains("{i}"), || {
@@ -83,6 +88,15 @@ fn data(decl: &DataDecl, report: &mut Report) {
         });
         let finite = layers.iter().flatten().all(|x| x.is_finite());
         report.require(finite, || "a value is not finite".into());
+    }
+}
+
+fn maps(recipe: &Recipe) -> Vec<&FeatureMap> {
+    match recipe {
+        Recipe::Matrix(parts) => parts.iter().flat_map(|p| [&p.rows, &p.columns]).collect(),
+        Recipe::Vector { rows, .. } => vec![rows],
+        Recipe::RopeCos { map, .. } | Recipe::RopeSin { map, .. } => vec![map],
+        Recipe::Values(_) => vec![],
     }
 }
 

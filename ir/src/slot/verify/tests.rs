@@ -51,6 +51,16 @@ fn every_broken_rule_is_reported() {
         ),
         (
             "matrix []",
+            "matrix [\"q\" rows heads 4/4 kv 0 lanes 4/4 columns plain 4 scale 1.0]",
+            "`heads 4/4 kv 0 lanes 4/4` is no map",
+        ),
+        (
+            "matrix []",
+            "rope_cos rows heads 4/0 kv 4 lanes 4/4 scale 1.0",
+            "`heads 4/0 kv 4 lanes 4/4` is no map",
+        ),
+        (
+            "matrix []",
             "values [[1.0]]",
             "do not have the declared shape",
         ),

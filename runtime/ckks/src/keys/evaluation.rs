@@ -7,6 +7,7 @@ use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::galois;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Which keys to generate, each up to the highest level of its use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +66,15 @@ impl KeyRequest {
 #[derive(Clone, Debug)]
 pub struct EvaluationKeys {
     id: KeyId,
-    keys: BTreeMap<KeyKind, Arc<SwitchingKey>>,
+    keys: BTreeMap<KeyKind, Held>,
+}
+
+/// A key, and how high it has been used.
+#[derive(Clone, Debug)]
+struct Held {
+    key: Arc<SwitchingKey>,
+    /// One more than the highest level of a use so far; 0 where there was none.
+    used: Arc<AtomicUsize>,
 }
 
 impl EvaluationKeys {
@@ -93,23 +102,36 @@ impl EvaluationKeys {
                 what: "the key",
             });
         }
-        self.keys.insert(key.kind, Arc::new(key));
+        let held = Held {
+            key: Arc::new(key),
+            used: Arc::default(),
+        };
+        self.keys.insert(held.key.kind, held);
         Ok(())
     }
 
     /// The key of a kind, if present.
     pub fn get(&self, kind: KeyKind) -> Option<&Arc<SwitchingKey>> {
-        self.keys.get(&kind)
+        self.keys.get(&kind).map(|held| &held.key)
     }
 
     /// All keys.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<SwitchingKey>> {
-        self.keys.values()
+        self.keys.values().map(|held| &held.key)
+    }
+
+    /// The keys that operations have used, each with the highest level of a use. A key that is listed and not here was idle.
+    pub fn uses(&self) -> Vec<(KeyKind, usize)> {
+        let used = |(&kind, held): (&KeyKind, &Held)| {
+            let level = held.used.load(Ordering::Relaxed).checked_sub(1)?;
+            Some((kind, level))
+        };
+        self.keys.iter().filter_map(used).collect()
     }
 
     /// Bytes all keys take in memory.
     pub fn size_bytes(&self) -> usize {
-        self.keys.values().map(|k| k.size_bytes()).sum()
+        self.iter().map(|k| k.size_bytes()).sum()
     }
 
     /// Checks that every key of a request is present at its level.
@@ -120,10 +142,10 @@ impl EvaluationKeys {
         request
             .kinds()
             .into_iter()
-            .try_for_each(|(kind, level)| self.find(ctx, "program", kind, level).map(drop))
+            .try_for_each(|(kind, level)| self.held(ctx, "program", kind, level).map(drop))
     }
 
-    /// The key of a kind for use at `level`.
+    /// The key of a kind for use at `level`, which is recorded.
     pub(crate) fn find(
         &self,
         ctx: &Context,
@@ -131,13 +153,19 @@ impl EvaluationKeys {
         kind: KeyKind,
         level: usize,
     ) -> Result<&Arc<SwitchingKey>> {
+        let held = self.held(ctx, op, kind, level)?;
+        held.used.fetch_max(level + 1, Ordering::Relaxed);
+        Ok(&held.key)
+    }
+
+    fn held(&self, ctx: &Context, op: &'static str, kind: KeyKind, level: usize) -> Result<&Held> {
         self.keys
             .get(&kind)
-            .filter(|k| k.level >= level)
+            .filter(|held| held.key.level >= level)
             .ok_or_else(|| {
                 let mut key = kind.describe(ctx.params().log_n);
-                if let Some(k) = self.keys.get(&kind) {
-                    key += &format!(" above level {}", k.level);
+                if let Some(held) = self.keys.get(&kind) {
+                    key += &format!(" above level {}", held.key.level);
                 }
                 CkksError::MissingKey { op, key, level }
             })

@@ -4,6 +4,7 @@
 //! milliseconds per key switch. Dropped buffers go to a pool and are handed out again, with stale contents.
 
 use bytemuck::{Pod, Zeroable};
+use sotto_params::POOL_BYTES;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
@@ -13,9 +14,6 @@ use std::sync::{Mutex, MutexGuard};
 struct Line([u32; WORDS]);
 
 const WORDS: usize = 16;
-
-/// The pool keeps at most this many bytes.
-const POOL_BYTES: usize = 768 << 20;
 
 /// A pooled buffer may stand in for one of down to this fraction of its size: the polynomials of neighbouring levels share.
 const FILL: (usize, usize) = (2, 3);

@@ -66,7 +66,11 @@ pub fn max_error(a: &[Complex64], b: &[Complex64]) -> f64 {
     a.iter()
         .zip(b)
         .map(|(x, y)| (x - y).norm())
-        .fold(0.0, f64::max)
+        // NaN must not pass for small, and f64::max would lose it.
+        .fold(
+            0.0,
+            |worst: f64, e| if e > worst || e.is_nan() { e } else { worst },
+        )
 }
 
 /// Standard deviation of the error of one real component.
