@@ -5,7 +5,7 @@ use sotto_ir::{Digest, Violations};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A plan and the directory it came from.
+/// A plan that keeps the plan checker's rules, and the directory it came from.
 #[derive(Clone, Debug)]
 pub struct PlanDir {
     path: PathBuf,
@@ -30,9 +30,14 @@ pub enum CheckError {
 }
 
 impl PlanDir {
-    /// Reads `plan.ron` of a plan directory.
-    pub fn open(path: &Path) -> Result<Self, PlanError> {
+    /// Reads `plan.ron` of a plan directory and runs the plan checker, so that nobody computes or allocates by a number that
+    /// breaks a rule.
+    pub fn open(path: &Path) -> Result<Self, CheckError> {
         let (plan, digest) = Plan::open(path)?;
+        check(&plan).map_err(|violations| CheckError::Rules {
+            path: path.to_path_buf(),
+            violations,
+        })?;
         Ok(Self {
             path: path.to_path_buf(),
             plan: Arc::new(plan),
@@ -50,12 +55,8 @@ impl PlanDir {
         self.digest.to_string()
     }
 
-    /// Runs the plan checker, and checks every byte of the server's side.
+    /// Checks every byte of the server's side.
     pub fn check(&self) -> Result<(), CheckError> {
-        check(&self.plan).map_err(|violations| CheckError::Rules {
-            path: self.path.clone(),
-            violations,
-        })?;
         Ok(self.data()?.check()?)
     }
 

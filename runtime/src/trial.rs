@@ -8,7 +8,7 @@ use sotto_ckks::{Ciphertext, CkksError, Context, KeyGenerator, SecretKey};
 use sotto_ir::exec::{
     Clear, ClearCt, ClearError, Event, ExecError, Executor, NoiseModel, RangeWatch, Session, ignore,
 };
-use sotto_ir::plan::PlanError;
+use sotto_ir::plan::{PlanError, Wire};
 use sotto_ir::slot::Slots;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -94,10 +94,15 @@ impl ClearTrial {
         let answer = self
             .executor
             .decode(&mut self.session, vec![input], &mut observe)?;
+        self.model.check_count(answer.len())?;
+        let period = |(ct, wire): (&ClearCt, &Wire)| {
+            let slots = 0..wire.width as usize;
+            slots.map(|slot| ct.slots.at(slot).re).collect()
+        };
         let vectors: Vec<Vec<f64>> = answer
             .iter()
-            .zip(self.model.output_widths())
-            .map(|(ct, width)| (0..width).map(|slot| ct.slots.at(slot).re).collect())
+            .zip(self.model.outputs())
+            .map(period)
             .collect();
         Ok(self.model.logits(&vectors)?)
     }

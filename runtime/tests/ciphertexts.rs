@@ -5,6 +5,7 @@ mod common;
 
 use common::{VOCABULARY, World, expected};
 use sotto_ckks::{Context, SecretKey};
+use sotto_ir::fidelity::largest;
 use sotto_runtime::client::{
     CkksSealer, ClientError, ClientModel, Connection, Keyring, KeyringError, Sealer,
 };
@@ -24,10 +25,7 @@ fn refused(error: &ClientError) -> (FaultCode, String) {
 
 fn largest_difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(x, y)| (x - y).abs())
-        .fold(0.0, f64::max)
+    largest(a.iter().zip(b).map(|(x, y)| (x - y).abs()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,4 +159,45 @@ async fn keys_that_cannot_be_written_leave_nothing() {
         .filter(|name| name.to_string_lossy().starts_with(".keys"))
         .collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_key_that_others_may_read_is_refused() {
+    let world = World::start().await;
+    let context = Context::new(world.plan().params.clone()).unwrap();
+    let file = world.folder().join("keys/secret.key");
+    for mode in [0o640, 0o604, 0o620] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let error = world.keys().secret(&context).unwrap_err();
+        assert!(matches!(error, KeyringError::Exposed { .. }), "{error}");
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    world.keys().secret(&context).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_folder_holds_the_secret_key_and_what_the_server_gets() {
+    let world = World::start().await;
+    let entries = fs::read_dir(world.folder().join("keys")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["evaluation", "secret.key"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_another_shape_is_refused() {
+    let world = World::start().await;
+    let sealer = world.sealer();
+    let context = Context::new(world.plan().params.clone()).unwrap();
+    let level = world.plan().client.outputs[0].level as usize;
+    let at = |level| world.encrypt_at(&context, level).to_bytes(&context);
+    let refused = |answer: &[Vec<u8>], words: &str| {
+        let error = sealer.open(answer).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    };
+    refused(&[], "0 ciphertexts");
+    refused(&[at(level), at(level)], "2 ciphertexts");
+    refused(&[at(level + 1)], &format!("at level {}", level + 1));
+    sealer.open(&[at(level)]).unwrap();
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use tempfile::TempDir;
@@ -34,7 +35,7 @@ impl Folder {
     }
 
     fn keygen(&self) {
-        let output = self.sotto("keygen --plan plan -o keys");
+        let output = self.sotto("keygen --insecure --plan plan -o keys");
         assert!(output.status.success(), "{}", stderr(&output));
     }
 }
@@ -65,7 +66,7 @@ struct Server {
 impl Server {
     fn start(folder: &Folder, more: &[&str]) -> Self {
         let mut child = Command::new(SOTTO)
-            .args(["serve", "--plan", "plan"])
+            .args(["serve", "--insecure", "--plan", "plan"])
             .args(more)
             .current_dir(folder.0.path())
             .stdin(Stdio::piped())
@@ -97,7 +98,7 @@ impl Drop for Server {
 
 fn generate(server: &Server, prompt: &str, tokens: u32) -> String {
     format!(
-        "generate --plan plan --keys keys --server {} --prompt {prompt} --max-tokens {tokens}",
+        "generate --insecure --plan plan --keys keys --server {} --prompt {prompt} --max-tokens {tokens}",
         server.addr
     )
 }
@@ -164,7 +165,11 @@ fn keys_are_never_overwritten() {
     let folder = Folder::with_plan();
     folder.keygen();
     let secret = fs::read(folder.path("keys/secret.key")).unwrap();
-    fails(&folder.sotto("keygen --plan plan -o keys"), 2, &["exists"]);
+    fails(
+        &folder.sotto("keygen --insecure --plan plan -o keys"),
+        2,
+        &["exists"],
+    );
     assert_eq!(fs::read(folder.path("keys/secret.key")).unwrap(), secret);
 }
 
@@ -172,7 +177,8 @@ fn keys_are_never_overwritten() {
 fn a_disk_that_fills_up_while_writing_keys_leaves_nothing() {
     let folder = Folder::with_plan();
     // A file size limit stands in for the full disk: writing fails half-way through the evaluation keys.
-    let script = format!("trap '' XFSZ; ulimit -f 200; exec {SOTTO} keygen --plan plan -o keys");
+    let script =
+        format!("trap '' XFSZ; ulimit -f 200; exec {SOTTO} keygen --insecure --plan plan -o keys");
     let output = Command::new("bash")
         .args(["-c", &script])
         .current_dir(folder.0.path())
@@ -217,7 +223,7 @@ fn a_damaged_or_newer_plan_is_refused_by_every_command() {
 #[test]
 fn a_server_refuses_an_address_that_others_can_reach() {
     let folder = Folder::with_plan();
-    let output = folder.sotto("serve --plan plan --addr 0.0.0.0:0");
+    let output = folder.sotto("serve --insecure --plan plan --addr 0.0.0.0:0");
     fails(&output, 2, &["0.0.0.0", "--allow-remote"]);
 }
 
@@ -228,8 +234,71 @@ fn a_server_refuses_keys_that_lack_one() {
     let manifest = folder.path("keys/evaluation/keys.json");
     let text = fs::read_to_string(&manifest).unwrap();
     fs::write(&manifest, text.replacen("relinearise", "rotate 7777", 1)).unwrap();
-    let output = folder.sotto("serve --plan plan --keys keys/evaluation");
+    let output = folder.sotto("serve --insecure --plan plan --keys keys/evaluation");
     fails(&output, 2, &["lack `relinearise`"]);
+}
+
+/// Rewrites the plan with another text and the digest that belongs to it.
+fn forge(path: &Path, from: &str, to: &str) {
+    let text = fs::read_to_string(path).unwrap();
+    let (head, body) = text.split_once('\n').unwrap();
+    let (words, _) = head.rsplit_once(' ').unwrap();
+    let forged = body.replacen(from, to, 1);
+    assert_ne!(forged, body, "`{from}` is not in the plan");
+    let digest = blake3::hash(forged.as_bytes()).to_hex();
+    fs::write(path, format!("{words} blake3:{digest}\n{forged}")).unwrap();
+}
+
+#[test]
+fn a_plan_that_breaks_rules_is_refused_by_every_command() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    forge(
+        &folder.path("plan/plan.ron"),
+        "width: 8",
+        "width: 4294967288",
+    );
+    for command in [
+        "serve --insecure --plan plan",
+        "keygen --insecure --plan plan -o other",
+        "generate --insecure --plan plan --keys keys --server 127.0.0.1:1 --prompt a",
+    ] {
+        fails(&folder.sotto(command), 2, &["breaks the plan's rules"]);
+    }
+    assert!(!folder.path("other").exists());
+}
+
+#[test]
+fn an_insecure_plan_needs_consent() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    for command in [
+        "keygen --plan plan -o other",
+        "serve --plan plan",
+        "generate --plan plan --keys keys --server 127.0.0.1:1 --prompt a",
+        "check --plan plan --golden none --backend cpu",
+    ] {
+        let refused = folder.sotto(command);
+        fails(&refused, 2, &["INSECURE", "0 bits", "--insecure"]);
+    }
+    assert!(!folder.path("other").exists());
+    // Nothing is encrypted here: the golden file is what is missing.
+    let clear = folder.sotto("check --plan plan --golden none --backend clear");
+    fails(&clear, 2, &["INSECURE", "none"]);
+    assert!(!stderr(&clear).contains("--insecure"));
+
+    let output = folder.sotto("keygen --insecure --plan plan -o other --json");
+    assert!(stdout(&output).contains(r#""security_bits":0"#));
+}
+
+#[test]
+fn a_secret_key_that_others_may_read_is_refused() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let file = folder.path("keys/secret.key");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let command = "generate --insecure --plan plan --keys keys --server 127.0.0.1:1 --prompt a";
+    fails(&folder.sotto(command), 2, &["secret.key", "chmod 600"]);
 }
 
 #[test]

@@ -21,6 +21,21 @@ pub enum SealError {
     /// The model's part refused.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An answer at another level or degree than the plan's.
+    #[error(
+        "ciphertext {index} of the answer is at level {level}, degree {degree}, where the plan's is at level {expected}, degree 1; \
+         use the same plan and version of sotto on both sides"
+    )]
+    AnswerAt {
+        /// Which of the answer's ciphertexts.
+        index: usize,
+        /// Level found.
+        level: usize,
+        /// Degree found.
+        degree: u8,
+        /// Level that the plan states.
+        expected: u32,
+    },
 }
 
 impl CkksSealer {
@@ -41,16 +56,33 @@ impl CkksSealer {
         Ok(self.secret.encrypt(&plaintext)?)
     }
 
-    /// The logits in an answer.
+    /// The logits in an answer, which must have the shape that the plan states: as many ciphertexts, at these levels. What is
+    /// encrypted in them is no reason to refuse.
     pub fn decrypt(&self, answer: &[Ciphertext]) -> Result<Vec<f64>, SealError> {
+        self.check(answer)?;
         let encoder = Encoder::new(&self.context);
         let mut vectors = Vec::with_capacity(answer.len());
-        for (ct, width) in answer.iter().zip(self.model.output_widths()) {
+        for (ct, wire) in answer.iter().zip(self.model.outputs()) {
             let plaintext = self.secret.decrypt(ct)?;
-            let slots = encoder.decode_periodic(&plaintext, width)?;
+            let slots = encoder.decode_periodic(&plaintext, wire.width as usize)?;
             vectors.push(slots.into_iter().map(|slot| slot.re).collect());
         }
         Ok(self.model.logits(&vectors)?)
+    }
+
+    fn check(&self, answer: &[Ciphertext]) -> Result<(), SealError> {
+        self.model.check_count(answer.len())?;
+        for (index, (ct, wire)) in answer.iter().zip(self.model.outputs()).enumerate() {
+            if ct.level() != wire.level as usize || ct.degree() != 1 {
+                return Err(SealError::AnswerAt {
+                    index,
+                    level: ct.level(),
+                    degree: ct.degree(),
+                    expected: wire.level,
+                });
+            }
+        }
+        Ok(())
     }
 }
 

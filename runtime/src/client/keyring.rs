@@ -6,12 +6,13 @@ use sotto_ckks::{CkksError, Context, KeyGenerator, SecretKey};
 use sotto_ir::plan::Plan;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// File name of the secret key.
 const SECRET_FILE: &str = "secret.key";
-/// File name of the public key.
-const PUBLIC_FILE: &str = "public.key";
+/// Permissions of anybody but the owner.
+const OTHERS: u32 = 0o077;
 /// Folder of evaluation keys.
 const EVALUATION_DIR: &str = "evaluation";
 
@@ -32,6 +33,17 @@ pub enum KeyringError {
         cause: String,
         /// Bytes that the keys take.
         bytes: u64,
+    },
+    /// The secret key is not its owner's alone.
+    #[error(
+        "{path} may be read or changed by others than its owner (mode {mode:o}); run `chmod 600 {path}`, and make new keys if somebody \
+         may have read it"
+    )]
+    Exposed {
+        /// The secret key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
     },
     /// The scheme refused.
     #[error(transparent)]
@@ -67,9 +79,17 @@ impl Keyring {
         self.dir.join(EVALUATION_DIR)
     }
 
-    /// Reads the secret key.
+    /// Reads the secret key, whose file must be its owner's alone.
     pub fn secret(&self, context: &Context) -> Result<SecretKey, KeyringError> {
-        Ok(SecretKey::read_file(context, self.dir.join(SECRET_FILE))?)
+        let path = self.dir.join(SECRET_FILE);
+        // A file that is absent or cannot be looked at is named by the reader.
+        if let Ok(metadata) = fs::metadata(&path) {
+            let mode = metadata.permissions().mode() & 0o777;
+            if mode & OTHERS != 0 {
+                return Err(KeyringError::Exposed { path, mode });
+            }
+        }
+        Ok(SecretKey::read_file(context, path)?)
     }
 
     /// Generates every key that a plan needs into this folder, which must not exist: whole or not at all. `progress` hears
@@ -111,9 +131,6 @@ impl Keyring {
             .write_file(building.path().join(SECRET_FILE))
             .map_err(write)?;
         let generator = KeyGenerator::new(&secret);
-        let public = generator.public_key(plan.client.input.level as usize)?;
-        fs::write(building.path().join(PUBLIC_FILE), public.to_bytes()).map_err(io)?;
-
         let wanted = request(&plan.keys, context);
         let file = evaluation.join(KEY_FILE);
         generator

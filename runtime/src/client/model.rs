@@ -2,7 +2,7 @@
 
 use crate::plan::PlanDir;
 use num_complex::Complex64;
-use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError};
+use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError, Wire};
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 
@@ -59,7 +59,9 @@ pub enum ModelError {
         vocab: u32,
     },
     /// An answer of the wrong shape.
-    #[error("the answer has {found} ciphertexts, the plan says {expected}")]
+    #[error(
+        "the answer has {found} ciphertexts, the plan says {expected}; use the same plan and version of sotto on both sides"
+    )]
     Answer {
         /// Found.
         found: usize,
@@ -160,19 +162,23 @@ impl ClientModel {
         Ok(slots)
     }
 
-    /// Periods of the answer's vectors, in order.
-    pub fn output_widths(&self) -> impl Iterator<Item = usize> + '_ {
-        self.part.outputs.iter().map(|wire| wire.width as usize)
+    /// What the plan says of the answer's ciphertexts, in order.
+    pub fn outputs(&self) -> &[Wire] {
+        &self.part.outputs
+    }
+
+    /// Refuses an answer of more or fewer ciphertexts than the plan states.
+    pub fn check_count(&self, found: usize) -> Result<(), ModelError> {
+        let expected = self.part.outputs.len();
+        if found != expected {
+            return Err(ModelError::Answer { found, expected });
+        }
+        Ok(())
     }
 
     /// Logits of the vocabulary from the decrypted answer, one period of each vector.
     pub fn logits(&self, answer: &[Vec<f64>]) -> Result<Vec<f64>, ModelError> {
-        if answer.len() != self.part.outputs.len() {
-            return Err(ModelError::Answer {
-                found: answer.len(),
-                expected: self.part.outputs.len(),
-            });
-        }
+        self.check_count(answer.len())?;
         let mut values = Vec::new();
         for (wire, slots) in self.part.outputs.iter().zip(answer) {
             let part = slots.iter().take(wire.count as usize);

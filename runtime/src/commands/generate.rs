@@ -1,6 +1,6 @@
 //! `sotto generate`.
 
-use super::{Failure, Meter, on_interrupt, runtime};
+use super::{Consent, Failure, Meter, on_interrupt, runtime};
 use crate::client::{
     CkksSealer, ClientModel, Connection, Generation, Keyring, Listener, Request, Sampling, Stop,
     TextStream, check_prompt, generate,
@@ -38,6 +38,8 @@ pub struct Args {
     max_tokens: u32,
     #[command(flatten)]
     sampling: SamplingArgs,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// How tokens are chosen.
@@ -94,6 +96,7 @@ impl SamplingArgs {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let sampling = args.sampling.checked()?;
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    args.consent.check(dir.plan())?;
     let client = Client::load(&dir, &args.keys)?;
     let asked = Asked {
         prompt: client.model.prompt(&args.prompt).map_err(Failure::input)?,
@@ -177,6 +180,7 @@ impl Client {
         interrupt: watch::Receiver<bool>,
     ) -> Result<Generation, Failure> {
         check_prompt(&asked.prompt, self.model.vocabulary(), self.capacity)?;
+        let tokenizer = self.model.tokenizer().map_err(Failure::input)?;
         let meter = Meter::bytes("sending evaluation keys");
         let mut connection = Connection::open(
             server,
@@ -193,7 +197,6 @@ impl Client {
             sampling: asked.sampling,
             end: self.model.end().to_vec(),
         };
-        let tokenizer = self.model.tokenizer().map_err(Failure::input)?;
         let mut screen = Screen {
             meter: Meter::bar(0, "waiting"),
             text: TextStream::new(tokenizer),

@@ -1,6 +1,6 @@
 //! `sotto keygen`.
 
-use super::{Failure, Meter, human_bytes};
+use super::{Consent, Failure, Meter, human_bytes};
 use crate::client::{Keyring, Made};
 use crate::plan::PlanDir;
 use serde_json::json;
@@ -24,11 +24,14 @@ pub struct Args {
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    args.consent.check(dir.plan())?;
     let started = Instant::now();
     let made = generate(&dir, &args.output)?;
     let seconds = started.elapsed().as_secs_f64();
@@ -37,6 +40,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let line = json!({
             "directory": args.output,
             "parameters": dir.plan().params.name,
+            "security_bits": dir.plan().params.security().bits,
             "keys": manifest.keys.len(),
             "bytes": manifest.bytes,
             "fingerprint": manifest.checksum,

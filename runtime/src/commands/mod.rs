@@ -1,6 +1,7 @@
 //! `sotto`'s commands, one module each, and what they share: exit codes, progress, interrupts.
 
 pub mod check;
+mod consent;
 pub mod demo;
 pub mod generate;
 pub mod keygen;
@@ -14,6 +15,7 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+pub use consent::Consent;
 pub use progress::{Meter, human_bytes};
 
 /// Why a command did not succeed.
@@ -25,6 +27,8 @@ pub enum Failure {
     Input(String),
     /// Server or transport failed. Exit code 3.
     Remote(String),
+    /// Ctrl-C or SIGTERM came before there was anything to judge. Exit code 130.
+    Interrupted(String),
 }
 
 impl Failure {
@@ -34,6 +38,7 @@ impl Failure {
             Self::Check(_) => 1,
             Self::Input(_) => 2,
             Self::Remote(_) => 3,
+            Self::Interrupted(_) => INTERRUPTED,
         };
         eprintln!("error: {self}");
         code.into()
@@ -47,7 +52,8 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Check(text) | Self::Input(text) | Self::Remote(text)) = self;
+        let (Self::Check(text) | Self::Input(text) | Self::Remote(text) | Self::Interrupted(text)) =
+            self;
         f.write_str(text)
     }
 }
@@ -77,7 +83,7 @@ fn with_causes(error: &dyn Error) -> String {
 }
 
 /// Exit code of a process that Ctrl-C or SIGTERM ended.
-const INTERRUPTED: i32 = 130;
+const INTERRUPTED: u8 = 130;
 
 /// Turns true at the first Ctrl-C; the second ends the process.
 fn on_interrupt() -> watch::Receiver<bool> {
@@ -87,7 +93,7 @@ fn on_interrupt() -> watch::Receiver<bool> {
         // Nobody may be listening any more.
         let _unheard = sender.send(true);
         interrupted().await;
-        std::process::exit(INTERRUPTED);
+        std::process::exit(INTERRUPTED.into());
     });
     receiver
 }

@@ -1,6 +1,6 @@
 //! `sotto serve`.
 
-use super::{Failure, Meter, interrupted, runtime};
+use super::{Consent, Failure, Meter, interrupted, runtime};
 use crate::cpu::{CpuEngine, EngineOptions};
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Service, bind};
@@ -41,6 +41,8 @@ pub struct Args {
     /// Write per-op times to this file, for Perfetto or chrome://tracing.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// Carries the command out.
@@ -70,6 +72,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
 fn engine(args: &Args) -> Result<CpuEngine, Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    args.consent.check(dir.plan())?;
     let data = dir.data().map_err(Failure::input)?;
     dir.check().map_err(Failure::input)?;
     let trace = args.trace.as_deref().map(create_trace).transpose()?;

@@ -2,7 +2,7 @@
 
 mod report;
 
-use super::{Failure, Meter};
+use super::{Consent, Failure, Meter, consent};
 use crate::client::ClientModel;
 use crate::plan::PlanDir;
 use crate::trial::{CipherTrial, ClearTrial, TrialError};
@@ -45,6 +45,8 @@ pub struct Args {
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    consent: Consent,
 }
 
 /// The backends that `check` can run.
@@ -57,6 +59,10 @@ enum BackendName {
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    match args.backend {
+        BackendName::Clear => consent::warn(dir.plan()),
+        BackendName::Cpu => args.consent.check(dir.plan())?,
+    }
     dir.check().map_err(Failure::input)?;
     let golden = Golden::read(&args.golden).map_err(Failure::input)?;
     let steps = steps(args, &dir, &golden)?;

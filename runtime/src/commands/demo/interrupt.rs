@@ -31,7 +31,7 @@ impl Interrupt {
                 if let Some(Err(cause)) = temporary.as_deref().map(std::fs::remove_dir_all) {
                     eprintln!("cannot remove the working folder: {cause}");
                 }
-                std::process::exit(INTERRUPTED);
+                std::process::exit(INTERRUPTED.into());
             }
         });
         Self {

@@ -25,7 +25,7 @@ const TOLERANCE: f64 = 0.02;
 
 /// Compile the bundled model, generate keys, start a server without the secret key, and generate text under encryption.
 ///
-/// Ends with encrypted against float64. Exits 1 if the tokens differ.
+/// Ends with encrypted against float64. Exits 1 if the tokens differ, 130 if it was interrupted.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sotto demo
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, default_value = "Once upon a time")]
     prompt: String,
     /// Tokens to generate.
-    #[arg(long, value_name = "N", default_value_t = 5)]
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
     /// Text to calibrate ranges on [default: calibration.txt of the model, if it has one].
     #[arg(long, value_name = "FILE")]
@@ -87,9 +87,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         server: server.peak_memory(),
     };
     drop(server);
-    if let Stop::Failed(error) = made.stop {
-        return Err(error.into());
-    }
+    let made = to_judge(made, args.tokens)?;
 
     let truth = truth(args, &compiler, &work, &prompt, &made)?;
     let report = Report {
@@ -110,6 +108,18 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         println!("{}", report.json());
     }
     report.verdict(args.tokens)
+}
+
+/// A generation that can be compared with float64: one that came to its own end.
+fn to_judge(made: Generation, asked: u32) -> Result<Generation, Failure> {
+    match made.stop {
+        Stop::Failed(error) => Err(error.into()),
+        Stop::Interrupted => Err(Failure::Interrupted(format!(
+            "interrupted after {} of {asked} tokens; nothing was compared with float64",
+            made.tokens.len()
+        ))),
+        Stop::EndOfText | Stop::MaxTokens | Stop::Capacity => Ok(made),
+    }
 }
 
 /// Compiles the model into the workplace; returns the seconds it took.
@@ -215,5 +225,32 @@ impl Workplace {
 
     fn keys(&self) -> PathBuf {
         self.path().join("keys")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(tokens: Vec<u32>, stop: Stop) -> Generation {
+        Generation {
+            tokens,
+            logits: vec![],
+            seconds: vec![],
+            bootstraps: vec![],
+            stop,
+        }
+    }
+
+    #[test]
+    fn an_interrupted_demo_is_no_success() {
+        for tokens in [vec![], vec![7]] {
+            let words = format!("after {} of 5", tokens.len());
+            let failure = to_judge(generation(tokens, Stop::Interrupted), 5).unwrap_err();
+            assert!(matches!(failure, Failure::Interrupted(_)), "{failure}");
+            assert!(failure.to_string().contains(&words), "{failure}");
+        }
+        let made = to_judge(generation(vec![7], Stop::EndOfText), 5).unwrap();
+        assert_eq!(made.tokens, [7]);
     }
 }
