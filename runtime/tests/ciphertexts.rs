@@ -9,8 +9,10 @@ use sotto_ir::fidelity::largest;
 use sotto_runtime::client::{
     CkksSealer, ClientError, ClientModel, Connection, Keyring, KeyringError, Sealer,
 };
+use sotto_runtime::cpu::{CpuEngine, EngineOptions};
 use sotto_runtime::keys::{KEY_FILE, Manifest};
 use sotto_runtime::proto::FaultCode;
+use sotto_runtime::server::Engine;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -200,4 +202,20 @@ async fn an_answer_of_another_shape_is_refused() {
     refused(&[at(level), at(level)], "2 ciphertexts");
     refused(&[at(level + 1)], &format!("at level {}", level + 1));
     sealer.open(&[at(level)]).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_size_of_a_key_file_is_known_beforehand() {
+    let world = World::start().await;
+    let options = EngineOptions::default();
+    let data = world.dir.data().unwrap();
+    let plan = world.dir.plan().clone();
+    let engine = CpuEngine::new(plan, world.dir.digest(), data, options).unwrap();
+    let found = Manifest::read(&world.keys().evaluation()).unwrap().bytes;
+    let computed = engine.key_bytes();
+    assert!(found <= computed, "{found} bytes, {computed} computed");
+    assert!(
+        computed < found + found / 8,
+        "{found} bytes, {computed} computed"
+    );
 }

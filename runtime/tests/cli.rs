@@ -3,7 +3,7 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -289,6 +289,56 @@ fn an_insecure_plan_needs_consent() {
 
     let output = folder.sotto("keygen --insecure --plan plan -o other --json");
     assert!(stdout(&output).contains(r#""security_bits":0"#));
+}
+
+#[test]
+fn a_client_that_is_done_or_interrupted_makes_way_for_another() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let other = folder.sotto("keygen --insecure --plan plan -o other");
+    assert!(other.status.success(), "{}", stderr(&other));
+    let server = Server::start(&folder, &[]);
+    for keys in ["keys", "other", "keys"] {
+        let command = generate(&server, "a", 1).replace("--keys keys", &format!("--keys {keys}"));
+        let output = folder.sotto(&command);
+        assert!(output.status.success(), "{}", stderr(&output));
+    }
+
+    // An interrupt before the first token: whatever it comes upon, no session stays behind.
+    let mut child = Command::new(SOTTO)
+        .args(generate(&server, "aaa", 9).split(' '))
+        .current_dir(folder.0.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut typed = [0];
+    child
+        .stdout
+        .as_mut()
+        .unwrap()
+        .read_exact(&mut typed)
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let kill = format!("kill -INT {}", child.id());
+    Command::new("bash").args(["-c", &kill]).status().unwrap();
+    child.wait_with_output().unwrap();
+    let next = generate(&server, "a", 1).replace("--keys keys", "--keys other");
+    let output = folder.sotto(&next);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+#[test]
+fn a_server_started_for_keys_serves_those_alone() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let other = folder.sotto("keygen --insecure --plan plan -o other");
+    assert!(other.status.success(), "{}", stderr(&other));
+    let server = Server::start(&folder, &["--keys", "keys/evaluation"]);
+    let command = generate(&server, "a", 1).replace("--keys keys", "--keys other");
+    fails(&folder.sotto(&command), 3, &["alone", "without --keys"]);
+    assert!(folder.sotto(&generate(&server, "a", 1)).status.success());
 }
 
 #[test]

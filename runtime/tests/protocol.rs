@@ -5,7 +5,8 @@ use sotto_runtime::client::{
     ClientError, Connection, Generation, Listener, Request, Sampling, Sealer, Stop, generate,
 };
 use sotto_runtime::keys::{KEY_FILE, KeyEntry, MANIFEST_VERSION, Manifest, NeededKey};
-use sotto_runtime::proto::{Fault, FaultCode, wire};
+use sotto_runtime::proto::wire::{self, sotto_client::SottoClient};
+use sotto_runtime::proto::{Fault, FaultCode};
 use sotto_runtime::server::{Engine, KeyStore, Service, StepOutput, StepProgress, Watch, bind};
 use std::fs;
 use std::path::Path;
@@ -21,15 +22,31 @@ const CAPACITY: u32 = 8;
 /// A token that the engine computes on until nobody waits for it.
 const NEVER_ENDS: u8 = 0xfe;
 const KEY: &[u8] = b"not a real key";
+const OTHER_KEY: &[u8] = b"another client";
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(3600);
+const MOST_SESSIONS: usize = 3;
 
 /// Next token = sum of all tokens so far mod the vocabulary. The byte 0xff is a ciphertext that it refuses.
 struct Adder {
     needed: Vec<NeededKey>,
     steps: Arc<AtomicU32>,
+    /// Sets of keys in memory, and tokens under way.
+    sets: Arc<AtomicU32>,
+    running: AtomicU32,
+}
+
+/// Counts itself while it lives.
+struct Keys(Arc<AtomicU32>);
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Engine for Adder {
-    type Keys = Vec<u8>;
+    type Keys = Keys;
     type State = u32;
 
     fn plan_digest(&self) -> &str {
@@ -44,21 +61,30 @@ impl Engine for Adder {
     fn needed_keys(&self) -> &[NeededKey] {
         &self.needed
     }
-    fn load_keys(&self, dir: &Path, _: &mut dyn FnMut(usize, usize)) -> Result<Vec<u8>, Fault> {
-        fs::read(dir.join(KEY_FILE))
-            .map_err(|e| Fault::new(FaultCode::KeyDamaged, e.to_string(), "send again"))
+    fn key_bytes(&self) -> u64 {
+        KEY.len() as u64
+    }
+    fn most_sessions(&self) -> usize {
+        MOST_SESSIONS
+    }
+    fn load_keys(&self, dir: &Path, _: &mut dyn FnMut(usize, usize)) -> Result<Keys, Fault> {
+        let bytes = fs::read(dir.join(KEY_FILE))
+            .map_err(|e| Fault::new(FaultCode::KeyDamaged, e.to_string(), "send again"))?;
+        assert!(bytes == KEY || bytes == OTHER_KEY);
+        let before = self.sets.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(before, 0, "a second set in memory");
+        Ok(Keys(self.sets.clone()))
     }
     fn empty_state(&self) -> u32 {
         0
     }
     fn step(
         &self,
-        keys: &Vec<u8>,
+        _: &Keys,
         sum: &mut u32,
         ciphertext: &[u8],
         watch: &dyn Watch,
     ) -> Result<StepOutput, Fault> {
-        assert_eq!(keys, KEY);
         let rejected = |thing| Fault::new(FaultCode::CiphertextRejected, thing, "encrypt again");
         let &[token] = ciphertext else {
             return Err(rejected("a ciphertext of another length"));
@@ -67,14 +93,18 @@ impl Engine for Adder {
             return Err(rejected("a ciphertext at level 3"));
         }
         self.steps.fetch_add(1, Ordering::SeqCst);
+        let before = self.running.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(before, 0, "a second token under way");
         if token == NEVER_ENDS {
             while !watch.cancelled() {
                 std::thread::sleep(Duration::from_millis(5));
             }
+            self.running.fetch_sub(1, Ordering::SeqCst);
             return Err(Fault::new(FaultCode::Internal, "stopped", "nobody waits"));
         }
         watch.progress(&StepProgress::default());
         *sum += u32::from(token);
+        self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(StepOutput {
             ciphertexts: vec![vec![(*sum % VOCABULARY) as u8]],
             bootstraps: 2,
@@ -117,8 +147,8 @@ struct Setup {
     task: JoinHandle<()>,
 }
 
-/// A server that needs `needed` at level 5, and a key folder that has `relinearise` for level 5.
-async fn setup(needed: &str) -> Setup {
+/// A key folder that has `relinearise` for level 5.
+fn key_folder(key: &[u8]) -> TempDir {
     let keys = tempfile::tempdir().unwrap();
     let manifest = Manifest {
         version: MANIFEST_VERSION,
@@ -127,12 +157,22 @@ async fn setup(needed: &str) -> Setup {
             name: "relinearise".into(),
             level: 5,
         }],
-        bytes: KEY.len() as u64,
-        checksum: blake3::hash(KEY).to_hex().to_string(),
+        bytes: key.len() as u64,
+        checksum: blake3::hash(key).to_hex().to_string(),
     };
-    fs::write(keys.path().join(KEY_FILE), KEY).unwrap();
+    fs::write(keys.path().join(KEY_FILE), key).unwrap();
     manifest.write(keys.path()).unwrap();
+    keys
+}
 
+/// A server that needs `needed` at level 5, and a key folder that has `relinearise` for level 5.
+async fn setup(needed: &str) -> Setup {
+    start(needed, NEVER, false).await
+}
+
+/// The same, where a session gives way after `patience`, and which has the keys from the start or else is sent them.
+async fn start(needed: &str, patience: Duration, preloaded: bool) -> Setup {
+    let keys = key_folder(KEY);
     let store = tempfile::tempdir().unwrap();
     let steps = Arc::new(AtomicU32::new(0));
     let engine = Adder {
@@ -141,8 +181,13 @@ async fn setup(needed: &str) -> Setup {
             level: 5,
         }],
         steps: steps.clone(),
+        sets: Arc::default(),
+        running: AtomicU32::new(0),
     };
-    let service = Service::new(engine, KeyStore::open(store.path()).unwrap());
+    let mut service = Service::new(engine, KeyStore::open(store.path()).unwrap(), patience);
+    if preloaded {
+        service.preload(keys.path(), &mut |_, _| {}).await.unwrap();
+    }
     let server = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
     let addr = server.addr().to_string();
     let (stop, stopped) = oneshot::channel();
@@ -165,6 +210,18 @@ async fn setup(needed: &str) -> Setup {
 impl Setup {
     async fn open(&self, plan: &str) -> Result<Connection, ClientError> {
         Connection::open(&self.addr, plan, self.keys.path(), |_, _| {}).await
+    }
+
+    async fn open_with(&self, keys: &TempDir) -> Result<Connection, ClientError> {
+        Connection::open(&self.addr, "plan", keys.path(), |_, _| {}).await
+    }
+
+    /// Fingerprints in the store.
+    fn stored(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.store.path()).unwrap();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 }
 
@@ -396,4 +453,137 @@ async fn an_interrupt_keeps_the_tokens() {
         .unwrap();
     assert_eq!(made.tokens, [1]);
     assert!(matches!(made.stop, Stop::Interrupted));
+}
+
+fn fingerprint(key: &[u8]) -> String {
+    blake3::hash(key).to_hex().to_string()
+}
+
+#[tokio::test]
+async fn one_token_is_computed_at_a_time_and_the_next_waits_in_line() {
+    let setup = setup("relinearise").await;
+    let mut first = setup.open("plan").await.unwrap();
+    let mut second = setup.open("plan").await.unwrap();
+    let endless = tokio::spawn(async move { first.step(0, vec![NEVER_ENDS], |_| {}).await });
+    until(|| setup.steps.load(Ordering::SeqCst) == 1).await;
+    let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
+    let waiting = tokio::spawn(async move {
+        let tell = |progress: &wire::Progress| heard.send(progress.site.clone()).unwrap();
+        second.step(0, vec![4], tell).await
+    });
+    let site = hears.recv().await.unwrap();
+    assert!(site.contains("waiting"), "{site}");
+    assert_eq!(setup.steps.load(Ordering::SeqCst), 1);
+    endless.abort();
+    let answer = waiting.await.unwrap().unwrap();
+    assert_eq!(answer.ciphertexts, [[4]]);
+}
+
+#[tokio::test]
+async fn a_session_has_one_token_under_way_or_in_line() {
+    let setup = setup("relinearise").await;
+    setup.open("plan").await.unwrap().close().await.unwrap();
+    let address = format!("http://{}", setup.addr);
+    let mut client = SottoClient::connect(address).await.unwrap();
+    let open = wire::OpenRequest {
+        plan_digest: "plan".into(),
+        parameters_digest: "parameters".into(),
+        keys_fingerprint: fingerprint(KEY),
+    };
+    let session = client.open(open).await.unwrap().into_inner().session;
+    let token = |token| wire::StepRequest {
+        session: session.clone(),
+        position: 0,
+        ciphertext: vec![token],
+    };
+    let endless = client.step(token(NEVER_ENDS)).await.unwrap();
+    let status = client.step(token(4)).await.unwrap_err();
+    let fault = Fault::from_status(&status).unwrap();
+    assert_eq!(fault.code, FaultCode::SessionBusy);
+    drop(endless);
+}
+
+#[tokio::test]
+async fn other_keys_wait_until_the_sessions_have_ended_and_then_take_their_place() {
+    let setup = setup("relinearise").await;
+    let others = key_folder(OTHER_KEY);
+    let connection = setup.open("plan").await.unwrap();
+    let error = setup.open_with(&others).await.err().expect("refused");
+    assert_eq!(fault(&error).code, FaultCode::Memory);
+    assert!(
+        error.to_string().contains("other evaluation keys"),
+        "{error}"
+    );
+    assert_eq!(setup.stored(), [fingerprint(KEY)], "nothing was sent");
+
+    connection.close().await.unwrap();
+    let mut other = setup.open_with(&others).await.unwrap();
+    assert_eq!(run(&mut other, &[4], 1).await.tokens, [4]);
+    assert_eq!(setup.stored(), [fingerprint(OTHER_KEY)]);
+
+    other.close().await.unwrap();
+    let mut back = setup.open("plan").await.expect("sent again");
+    assert_eq!(run(&mut back, &[5], 1).await.tokens, [5]);
+}
+
+#[tokio::test]
+async fn idle_sessions_give_way_to_other_keys_and_busy_ones_do_not() {
+    let setup = start("relinearise", Duration::ZERO, false).await;
+    let others = key_folder(OTHER_KEY);
+    let mut connection = setup.open("plan").await.unwrap();
+    let mut idle = setup.open("plan").await.unwrap();
+    let endless = tokio::spawn(async move { connection.step(0, vec![NEVER_ENDS], |_| {}).await });
+    until(|| setup.steps.load(Ordering::SeqCst) == 1).await;
+    let error = setup.open_with(&others).await.err().expect("refused");
+    assert_eq!(fault(&error).code, FaultCode::Memory);
+
+    endless.abort();
+    let mut other = loop {
+        match setup.open_with(&others).await {
+            Ok(other) => break other,
+            Err(error) => assert_eq!(fault(&error).code, FaultCode::Memory),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    assert_eq!(run(&mut other, &[4], 1).await.tokens, [4]);
+    let error = idle.step(0, vec![1], |_| {}).await.unwrap_err();
+    assert_eq!(fault(&error).code, FaultCode::UnknownSession);
+}
+
+#[tokio::test]
+async fn sessions_are_as_many_as_memory_is_for() {
+    let setup = setup("relinearise").await;
+    let mut open = Vec::new();
+    for _ in 0..MOST_SESSIONS {
+        open.push(setup.open("plan").await.unwrap());
+    }
+    let error = setup.open("plan").await.err().expect("refused");
+    assert_eq!(fault(&error).code, FaultCode::Memory);
+    open.pop().unwrap().close().await.unwrap();
+    setup.open("plan").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_keys_that_a_server_was_started_for_stay() {
+    let setup = start("relinearise", NEVER, true).await;
+    let others = key_folder(OTHER_KEY);
+    let error = setup.open_with(&others).await.err().expect("refused");
+    assert_eq!(fault(&error).code, FaultCode::KeyMissing);
+    assert!(error.to_string().contains(&fingerprint(KEY)), "{error}");
+    assert!(setup.stored().is_empty(), "nothing was sent");
+    let mut connection = setup.open("plan").await.unwrap();
+    assert_eq!(run(&mut connection, &[4], 1).await.tokens, [4]);
+}
+
+#[tokio::test]
+async fn an_upload_larger_than_the_keys_is_refused() {
+    let setup = setup("relinearise").await;
+    let large = key_folder(&[KEY, KEY].concat());
+    let error = setup.open_with(&large).await.err().expect("refused");
+    assert_eq!(fault(&error).code, FaultCode::KeyDamaged);
+    assert!(error.to_string().contains("28 bytes"), "{error}");
+    assert!(setup.stored().is_empty());
+    // A refused session is no session.
+    let others = key_folder(OTHER_KEY);
+    setup.open_with(&others).await.unwrap();
 }

@@ -11,7 +11,11 @@ use sotto_ckks::Context;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
+
+/// How long the end of a session may take.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Continue a prompt under encryption, with a server that `sotto serve` runs.
 ///
@@ -208,12 +212,11 @@ impl Client {
             &mut screen,
             interrupt,
         )
-        .await?;
+        .await;
         screen.end();
-        if !matches!(made.stop, Stop::Failed(_) | Stop::Interrupted) {
-            connection.close().await?;
-        }
-        Ok(made)
+        // However it ended, others wait for the place. A server that does not answer drops the session after it has idled.
+        let _unanswered = tokio::time::timeout(PARTING, connection.close()).await;
+        Ok(made?)
     }
 }
 
@@ -250,10 +253,11 @@ impl Listener for Screen<'_> {
 
     fn progress(&mut self, progress: &wire::Progress) {
         self.meter.set(progress.done, progress.total);
-        self.meter.say(format!(
-            "{}, {} bootstraps",
-            progress.site, progress.bootstraps_done
-        ));
+        self.meter.say(match progress.total {
+            // Nothing is computed yet.
+            0 => progress.site.clone(),
+            _ => format!("{}, {} bootstraps", progress.site, progress.bootstraps_done),
+        });
     }
 
     fn token(&mut self, id: u32) {

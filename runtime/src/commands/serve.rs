@@ -7,11 +7,13 @@ use crate::server::{KeyStore, ListenError, Service, bind};
 use crate::trace::Trace;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Run a plan for clients. The server is given the plan and evaluation keys, never a secret key.
 ///
-/// Prints `listening on ADDR` when it is ready.
+/// Prints `listening on ADDR` when it is ready. Memory holds one client's evaluation keys: others are refused until its sessions
+/// have ended or idled for long. One token is computed at a time, the next ones wait in line.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sotto serve --plan tiny.plan --addr 127.0.0.1:7411
@@ -20,10 +22,11 @@ pub struct Args {
     /// The plan directory.
     #[arg(long)]
     plan: PathBuf,
-    /// A folder of evaluation keys to have ready, so that its client need not send them.
+    /// A folder of evaluation keys to have ready, so that their client need not send them; keys of others are refused.
     #[arg(long, value_name = "EVALKEYS_DIR")]
     keys: Option<PathBuf>,
-    /// Where keys that clients send are kept [default: a temporary folder, removed at the end].
+    /// Where keys that clients send are kept, those in use and those that came last [default: a temporary folder, removed at the
+    /// end].
     #[arg(long, value_name = "DIR")]
     key_store: Option<PathBuf>,
     /// Address to listen on; port 0 lets the system choose.
@@ -35,6 +38,9 @@ pub struct Args {
     /// Bytes of memory to use: a plan that needs more is refused, what is left over keeps plaintexts encoded.
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
+    /// A session that nothing has happened in for so long gives way to another client.
+    #[arg(long, value_name = "MINUTES", default_value_t = 30)]
+    idle_minutes: u32,
     /// End when standard input does: whoever started the server has gone.
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
@@ -49,7 +55,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let engine = engine(args)?;
     let (store, _temporary) = store(args.key_store.as_deref())?;
-    let service = Service::new(engine, store);
+    let patience = Duration::from_secs(60 * u64::from(args.idle_minutes));
+    let mut service = Service::new(engine, store, patience);
     runtime()?.block_on(async {
         let server = bind(args.addr, args.allow_remote)
             .await
@@ -60,6 +67,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 .preload(keys, &mut |done, total| {
                     meter.set(done as u64, total as u64)
                 })
+                .await
                 .map_err(Failure::input)?;
         }
         println!("listening on {}", server.addr());

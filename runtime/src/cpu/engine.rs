@@ -6,13 +6,18 @@ use crate::proto::{Fault, FaultCode};
 use crate::server::{Engine, StepOutput, StepProgress, Watch};
 use crate::trace::{Ended, Trace};
 use sotto_ckks::serialize::EvaluationKeyFile;
-use sotto_ckks::{Ciphertext, CkksError, Context};
+use sotto_ckks::{Ciphertext, CkksError, Context, KeyKind};
 use sotto_ir::exec::{Event, ExecError, Executor, Moment, Session};
 use sotto_ir::plan::Plan;
 use sotto_ir::slot::{DataSource, Op};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Most sessions, however much memory there is.
+const MOST_SESSIONS: u64 = 16;
+/// More than what a key takes in a key file beside its residues: index entry, header, seed and checksum.
+const KEY_OVERHEAD: u64 = 256;
 
 /// How an engine runs.
 #[derive(Default)]
@@ -53,7 +58,9 @@ pub struct CpuEngine {
     context: Context,
     parameters_digest: String,
     needed: Vec<NeededKey>,
+    key_bytes: u64,
     cache_bytes: u64,
+    most_sessions: usize,
     trace: Option<Trace>,
 }
 
@@ -81,12 +88,15 @@ impl CpuEngine {
             });
         }
         let context = Context::new(plan.params.clone())?;
+        let cache_bytes = (allowed - needed).min(plan.estimate.plaintext_bytes);
         Ok(Self {
             plan_digest,
             data,
             parameters_digest: parameters_digest(&plan.params),
             needed: needed_keys(&plan.keys, &context),
-            cache_bytes: (allowed - needed).min(plan.estimate.plaintext_bytes),
+            key_bytes: key_file_bytes(&plan, &context),
+            most_sessions: most_sessions(&plan, allowed - needed - cache_bytes),
+            cache_bytes,
             context,
             plan,
             trace: options.trace,
@@ -152,6 +162,14 @@ impl Engine for CpuEngine {
 
     fn needed_keys(&self) -> &[NeededKey] {
         &self.needed
+    }
+
+    fn key_bytes(&self) -> u64 {
+        self.key_bytes
+    }
+
+    fn most_sessions(&self) -> usize {
+        self.most_sessions
     }
 
     fn load_keys(
@@ -229,6 +247,28 @@ impl Engine for CpuEngine {
             bootstraps: progress.bootstraps,
         })
     }
+}
+
+/// Bytes of the file that holds a plan's keys. The uniform half of a key is a seed there.
+fn key_file_bytes(plan: &Plan, context: &Context) -> u64 {
+    let params = context.params();
+    let residues = |(kind, level)| {
+        let primes = params.key_primes(level);
+        let special = match (kind, &params.ephemeral) {
+            (KeyKind::ToEphemeral, Some(ephemeral)) => ephemeral.p_primes.len(),
+            _ => params.p_primes.len(),
+        };
+        params.digits_of(&primes).len() * (primes.len() + special) * params.n()
+    };
+    let keys = request(&plan.keys, context).kinds().into_iter();
+    keys.map(|key| KEY_OVERHEAD + (residues(key) * size_of::<u32>()) as u64)
+        .sum()
+}
+
+/// Sessions whose KV state there is memory for: the one that the plan's peak counts, and as many as fit into what is left.
+fn most_sessions(plan: &Plan, left: u64) -> usize {
+    let more = left / plan.estimate.state_bytes.max(1);
+    more.saturating_add(1).min(MOST_SESSIONS) as usize
 }
 
 fn step_fault(error: ExecError<CpuError>) -> Fault {

@@ -49,6 +49,10 @@ pub trait Engine: Send + Sync + 'static {
     fn capacity(&self) -> u32;
     /// Keys that the plan needs.
     fn needed_keys(&self) -> &[NeededKey];
+    /// Bytes of a key file that holds exactly [`Engine::needed_keys`].
+    fn key_bytes(&self) -> u64;
+    /// Most sessions whose KV state memory is for; at least one.
+    fn most_sessions(&self) -> usize;
     /// Loads evaluation keys from a folder whose manifest covers [`Engine::needed_keys`].
     /// `progress` hears how many are loaded and how many there are.
     fn load_keys(

@@ -1,15 +1,17 @@
 //! The gRPC service over an [`Engine`].
 
 use super::engine::{Engine, StepProgress, Watch};
+use super::held::{Held, Turn};
+use super::lock;
 use super::sessions::{Sessions, StepReply};
 use super::store::{KeyStore, Upload};
 use crate::keys::Manifest;
 use crate::proto::wire::{self, key_upload, step_reply};
 use crate::proto::{Fault, FaultCode};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,38 +20,44 @@ use tonic::{Request, Response, Status, Streaming};
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Messages that wait for a slow reader before progress is skipped.
 const REPLY_QUEUE: usize = 8;
+/// How long a sender of keys may pause before its place goes to another.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(60);
+/// What progress says instead of a site while another token is computed.
+const IN_LINE: &str = "waiting for another token of this server";
 
-/// One set of keys in memory; a second set replaces it, since a set takes gigabytes.
-struct Loaded<E: Engine> {
-    fingerprint: String,
-    keys: Arc<E::Keys>,
-}
-
-/// Serves one plan to any number of sessions.
+/// Serves one plan to any number of sessions under one set of keys at a time. One token is computed at a time; others wait in
+/// line.
 pub struct Service<E: Engine> {
     engine: Arc<E>,
     store: Arc<KeyStore>,
-    loaded: Arc<Mutex<Option<Loaded<E>>>>,
+    held: Arc<Held<E>>,
     sessions: Arc<Sessions<E>>,
+    /// Fingerprint of the only keys to serve, if the server was started for a set.
+    only: Option<String>,
+    /// One upload at a time.
+    uploads: Semaphore,
 }
 
 impl<E: Engine> Service<E> {
-    /// A service for `engine` that keeps uploaded keys in `store`.
-    pub fn new(engine: E, store: KeyStore) -> Self {
+    /// A service for `engine` that keeps uploaded keys in `store`. A session that has been idle for `patience` gives way to
+    /// another client.
+    pub fn new(engine: E, store: KeyStore, patience: Duration) -> Self {
         Self {
             engine: Arc::new(engine),
             store: Arc::new(store),
-            loaded: Arc::new(Mutex::new(None)),
-            sessions: Arc::new(Sessions::new()),
+            held: Arc::new(Held::nothing()),
+            sessions: Arc::new(Sessions::new(patience)),
+            only: None,
+            uploads: Semaphore::new(1),
         }
     }
 
-    /// Loads keys that are already on the server's disk, so that clients with this fingerprint need not send them. Returns
+    /// Loads keys that are already on the server's disk and serves these alone: nobody else's can take their place. Returns
     /// the fingerprint; `progress` hears how many keys are loaded.
-    pub fn preload(
-        &self,
+    pub async fn preload(
+        &mut self,
         dir: &Path,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut (dyn FnMut(usize, usize) + Send),
     ) -> Result<String, Fault> {
         let manifest = Manifest::read(dir)?;
         if manifest.parameters_digest != self.engine.parameters_digest() {
@@ -62,10 +70,44 @@ impl<E: Engine> Service<E> {
                 "generate keys with this plan",
             ));
         }
-        manifest.check_covers(self.engine.needed_keys())?;
-        let fingerprint = manifest.checksum.clone();
-        load(&*self.engine, &self.loaded, &fingerprint, dir, progress)?;
+        let fingerprint = manifest.checksum;
+        let mut turn = self.held.turn().await;
+        turn.load(&self.engine, &fingerprint, dir, progress)?;
+        self.only = Some(fingerprint.clone());
         Ok(fingerprint)
+    }
+
+    /// Refuses keys other than those that the server was started for.
+    fn check_served(&self, fingerprint: &str) -> Result<(), Fault> {
+        match &self.only {
+            Some(only) if only != fingerprint => Err(Fault::new(
+                FaultCode::KeyMissing,
+                format!("the server serves the evaluation keys {only} alone, not {fingerprint}"),
+                "start another with `sotto serve` and these keys, or without --keys",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the keys of a fingerprint in memory. There is an open session under them, so that nobody replaces them afterwards.
+    async fn ready(&self, fingerprint: &str) -> Result<(), Fault> {
+        if self.held.fingerprint().as_deref() == Some(fingerprint) {
+            return Ok(());
+        }
+        let mut turn = self.held.turn().await;
+        let (engine, store) = (self.engine.clone(), self.store.clone());
+        let fingerprint = fingerprint.to_string();
+        blocking(move || {
+            if turn.keys(&fingerprint).is_some() {
+                return Ok(());
+            }
+            let dir = store
+                .find(&fingerprint)
+                .ok_or_else(|| keys_absent(&fingerprint))?;
+            let replaced = turn.load(&engine, &fingerprint, &dir, &mut |_, _| {})?;
+            replaced.map_or(Ok(()), |old| store.remove(&old))
+        })
+        .await
     }
 
     fn check_identity(&self, request: &wire::OpenRequest) -> Result<(), Fault> {
@@ -95,30 +137,6 @@ impl<E: Engine> Service<E> {
     }
 }
 
-/// The keys of a fingerprint, read from `dir` unless they are in memory.
-fn load<E: Engine>(
-    engine: &E,
-    loaded: &Mutex<Option<Loaded<E>>>,
-    fingerprint: &str,
-    dir: &Path,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<Arc<E::Keys>, Fault> {
-    let mut slot = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(current) = slot.as_ref()
-        && current.fingerprint == fingerprint
-    {
-        return Ok(current.keys.clone());
-    }
-    Manifest::read(dir)?.check_covers(engine.needed_keys())?;
-    *slot = None;
-    let keys = Arc::new(engine.load_keys(dir, progress)?);
-    *slot = Some(Loaded {
-        fingerprint: fingerprint.to_string(),
-        keys: keys.clone(),
-    });
-    Ok(keys)
-}
-
 #[tonic::async_trait]
 impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
     type StepStream = ReceiverStream<Result<wire::StepReply, Status>>;
@@ -130,26 +148,13 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         let request = request.into_inner();
         self.check_identity(&request)?;
         let fingerprint = request.keys_fingerprint;
-        let in_memory = self
-            .loaded
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .as_ref()
-            .is_some_and(|loaded| loaded.fingerprint == fingerprint);
-        let dir = match self.store.find(&fingerprint) {
-            Some(dir) => dir,
-            None if in_memory => PathBuf::new(),
-            None => return Err(keys_absent(&fingerprint).into()),
-        };
-        let (engine, loaded) = (self.engine.clone(), self.loaded.clone());
-        let sessions = self.sessions.clone();
-        let capacity = engine.capacity();
-        let session = blocking(move || {
-            let keys = load(&*engine, &loaded, &fingerprint, &dir, &mut |_, _| {})?;
-            sessions.begin(&engine, keys)
-        })
-        .await?;
-        Ok(Response::new(wire::OpenReply { session, capacity }))
+        self.check_served(&fingerprint)?;
+        let beginning = self.sessions.begin(&self.engine, &fingerprint)?;
+        self.ready(&fingerprint).await?;
+        Ok(Response::new(wire::OpenReply {
+            session: beginning.keep(),
+            capacity: self.engine.capacity(),
+        }))
     }
 
     async fn upload_keys(
@@ -157,7 +162,8 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         request: Request<Streaming<wire::KeyUpload>>,
     ) -> Result<Response<wire::KeyReceipt>, Status> {
         let mut stream = request.into_inner();
-        let first = stream.next().await.transpose()?.and_then(|m| m.part);
+        let _one_at_a_time = self.uploads.try_acquire().map_err(|_| upload_busy())?;
+        let first = next(&mut stream).await?.and_then(|m| m.part);
         let Some(key_upload::Part::Manifest(manifest)) = first else {
             return Err(Fault::new(
                 FaultCode::KeyDamaged,
@@ -166,12 +172,14 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
             )
             .into());
         };
+        self.check_served(&manifest.checksum)?;
         let mut upload = self.store.receive(
             manifest,
             self.engine.parameters_digest(),
             self.engine.needed_keys(),
+            self.engine.key_bytes(),
         )?;
-        while let Some(message) = stream.next().await.transpose()? {
+        while let Some(message) = next(&mut stream).await? {
             let Some(key_upload::Part::Chunk(chunk)) = message.part else {
                 return Err(Fault::new(
                     FaultCode::KeyDamaged,
@@ -183,7 +191,13 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
             upload = blocking(move || take(upload, chunk)).await?;
         }
         let store = self.store.clone();
-        let (fingerprint, bytes) = blocking(move || store.admit(upload)).await?;
+        // Keys that are being loaded have a session already.
+        let in_use = self
+            .sessions
+            .fingerprint()
+            .or_else(|| self.held.fingerprint());
+        let admitted = blocking(move || store.admit(upload, in_use.as_deref())).await?;
+        let (fingerprint, bytes) = admitted;
         Ok(Response::new(wire::KeyReceipt { fingerprint, bytes }))
     }
 
@@ -191,21 +205,32 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         &self,
         request: Request<wire::StepRequest>,
     ) -> Result<Response<Self::StepStream>, Status> {
-        let request = request.into_inner();
-        let session = self.sessions.find(&request.session)?;
-        let engine = self.engine.clone();
+        let wire::StepRequest {
+            session,
+            position,
+            ciphertext,
+        } = request.into_inner();
+        let claim = self.sessions.find(&session)?.claim()?;
         let (sender, receiver) = mpsc::channel(REPLY_QUEUE);
-        tokio::task::spawn_blocking(move || {
-            let watch = ChannelWatch {
-                sender: sender.clone(),
-                last: Mutex::new(Instant::now()),
+        let (engine, held) = (self.engine.clone(), self.held.clone());
+        if let Some(reply) = claim.known(&engine, position, &ciphertext)? {
+            // The queue is empty, and the reader is here.
+            let _sent = sender.try_send(Ok(result_message(reply)));
+            return Ok(Response::new(ReceiverStream::new(receiver)));
+        }
+        tokio::spawn(async move {
+            let Some(turn) = in_line(&held, &sender).await else {
+                return;
             };
-            let reply = session
-                .step(&engine, request.position, &request.ciphertext, &watch)
-                .map(result_message)
-                .map_err(Status::from);
-            // A closed channel means that the client has gone; the reply stays with the session.
-            let _gone = sender.blocking_send(reply);
+            tokio::task::spawn_blocking(move || {
+                let watch = ChannelWatch {
+                    sender: sender.clone(),
+                    last: Mutex::new(Instant::now()),
+                };
+                let reply = claim.compute(&engine, turn, &ciphertext, &watch);
+                // A closed channel means that the client has gone; the reply stays with the session.
+                let _gone = sender.blocking_send(reply.map(result_message).map_err(Status::from));
+            });
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
     }
@@ -217,6 +242,48 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         self.sessions.end(&request.into_inner().session)?;
         Ok(Response::new(wire::CloseReply {}))
     }
+}
+
+type Replies = mpsc::Sender<Result<wire::StepReply, Status>>;
+
+/// Waits for a turn, telling the client so; None when the client has gone.
+async fn in_line<E: Engine>(held: &Held<E>, sender: &Replies) -> Option<Turn<E>> {
+    let turn = held.turn();
+    tokio::pin!(turn);
+    let mut again = tokio::time::interval(PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            biased;
+            turn = &mut turn => return Some(turn),
+            () = sender.closed() => return None,
+            _ = again.tick() => {
+                let waiting = StepProgress { site: IN_LINE.into(), ..StepProgress::default() };
+                // A full queue means a slow reader, who has read this before.
+                let _full = sender.try_send(Ok(progress_message(&waiting)));
+            }
+        }
+    }
+}
+
+/// The next message of an upload; a sender that pauses for too long is refused.
+async fn next(stream: &mut Streaming<wire::KeyUpload>) -> Result<Option<wire::KeyUpload>, Status> {
+    match tokio::time::timeout(UPLOAD_PATIENCE, stream.next()).await {
+        Ok(message) => message.transpose(),
+        Err(_) => Err(Fault::new(
+            FaultCode::KeyDamaged,
+            format!("an upload that paused for {} s", UPLOAD_PATIENCE.as_secs()),
+            "send the keys again",
+        )
+        .into()),
+    }
+}
+
+fn upload_busy() -> Fault {
+    Fault::new(
+        FaultCode::Storage,
+        "another client is sending its evaluation keys",
+        "try again when it has finished",
+    )
 }
 
 fn take(mut upload: Upload, chunk: wire::KeyChunk) -> Result<Upload, Fault> {
@@ -257,29 +324,32 @@ async fn blocking<T: Send + 'static>(
         })
 }
 
+fn progress_message(progress: &StepProgress) -> wire::StepReply {
+    wire::StepReply {
+        part: Some(step_reply::Part::Progress(wire::Progress {
+            done: progress.done,
+            total: progress.total,
+            bootstraps_done: progress.bootstraps,
+            site: progress.site.clone(),
+        })),
+    }
+}
+
 /// Sends progress to the client, skipping messages that would wait.
 struct ChannelWatch {
-    sender: mpsc::Sender<Result<wire::StepReply, Status>>,
+    sender: Replies,
     last: Mutex<Instant>,
 }
 
 impl Watch for ChannelWatch {
     fn progress(&self, progress: &StepProgress) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = lock(&self.last);
         if last.elapsed() < PROGRESS_EVERY {
             return;
         }
         *last = Instant::now();
-        let message = wire::StepReply {
-            part: Some(step_reply::Part::Progress(wire::Progress {
-                done: progress.done,
-                total: progress.total,
-                bootstraps_done: progress.bootstraps,
-                site: progress.site.clone(),
-            })),
-        };
         // A full queue means a slow reader; the next message says more anyway.
-        let _full = self.sender.try_send(Ok(message));
+        let _full = self.sender.try_send(Ok(progress_message(progress)));
     }
 
     fn cancelled(&self) -> bool {

@@ -16,12 +16,15 @@ use sotto_runtime::plan::PlanDir;
 use sotto_runtime::server::{KeyStore, Service, bind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tempfile::TempDir;
 
 pub const VOCABULARY: u32 = 8;
 const CAPACITY: u32 = 4;
 const GROUP: u32 = 2;
 const STEP: f64 = 0.2;
+/// How long a session may be idle: longer than any test.
+const IDLE: Duration = Duration::from_secs(3600);
 const OUTPUT_LEVEL: u32 = 1;
 const KIND: BootstrapKind = BootstrapKind {
     slots: VOCABULARY,
@@ -311,7 +314,7 @@ impl World {
         let server = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
         let addr = server.addr().to_string();
         // Ends with the test's runtime.
-        tokio::spawn(server.run(Service::new(engine, store), std::future::pending()));
+        tokio::spawn(server.run(Service::new(engine, store, IDLE), std::future::pending()));
         Self { folder, dir, addr }
     }
 
