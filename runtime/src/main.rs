@@ -8,7 +8,7 @@ use std::process::ExitCode;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong, 3 server or transport failed."
+    after_help = "Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong, 3 server or transport failed, 130 interrupted."
 )]
 struct Cli {
     #[command(subcommand)]

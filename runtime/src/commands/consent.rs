@@ -1,8 +1,8 @@
 //! Consent to parameters that hide nothing.
 
 use super::Failure;
+use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Plan;
-use sotto_params::ParamSet;
 
 /// Bits of security that need no consent.
 const SECURE: u32 = 128;

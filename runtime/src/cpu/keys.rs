@@ -2,8 +2,8 @@
 
 use crate::keys::NeededKey;
 use sotto_ckks::{Context, KeyKind, KeyRequest};
+use sotto_ir::params::{ParamSet, galois};
 use sotto_ir::plan::KeyList;
-use sotto_params::{ParamSet, galois};
 
 /// The name of a key in manifests and errors: `relinearise`, `rotate 16`, `conjugate`.
 pub fn key_name(kind: KeyKind, log_n: u32) -> String {

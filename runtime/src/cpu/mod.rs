@@ -16,9 +16,9 @@ use sotto_ckks::{
     Ciphertext, CkksError, Context, Encoder, EvaluationKeys, Evaluator, KeyId, Plaintext,
 };
 use sotto_ir::exec::{Backend, Diagonals};
+use sotto_ir::params::bootstrap::{Bsgs, Giant};
 use sotto_ir::plan::Plan;
 use sotto_ir::slot::{At, BootstrapKind};
-use sotto_params::bootstrap::{Bsgs, Giant};
 use std::collections::BTreeMap;
 
 /// Why the CPU backend refused.

@@ -6,9 +6,9 @@
 #![allow(dead_code)]
 
 use sotto_ckks::{Ciphertext, Context, Encoder, KeyGenerator, SecretKey};
+use sotto_ir::params::{ParamSet, bootstrap::BootstrapSpec};
 use sotto_ir::plan::*;
 use sotto_ir::slot::*;
-use sotto_params::{ParamSet, bootstrap::BootstrapSpec};
 use sotto_runtime::client::{CkksSealer, ClientError, ClientModel, Connection, Keyring};
 use sotto_runtime::cpu::{CpuEngine, EngineOptions, request};
 use sotto_runtime::keys::KEY_FILE;

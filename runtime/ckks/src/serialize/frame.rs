@@ -265,7 +265,9 @@ pub(super) fn write_atomically(
     }
     let file = builder.tempfile_in(folder).map_err(failed)?;
     {
-        let mut buffered = io::BufWriter::with_capacity(1 << 20, file.as_file());
+        // A secret body is longer than the buffer, so it passes by: no copy of it stays behind in freed memory.
+        let capacity = if private { 64 } else { 1 << 20 };
+        let mut buffered = io::BufWriter::with_capacity(capacity, file.as_file());
         write(&mut buffered)?;
         buffered.flush().map_err(failed)?;
     }

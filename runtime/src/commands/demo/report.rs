@@ -4,8 +4,8 @@ use super::{Failure, TOLERANCE};
 use crate::client::Generation;
 use crate::commands::human_bytes;
 use serde_json::{Value, json};
+use sotto_ir::params::SecretKind;
 use sotto_ir::plan::Plan;
-use sotto_params::SecretKind;
 
 /// Seconds of each part.
 pub(super) struct Seconds {
