@@ -3,9 +3,9 @@
 //! Every slot count in use costs rotation keys at the top of the chain, a hundred megabytes each, so the kinds are chosen too: every
 //! set of a few slot counts is placed, and among the placements nearly as fast as the fastest the one with the fewest key bytes wins.
 
-use crate::cost::{CostError, CostTable};
 use crate::emit::{EmitError, Emitted, emit};
 use crate::place::{Options, PlaceError, RefreshKind, Report, Target, place};
+use sotto_ir::cost::{CostError, CostTable};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
 use sotto_ir::slot::{BootstrapKind, Leveled, Packed, Program, ValueType};
@@ -194,7 +194,7 @@ mod tests {
 
     fn run(memory: Option<u64>) -> Result<Level, LevelError> {
         let params = ParamSet::secure_128();
-        let table = CostTable::of(&params).unwrap();
+        let table = crate::cost::of(&params).unwrap();
         let program = synthetic::decoder(1 << 15, 512, 2);
         level(&program, &params, &table, &Options::default(), memory)
     }

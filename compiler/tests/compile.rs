@@ -160,3 +160,66 @@ fn refusals_name_the_cause_and_the_remedy() {
     assert!(said.contains("empty.txt"), "{said}");
     assert!(!dir.path().join("plan").exists());
 }
+
+#[test]
+fn a_cost_table_of_ones_own_is_named_in_the_plan_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (table, plan) = (path("table.ron"), path("plan"));
+    let with = |table: &str| compile("llama-gqa", &["--cost-table", table, "-o", &plan]);
+
+    let said = refusal(with(&path("nowhere.ron")));
+    assert!(said.contains("nowhere.ron"), "{said}");
+    std::fs::write(&table, "nonsense").unwrap();
+    let said = refusal(with(&table));
+    assert!(said.contains("table.ron"), "{said}");
+    let committed = sotto_compiler::cost::committed().unwrap();
+    std::fs::write(&table, committed.print().unwrap()).unwrap();
+    let said = refusal(with(&table));
+    assert!(
+        said.contains("rings of 2^16") && said.contains("sotto bench"),
+        "{said}"
+    );
+    assert!(!Path::new(&plan).exists());
+
+    let mut mine = committed;
+    (mine.log_n, mine.name) = (12, "mine".into());
+    std::fs::write(&table, mine.print().unwrap()).unwrap();
+    stdout(with(&table));
+    let (plan, _) = sotto_ir::plan::Plan::open(Path::new(&plan)).unwrap();
+    assert_eq!(plan.estimate.cost_table, "mine");
+    assert_eq!(plan.estimate.cost_table_digest, mine.digest().unwrap());
+}
+
+#[test]
+fn explain_says_what_was_chosen_and_on_what_it_relies() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan").to_str().unwrap().to_string();
+    stdout(compile("llama-gqa", &["-o", &plan]));
+    let explain = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sottoc"));
+        command.args(["explain", &plan]).args(arguments);
+        command.output().unwrap()
+    };
+    let json = |site: &str| -> serde_json::Value {
+        serde_json::from_str(&stdout(explain(&[site, "--json"]))).unwrap()
+    };
+    let up = json("layers.1.mlp.up_proj");
+    assert_eq!(up["site"], "layers.{i}.mlp.up_proj");
+    let decisions = up["decisions"].as_array().unwrap();
+    let pair = decisions
+        .iter()
+        .find(|d| d["chosen"] == "one complex product")
+        .unwrap();
+    assert!(pair["rejected"][0]["extra_nanos"].as_u64().unwrap() > 0);
+    let ranges = up["ranges"].as_array().unwrap();
+    assert!(ranges.iter().all(|r| r["layers"][0] == 1) && !ranges.is_empty());
+    let silu = json("layers.{i}.mlp.silu");
+    assert!(silu["approximations"][0]["degree"].as_u64().unwrap() > 2);
+    assert!(stdout(explain(&[])).contains("layers.{i}.mlp.silu"));
+    let said = refusal(explain(&["layers.0.mlp.nowhere"]));
+    assert!(
+        said.contains("no site") && said.contains("mlp.up_proj"),
+        "{said}"
+    );
+}

@@ -1,6 +1,6 @@
 //! The packed stage against goldens made by the transformers library: every Llama fixture, on rings large and small.
 
-use sotto_compiler::cost::CostTable;
+use sotto_compiler::cost;
 use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::lower::{Choices, Options, Ranges, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
@@ -78,11 +78,11 @@ fn chosen(name: &str, options: &Options) -> Found {
     let decoder = checkpoint.decoder().unwrap();
     let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
     let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
-    let found = choose(&decoder, &ranges, options, &CostTable::committed().unwrap()).unwrap();
+    let found = choose(&decoder, &ranges, options, &cost::committed().unwrap()).unwrap();
     assert!(found.note.saturated && found.exact, "{name}: {found:?}");
     assert_eq!(
         found,
-        choose(&decoder, &ranges, options, &CostTable::committed().unwrap()).unwrap()
+        choose(&decoder, &ranges, options, &cost::committed().unwrap()).unwrap()
     );
     found
 }

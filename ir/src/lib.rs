@@ -9,10 +9,11 @@
 //! | `leveled` | [`slot`] with [`slot::Leveled`] | where to refresh, at which level everything runs |
 //! | `plan` | [`plan`] | everything: instruction stream, buffers, keys, packed weights |
 //!
-//! [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
+//! [`cost`] is what measured prices look like: the runtime writes tables, the compiler reads them. [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
 //! [`golden`] reads and writes what the model computes in float64, [`fidelity`] says how close other logits are; [`text`] is the text form's common grammar.
 //! Nothing here knows cryptography, and nothing here searches.
 
+pub mod cost;
 pub mod decoder;
 mod digest;
 pub mod exec;

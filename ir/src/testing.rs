@@ -328,6 +328,7 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
         approximations: vec![],
         sites: vec![],
         search: SearchNote::default(),
+        decisions: vec![],
         params,
         decode,
         arrays: (0..2)

@@ -1,7 +1,7 @@
 //! `sotto`: text from a language model that computes on ciphertexts.
 
 use clap::{Parser, Subcommand};
-use sotto_runtime::commands::{check, demo, generate, keygen, serve};
+use sotto_runtime::commands::{bench, check, demo, generate, keygen, serve};
 use std::process::ExitCode;
 
 /// Run compiled plans under encryption: generate keys, serve, generate text.
@@ -22,6 +22,7 @@ enum Command {
     Serve(serve::Args),
     Generate(generate::Args),
     Check(check::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

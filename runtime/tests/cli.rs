@@ -2,6 +2,8 @@
 
 mod common;
 
+use sotto_ir::cost::{CostTable, OpClass};
+use sotto_ir::plan::PLAN_VERSION;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -217,7 +219,8 @@ fn a_damaged_or_newer_plan_is_refused_by_every_command() {
         &["plan.ron", "damaged"],
     );
     refused(text[..text.len() / 2].into(), &["plan.ron", "damaged"]);
-    refused(text.replacen("plan 1 ", "plan 99 ", 1), &["plan.ron", "99"]);
+    let header = format!("plan {PLAN_VERSION} ");
+    refused(text.replacen(&header, "plan 99 ", 1), &["plan.ron", "99"]);
 }
 
 #[test]
@@ -352,8 +355,24 @@ fn a_secret_key_that_others_may_read_is_refused() {
 }
 
 #[test]
+fn bench_writes_a_cost_table_that_rises_with_the_level() {
+    let folder = Folder::with_plan();
+    let output = folder.sotto("bench --cost-table here.ron --name ring --insecure-ring 9");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = fs::read_to_string(folder.path("here.ron")).unwrap();
+    let table = CostTable::parse(&text).unwrap();
+    assert_eq!((table.name.as_str(), table.log_n), ("ring", 9));
+    for class in OpClass::ALL {
+        assert!(table.op(class, 16) >= table.op(class, 1), "{class:?}");
+    }
+    assert!(table.op(OpClass::Mul, 16) > table.op(OpClass::Add, 16));
+    let nowhere = folder.sotto("bench --cost-table nowhere/here.ron --insecure-ring 9");
+    fails(&nowhere, 2, &["nowhere/here.ron"]);
+}
+
+#[test]
 fn every_command_has_an_example() {
-    for command in ["demo", "keygen", "serve", "generate", "check"] {
+    for command in ["demo", "keygen", "serve", "generate", "check", "bench"] {
         let output = Command::new(SOTTO)
             .args([command, "--help"])
             .output()

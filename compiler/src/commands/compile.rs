@@ -44,6 +44,9 @@ pub struct Args {
     /// Who computes the head.
     #[arg(long, value_enum, default_value_t = Side::Server)]
     head: Side,
+    /// Prices of this machine, as `sotto bench --cost-table` measures them [default: those of a 2-core AVX-512 server].
+    #[arg(long, value_name = "FILE")]
+    cost_table: Option<PathBuf>,
     /// Refuse a plan whose server needs more memory than this.
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
@@ -125,6 +128,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         calibrate: args.calibrate.clone(),
         params,
         options,
+        cost_table: args.cost_table.clone(),
         memory: args.memory.map(|gib| (gib * GIB) as u64),
         stop_after: args.stop_after,
         from: args.from.clone(),

@@ -4,7 +4,7 @@
 //! d·(l+k) transforms to decompose and 2·(l+k) to come back (ModDown), products with the key are passes over memory. On top of the
 //! transforms come passes over limbs (reading and writing one limb of N words) and base conversions, priced by pair of limbs.
 
-use super::{BootstrapPrice, CostTable, Curve, OpClass};
+use sotto_ir::cost::{BootstrapPrice, CostTable, Curve, OpClass};
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec, Bsgs};
 use sotto_ir::params::{LevelKind, ParamSet};
 use sotto_ir::slot::BootstrapKind;
@@ -294,6 +294,7 @@ pub fn table(params: &ParamSet, machine: &Machine) -> Result<CostTable, Bootstra
         ),
         log_n: params.log_n,
         threads: machine.threads,
+        yardstick_seconds: machine.ntt,
         ops: OpClass::ALL
             .iter()
             .map(|&c| (c, curve(c)))

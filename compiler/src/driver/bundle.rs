@@ -7,7 +7,7 @@ use crate::lower::Ranges;
 use crate::pack::CheckpointData;
 use sotto_ir::decoder::{Decoder, Op, Tensor, WeightSource};
 use sotto_ir::plan::{
-    Approximation, ClientPart, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
+    Approximation, ClientPart, Decision, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
     Placement, Plan, PlanWriter, SearchNote, Security, Wire,
 };
 use sotto_ir::slot::{At, Layout, Leveled, Program, ValueType};
@@ -19,6 +19,8 @@ pub struct Findings {
     pub approximations: Option<Vec<Approximation>>,
     /// How far the search went.
     pub search: SearchNote,
+    /// What it decided.
+    pub decisions: Vec<Decision>,
 }
 
 /// All that goes into a plan.
@@ -63,6 +65,7 @@ impl Bundle<'_> {
                 .ranges
                 .sites(&self.layers(), self.request.options.margin),
             search: self.findings.search,
+            decisions: self.findings.decisions.clone(),
             params,
             decode: emitted.decode,
             arrays: Vec::new(), // the writer knows them

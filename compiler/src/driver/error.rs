@@ -1,6 +1,6 @@
 //! Why a model was not compiled.
 
-use crate::cost::CostError;
+use crate::cost::TableError;
 use crate::emit::EmitError;
 use crate::frontend::FrontendError;
 use crate::input::InputError;
@@ -71,7 +71,7 @@ pub enum CompileError {
     Emit(#[from] EmitError),
     /// The cost table.
     #[error(transparent)]
-    Cost(#[from] CostError),
+    Cost(#[from] TableError),
     /// Writing the plan.
     #[error(transparent)]
     Plan(#[from] PlanError),

@@ -8,7 +8,7 @@ mod stage;
 pub use error::CompileError;
 pub use stage::{Stage, StageFile};
 
-use crate::cost::CostTable;
+use crate::cost;
 use crate::emit::emit;
 use crate::frontend::Checkpoint;
 use crate::level::level;
@@ -17,8 +17,9 @@ use crate::place;
 use crate::search::{Found, choose};
 use bundle::{Bundle, Findings};
 use calibration::Calibration;
+use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
-use sotto_ir::plan::{Plan, PlanWriter};
+use sotto_ir::plan::{Decision, Plan, PlanWriter};
 use std::path::PathBuf;
 
 /// What to compile, and how far.
@@ -32,6 +33,8 @@ pub struct Request {
     pub params: ParamSet,
     /// Context, margin, tolerance, who holds the ends.
     pub options: Options,
+    /// Measured prices [default: the committed table, or counts for another ring].
+    pub cost_table: Option<PathBuf>,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
     /// Go no further than this stage.
@@ -105,7 +108,7 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
     })?;
     found(tell, format!("calibrated on {} tokens", ranges.tokens));
 
-    let table = CostTable::of(&request.params)?;
+    let table = table(request)?;
     let mut findings = Findings::default();
     let (leveled, emitted) = match resumed {
         Some(StageFile::Leveled(leveled)) => {
@@ -120,6 +123,7 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
                     describe(&chosen, tell);
                     let draft = lower(&decoder, &ranges, &request.options, &chosen.choices)?;
                     findings.search = chosen.note;
+                    findings.decisions = chosen.decisions;
                     findings.approximations = Some(draft.approximations);
                     draft.program
                 }
@@ -170,10 +174,23 @@ fn describe(chosen: &Found, tell: &mut dyn FnMut(News<'_>)) {
         tell,
         format!("search: {nodes} nodes in {rounds} rounds, {end}"),
     );
-    for decision in &chosen.decisions {
-        let saves = decision.saves.map_or("no alternative".into(), |nanos| {
-            format!("saves {:.1} ms a layer", nanos as f64 / 1e6)
+    for Decision {
+        site,
+        chosen,
+        rejected,
+    } in &chosen.decisions
+    {
+        let saves = rejected.first().map_or("no alternative".into(), |next| {
+            format!("saves {:.1} ms a layer", next.extra_nanos as f64 / 1e6)
         });
-        found(tell, format!("  {} ({saves})", decision.chosen));
+        found(tell, format!("  {site}: {chosen} ({saves})"));
+    }
+}
+
+/// The table asked for, or the default of the ring.
+fn table(request: &Request) -> Result<CostTable, cost::TableError> {
+    match &request.cost_table {
+        Some(path) => cost::read(path, &request.params),
+        None => cost::of(&request.params),
     }
 }

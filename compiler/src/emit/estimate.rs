@@ -4,8 +4,9 @@
 
 use super::EmitError;
 use super::keys::operand_levels;
-use crate::cost::{CostTable, Work};
+use crate::cost::{self, Work};
 use crate::place::groups_at_capacity;
+use sotto_ir::cost::CostTable;
 use sotto_ir::plan::{BootstrapCount, Buf, Cost, Estimate, PlanProgram};
 use sotto_ir::slot::{BootstrapKind, Op};
 use std::collections::BTreeMap;
@@ -94,12 +95,15 @@ impl Tally<'_> {
                     "add",
                     &instr.site,
                     sums,
-                    self.table.seconds(&Work::Add, level),
+                    cost::seconds(self.table, &Work::Add, level),
                 );
                 continue;
             }
             let works = self.works(op).map_err(malformed)?;
-            let seconds = works.iter().map(|w| self.table.seconds(w, level)).sum();
+            let seconds = works
+                .iter()
+                .map(|w| cost::seconds(self.table, w, level))
+                .sum();
             self.add(op.name(), &instr.site, times, seconds);
             if let Op::Bootstrap { kind, .. } = op {
                 *self.bootstraps.entry(*kind).or_insert(0) += times as u32;

@@ -4,6 +4,7 @@
 
 mod disclose;
 mod estimate;
+pub mod explain;
 mod keys;
 mod lower;
 mod memory;
@@ -14,7 +15,7 @@ mod tests;
 pub use disclose::disclosures;
 pub use summary::summary;
 
-use crate::cost::{CostError, CostTable};
+use sotto_ir::cost::{CostError, CostTable};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
 use sotto_ir::plan::{Estimate, KeyList, PlanProgram};

@@ -1,7 +1,7 @@
 //! Emitted plans run, free what they take, and use exactly the keys they list.
 
 use super::{disclosures, emit, summary};
-use crate::cost::CostTable;
+use crate::cost;
 use crate::level::level;
 use crate::place::Options;
 use crate::place::tests::synthetic;
@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
-    let table = CostTable::of(params).unwrap();
+    let table = cost::of(params).unwrap();
     let program = synthetic::decoder(params.slots() as u32, capacity, 2);
     let level = level(&program, params, &table, &Options::default(), None).unwrap();
     let entry = level.program.steps[0].template;
@@ -62,6 +62,7 @@ fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
         approximations: vec![],
         sites: vec![],
         search: SearchNote::default(),
+        decisions: vec![],
         params: params.clone(),
         decode: emitted.decode,
         arrays: vec![],
@@ -181,7 +182,7 @@ fn the_estimate_adds_up_and_the_page_prints() {
 #[test]
 fn equal_programs_give_equal_plans() {
     let params = ParamSet::secure_128();
-    let table = CostTable::of(&params).unwrap();
+    let table = cost::of(&params).unwrap();
     let (_, level) = plan(&params, 512);
     assert_eq!(
         emit(&level.program, &params, &table).unwrap(),

@@ -21,8 +21,8 @@ use extract::{Extracted, extract};
 use facts::Facts;
 use language::{Kernel, term};
 use price::{Pricing, leaf, site};
-use sotto_ir::decoder::{Decoder, Template};
-use sotto_ir::plan::SearchNote;
+use sotto_ir::decoder::{Decoder, Op, Template};
+use sotto_ir::plan::{Decision, Rejected, SearchNote};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -40,17 +40,8 @@ pub struct Found {
     pub note: SearchNote,
     /// Whether extraction weighed every combination.
     pub exact: bool,
-    /// Each decision, and what the best program without it would cost more.
+    /// Each decision with its closest alternatives.
     pub decisions: Vec<Decision>,
-}
-
-/// A decision taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// What was chosen, in words.
-    pub chosen: String,
-    /// Nanoseconds that the best alternative costs more per layer; None if there is no alternative.
-    pub saves: Option<u64>,
 }
 
 /// Chooses for the layer template that serves the most layers, and for the final template.
@@ -107,6 +98,7 @@ fn one(
             facts: &facts,
             prices,
         },
+        attend: attend_site(template),
     };
     let Some(best) = search.best(&|_| true) else {
         return Ok(()); // nothing to choose: the lowering will say what it misses
@@ -116,10 +108,25 @@ fn one(
     Ok(())
 }
 
+/// Site of a template's attention; empty if it has none.
+fn attend_site(template: &Template) -> String {
+    let mut insts = template.insts.iter();
+    let attend = insts.find(|inst| matches!(inst.op, Op::Attend { .. }));
+    attend.map_or(String::new(), |inst| inst.site.clone())
+}
+
 struct Search<'a> {
     egraph: &'a EGraph<Kernel, ()>,
     root: Id,
     pricing: Pricing<'a>,
+    /// Site of the attention, which its kernel does not name.
+    attend: String,
+}
+
+/// A node's decision in words.
+struct Words {
+    site: String,
+    chosen: String,
 }
 
 impl Search<'_> {
@@ -135,67 +142,170 @@ impl Search<'_> {
         // by class number, so that the order is the e-graph's
         let mut nodes: Vec<_> = best.nodes.iter().collect();
         nodes.sort_by_key(|(id, _)| **id);
-        for (_, node) in nodes {
-            let Some(chosen) = self.decide(best, node, &mut found.choices) else {
+        for (id, node) in nodes {
+            self.record(node, &mut found.choices);
+            let Some(Words { site, chosen }) = self.words(node) else {
                 continue;
             };
-            let without = self.best(&|other| !same(node, other));
+            let mut rejected = self.rejected(best, *id, node);
+            rejected.sort_by(|a, b| (a.extra_nanos, &a.what).cmp(&(b.extra_nanos, &b.what)));
             found.decisions.push(Decision {
+                site,
                 chosen,
-                saves: without.map(|other| other.cost - best.cost),
+                rejected,
             });
         }
     }
 
-    /// Records a node's decision; gives it in words where an alternative is worth naming.
-    fn decide(&self, best: &Extracted, node: &Kernel, choices: &mut Choices) -> Option<String> {
-        let name = |id: Id| site(self.egraph, id).to_string();
-        let number = |id: Id| match leaf(self.egraph, id) {
-            Kernel::Num(n) => *n,
-            _ => 0,
+    /// The closest alternatives to a node, each with what the best program that has it costs more.
+    fn rejected(&self, best: &Extracted, class: Id, node: &Kernel) -> Vec<Rejected> {
+        if let Kernel::Pair([a, b]) = node {
+            let sites = [self.name(*a), self.name(*b)];
+            let apart = |other: Extracted| Rejected {
+                what: self.products(&other, &sites),
+                extra_nanos: other.cost.saturating_sub(best.cost),
+            };
+            let without = self.best(&|other| !same(node, other));
+            return without.map(apart).into_iter().collect();
+        }
+        let siblings: Vec<&Kernel> = self.egraph[class]
+            .nodes
+            .iter()
+            .filter(|other| self.differs(node, other).is_some())
+            .collect();
+        let close = |other: &&&Kernel| self.differs(node, other) == Some(1);
+        let one = |alternative: &Kernel| {
+            let allowed = |other: &Kernel| other == alternative || !self.rivals(other, alternative);
+            let found = self.best(&allowed)?;
+            Some(Rejected {
+                what: self.words(alternative)?.chosen,
+                extra_nanos: found.cost.saturating_sub(best.cost),
+            })
         };
-        match node {
-            Kernel::Linear([baby, weight, _]) => {
-                let sites = match best.nodes.get(&self.egraph.find(*weight)) {
-                    Some(Kernel::Pair([a, b])) => vec![name(*a), name(*b)],
-                    _ => vec![name(*weight)],
-                };
-                let baby = number(*baby);
-                choices
-                    .baby
-                    .extend(sites.into_iter().map(|site| (site, baby)));
-                None
+        let alternatives = siblings.iter().filter(close);
+        alternatives.filter_map(|other| one(other)).collect()
+    }
+
+    /// The products of a program that serve any of these sites, in words.
+    fn products(&self, program: &Extracted, sites: &[String]) -> String {
+        let served = program.nodes.values().filter_map(|node| match node {
+            Kernel::Linear([_, weight, _]) => Some(self.serves(*weight)),
+            _ => None,
+        });
+        let mut products: Vec<String> = served
+            .filter(|served| served.iter().any(|site| sites.contains(site)))
+            .map(|served| served.join(" + "))
+            .collect();
+        products.sort();
+        format!("products of {}", products.join(", of "))
+    }
+
+    /// Whether a program has either of two different nodes for the same work: products that serve a site in common, or one
+    /// decision taken differently.
+    fn rivals(&self, a: &Kernel, b: &Kernel) -> bool {
+        match (a, b) {
+            (Kernel::Linear([_, w, _]), Kernel::Linear([_, v, _])) => {
+                let sites = self.serves(*v);
+                self.serves(*w).iter().any(|site| sites.contains(site))
             }
-            Kernel::Pair([a, b]) => {
-                choices.pairs.push((name(*a), name(*b)));
-                Some(format!(
-                    "{} and {} in one complex product",
-                    name(*a),
-                    name(*b)
-                ))
+            _ => self.differs(a, b).is_some(),
+        }
+    }
+
+    /// In how many steps one node's decisions become another's of the same kernel on the same operands; None if they are not alternatives.
+    fn differs(&self, a: &Kernel, b: &Kernel) -> Option<u32> {
+        let steps = |a: &Id, b: &Id| {
+            let (a, b) = (self.number(*a), self.number(*b));
+            (a != b).then_some(if a.max(b) == 2 * a.min(b) || a.abs_diff(b) == 1 {
+                1
+            } else {
+                2
+            })
+        };
+        let total = |pairs: &[(&Id, &Id)]| {
+            let steps: Vec<u32> = pairs.iter().filter_map(|(a, b)| steps(a, b)).collect();
+            (!steps.is_empty()).then(|| steps.iter().sum())
+        };
+        match (a, b) {
+            (Kernel::Linear([n, w, x]), Kernel::Linear([m, v, y])) if (w, x) == (v, y) => {
+                total(&[(n, m)])
             }
-            Kernel::Norm([scaled, norm, _]) => {
-                let scaled = number(*scaled) == 1;
-                if scaled {
-                    choices.scaled_norms.insert(name(*norm));
-                }
-                let form = if scaled {
-                    "a level for its exact window"
-                } else {
-                    "its window by additions"
-                };
-                Some(format!("{}: {form}", name(*norm)))
+            (Kernel::Norm([n, s, x]), Kernel::Norm([m, t, y])) if (s, x) == (t, y) => {
+                total(&[(n, m)])
             }
-            Kernel::Attend([tokens, squarings, ..]) => {
-                choices.tokens = Some(number(*tokens));
-                choices.squarings = number(*squarings);
-                let (tokens, squarings) = (number(*tokens), number(*squarings));
-                Some(format!(
-                    "{tokens} tokens a group, exponential by {squarings} squarings"
-                ))
+            (Kernel::Attend([n, k, q, s]), Kernel::Attend([m, l, r, t])) if (q, s) == (r, t) => {
+                total(&[(n, m), (k, l)])
             }
             _ => None,
         }
+    }
+
+    fn number(&self, id: Id) -> u32 {
+        match leaf(self.egraph, id) {
+            Kernel::Num(n) => *n,
+            _ => 0,
+        }
+    }
+
+    fn name(&self, id: Id) -> String {
+        site(self.egraph, id).to_string()
+    }
+
+    /// The sites that a weight, or a pair of weights, serves.
+    fn serves(&self, weight: Id) -> Vec<String> {
+        match leaf(self.egraph, weight) {
+            Kernel::Pair([a, b]) => vec![self.name(*a), self.name(*b)],
+            _ => vec![self.name(weight)],
+        }
+    }
+
+    /// Records a node's decision.
+    fn record(&self, node: &Kernel, choices: &mut Choices) {
+        match node {
+            Kernel::Linear([baby, weight, _]) => {
+                let baby = self.number(*baby);
+                let sites = self.serves(*weight).into_iter();
+                choices.baby.extend(sites.map(|site| (site, baby)));
+            }
+            Kernel::Pair([a, b]) => choices.pairs.push((self.name(*a), self.name(*b))),
+            Kernel::Norm([scaled, norm, _]) if self.number(*scaled) == 1 => {
+                choices.scaled_norms.insert(self.name(*norm));
+            }
+            Kernel::Attend([tokens, squarings, ..]) => {
+                choices.tokens = Some(self.number(*tokens));
+                choices.squarings = self.number(*squarings);
+            }
+            _ => {}
+        }
+    }
+
+    /// A node's decision in words, if it is one.
+    fn words(&self, node: &Kernel) -> Option<Words> {
+        let (site, chosen) = match node {
+            Kernel::Linear([baby, weight, _]) => {
+                let site = self.serves(*weight).join(" + ");
+                (site, format!("{} baby steps", self.number(*baby)))
+            }
+            Kernel::Pair([a, b]) => {
+                let site = format!("{} + {}", self.name(*a), self.name(*b));
+                (site, "one complex product".into())
+            }
+            Kernel::Norm([scaled, norm, _]) => {
+                let form = match self.number(*scaled) {
+                    1 => "a level for its exact window",
+                    _ => "its window by additions",
+                };
+                (self.name(*norm), form.into())
+            }
+            Kernel::Attend([tokens, squarings, ..]) => {
+                let (tokens, squarings) = (self.number(*tokens), self.number(*squarings));
+                let words =
+                    format!("{tokens} tokens a group, exponential by {squarings} squarings");
+                (self.attend.clone(), words)
+            }
+            _ => return None,
+        };
+        Some(Words { site, chosen })
     }
 }
 

@@ -54,6 +54,7 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
             facts: &facts,
             prices,
         },
+        attend: String::new(),
     };
     let best = search.best(&|_| true).unwrap();
     assert!(best.exact);
@@ -61,7 +62,7 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
     let mut nodes: Vec<_> = best.nodes.values().collect();
     nodes.sort();
     for node in nodes {
-        search.decide(&best, node, &mut choices);
+        search.record(node, &mut choices);
     }
     (choices, best.cost)
 }
@@ -99,4 +100,47 @@ fn levels_are_paid_along_the_longest_path_only() {
     let chain = "(linear 4 (w 0 a) (linear 4 (w 0 b) x))";
     let (_, deep) = cheapest(chain, &["a", "b"], 16, &Made { conjugate: 1000 });
     assert_eq!(deep, 2 * 97 + 200);
+}
+
+#[test]
+fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
+    let facts = facts(&["a", "b"], 64);
+    let expr: RecExpr<Kernel> = TWO.parse().unwrap();
+    let runner = Runner::default()
+        .with_expr(&expr)
+        .with_scheduler(SimpleScheduler)
+        .run(&rules::rules(1));
+    let search = Search {
+        root: runner.roots[0],
+        egraph: &runner.egraph,
+        pricing: Pricing {
+            facts: &facts,
+            prices: &Made { conjugate: 20 },
+        },
+        attend: String::new(),
+    };
+    let best = search.best(&|_| true).unwrap();
+    let mut found = Found {
+        choices: Choices::default(),
+        note: SearchNote::default(),
+        exact: true,
+        decisions: vec![],
+    };
+    search.adopt(&best, &mut found);
+    let of = |chosen: &str| {
+        let mut decisions = found.decisions.iter();
+        decisions.find(|d| d.chosen == chosen).unwrap()
+    };
+    // Two products of 64 + 160, a rescale each, instead of one and a conjugation and two splits.
+    let pair = of("one complex product");
+    assert_eq!(pair.rejected.len(), 1);
+    assert_eq!(pair.rejected[0].extra_nanos, 225 - 22);
+    // 8 + 8 steps against 4 + 16 or 16 + 4.
+    let baby = of("8 baby steps");
+    let rejected: Vec<_> = baby
+        .rejected
+        .iter()
+        .map(|r| (r.what.as_str(), r.extra_nanos))
+        .collect();
+    assert_eq!(rejected, [("16 baby steps", 40), ("4 baby steps", 40)]);
 }

@@ -33,7 +33,7 @@ use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
-pub const PLAN_VERSION: u32 = 1;
+pub const PLAN_VERSION: u32 = 2;
 
 /// A compiled model. Field order is the reading order of `plan.ron`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +64,8 @@ pub struct Plan {
     pub sites: Vec<SiteRange>,
     /// Whether the search over equivalent programs was exhausted within its budget.
     pub search: SearchNote,
+    /// What the search chose, and what it turned down.
+    pub decisions: Vec<Decision>,
     /// The parameter set, whole.
     pub params: ParamSet,
     /// The program of one generated token.
@@ -148,6 +150,26 @@ pub struct SearchNote {
     pub iterations: u32,
     /// Nodes of the e-graph at the end.
     pub nodes: u32,
+}
+
+/// A choice of the search at one site, with the closest alternatives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Site, `{i}` for the layer.
+    pub site: String,
+    /// What was chosen, in words.
+    pub chosen: String,
+    /// What else was weighed, cheapest first; empty where there is no alternative.
+    pub rejected: Vec<Rejected>,
+}
+
+/// An alternative that was not chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// What it is, in words.
+    pub what: String,
+    /// Nanoseconds a layer that the best program with it costs more, by the search's prices.
+    pub extra_nanos: u64,
 }
 
 /// One packed array on disk.

@@ -137,17 +137,18 @@ fn errors_name_file_and_expectation() {
         fs::write(&ron, text).unwrap();
         Plan::open(&dir).unwrap_err()
     };
-    let newer = text.replacen("sotto plan 1 ", "sotto plan 2 ", 1);
-    assert!(matches!(open(&newer), PlanError::Version { found: 2, .. }));
+    let header = format!("sotto plan {PLAN_VERSION} ");
+    let newer = text.replacen(&header, "sotto plan 99 ", 1);
+    assert!(matches!(open(&newer), PlanError::Version { found: 99, .. }));
     assert!(matches!(open("hello\n"), PlanError::Header { .. }));
     assert!(matches!(open(""), PlanError::Header { .. }));
     assert!(matches!(
         open(&text.replace("capacity: 7,", "capacity: 8,")),
         PlanError::Digest { .. }
     ));
-    let body = "(version: 1,\n  compiler: 3)\n";
+    let body = format!("(version: {PLAN_VERSION},\n  compiler: 3)\n");
     let digest = super::write::digest(body.as_bytes());
-    let wrong = open(&format!("// sotto plan 1 {digest}\n{body}")).to_string();
+    let wrong = open(&format!("// {header}{digest}\n{body}")).to_string();
     assert!(wrong.contains("plan.ron:3:"), "{wrong}");
     fs::write(&ron, &text).unwrap();
 

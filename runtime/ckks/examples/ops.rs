@@ -5,9 +5,8 @@
 //!
 //! Medians of elapsed and of processor time (on a busy machine the better guide; Linux only, summed over threads). All cases of a level run in turn, round after round, so that a change of the machine's speed hits all alike.
 
-use concrete_ntt::prime32::Plan;
 use sotto_ckks::{
-    Complex64, Context, Encoder, Evaluator, KeyGenerator, KeyRequest, Result, SecretKey,
+    Complex64, Context, Encoder, Evaluator, KeyGenerator, KeyRequest, Result, SecretKey, Yardstick,
 };
 use sotto_params::{ParamSet, galois};
 use std::hint::black_box;
@@ -60,22 +59,16 @@ fn measure(cases: &[Case<'_>]) -> Vec<(f64, f64)> {
         .collect()
 }
 
-/// The yardstick: a hundred transforms (the scheduler's clock is coarse) of 2^16 points modulo a 30-bit prime, on a 64-byte-aligned buffer.
-fn transform_case(params: &ParamSet) -> Case<'static> {
-    #[repr(align(64))]
-    #[derive(Clone)]
-    struct Aligned([u32; 1 << 16]);
-    let plan =
-        Plan::try_new(1 << 16, params.q_primes[1]).expect("a prime of the set has a transform");
-    let buffer = std::sync::Mutex::new(Box::new(Aligned([1; 1 << 16])));
+/// A hundred transforms: the scheduler's clock is coarse.
+fn transform_case() -> Case<'static> {
+    let yardstick = std::sync::Mutex::new(Yardstick::default());
     (
-        "100 NTTs, 2^16 points",
+        "100 yardsticks",
         Box::new(move || {
-            (0..100).for_each(|_| {
-                plan.fwd(black_box(
-                    &mut buffer.lock().expect("one thread at a time").0,
-                ))
-            })
+            yardstick
+                .lock()
+                .expect("one thread at a time")
+                .transform(100)
         }),
     )
 }
@@ -112,7 +105,7 @@ fn main() -> Result<()> {
         let ct = secret.encrypt(&plain)?;
         let product = e.mul(&ct, &ct)?;
         let cases: Vec<Case<'_>> = vec![
-            transform_case(params),
+            transform_case(),
             ("rotate", Box::new(|| drop(black_box(e.rotate(&ct, 1))))),
             (
                 "8 hoisted rotations",

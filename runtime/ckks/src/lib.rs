@@ -64,7 +64,7 @@
 //! - [`SecretKey`], [`PublicKey`]: encryption; the former decrypts. [`KeyGenerator`], [`KeyRequest`]: [`EvaluationKeys`], each up to the
 //!   level of its use.
 //! - [`Evaluator`]: the operations. [`LinearTransform`]: matrices. [`ChebyshevSeries`]: polynomials. [`Bootstrapper`]: refreshing.
-//! - [`serialize`]: bytes and files; [`EvaluationKeyFile`] reads keys one at a time.
+//! - [`serialize`]: bytes and files; [`EvaluationKeyFile`] reads keys one at a time. [`Yardstick`]: how fast the machine is now.
 //!
 //! All work is spread over rayon's threads, limb by limb.
 
@@ -82,6 +82,7 @@ mod ring;
 mod sampling;
 pub mod serialize;
 mod wide;
+mod yardstick;
 
 pub use bootstrap::Bootstrapper;
 pub use ciphertext::Ciphertext;
@@ -96,3 +97,4 @@ pub use linear::LinearTransform;
 pub use num_complex::Complex64;
 pub use poly::ChebyshevSeries;
 pub use serialize::{EvaluationKeyFile, IndexEntry};
+pub use yardstick::Yardstick;

@@ -1,5 +1,6 @@
 //! `sotto`'s commands, one module each, and what they share: exit codes, progress, interrupts.
 
+pub mod bench;
 pub mod check;
 mod consent;
 pub mod demo;

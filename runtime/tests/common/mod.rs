@@ -281,6 +281,7 @@ pub fn write_plan(dir: &Path) {
         approximations: vec![],
         sites: vec![],
         search: SearchNote::default(),
+        decisions: vec![],
         params,
         decode,
         arrays: vec![],

@@ -39,7 +39,7 @@ fn the_plan_of_the_attention_passes() {
 
 #[test]
 fn parameters_and_security() {
-    reports("format 2", |p| p.version = 2);
+    reports("format 99", |p| p.version = 99);
     reports("it says 128 bits", |p| p.security.bits = 128);
     reports("params: ", |p| p.params.levels[3].scale *= 1.01);
     reports("params: ", |p| p.params.insecure = false);

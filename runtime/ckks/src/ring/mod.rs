@@ -14,6 +14,7 @@ mod poly;
 pub(crate) mod sums;
 mod tables;
 
+pub(crate) use buffer::Buffer;
 pub(crate) use divide::Division;
 pub(crate) use modulus::Modulus;
 pub(crate) use poly::primes;

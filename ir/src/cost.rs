@@ -1,9 +1,10 @@
-//! The cost table: data, interpolation, file form.
+//! Cost tables: seconds of the scheme's operations on one machine, measured by the runtime, minimised by the compiler.
+//!
+//! A [`CostTable`] holds seconds per basic operation at several levels and per bootstrap; levels between are interpolated. A machine
+//! changes its speed from minute to minute, so a table also holds its yardstick: what one transform took in the same run.
 
-use super::{Prices, Work};
+use crate::slot::BootstrapKind;
 use serde::{Deserialize, Serialize};
-use sotto_ir::params::ParamSet;
-use sotto_ir::slot::BootstrapKind;
 use std::collections::BTreeMap;
 use thiserror::Error;
 
@@ -62,6 +63,27 @@ impl OpClass {
 pub struct Curve(pub Vec<(u32, f64)>);
 
 impl Curve {
+    /// The closest curve that does not fall: neighbours that do are replaced by their mean (pool adjacent violators). Working at a
+    /// lower level never costs more, and placement relies on it.
+    pub fn rising(self) -> Self {
+        // (sum, count) of each pool.
+        let mut pools: Vec<(f64, usize)> = Vec::new();
+        for (_, seconds) in &self.0 {
+            pools.push((*seconds, 1));
+            while let [.., a, b] = pools[..]
+                && a.0 / a.1 as f64 > b.0 / b.1 as f64
+            {
+                pools.truncate(pools.len() - 2);
+                pools.push((a.0 + b.0, a.1 + b.1));
+            }
+        }
+        let means = pools
+            .into_iter()
+            .flat_map(|(sum, n)| std::iter::repeat_n(sum / n as f64, n));
+        let levels = self.0.iter().map(|(level, _)| *level);
+        Self(levels.zip(means).collect())
+    }
+
     /// Seconds at `level`, never negative.
     pub fn at(&self, level: u32) -> f64 {
         let points = &self.0;
@@ -102,6 +124,8 @@ pub struct CostTable {
     pub log_n: u32,
     /// Threads the figures hold for.
     pub threads: u32,
+    /// Seconds of one transform of 2^16 points modulo a 30-bit prime on one thread, in the same run: the speed of the machine then.
+    pub yardstick_seconds: f64,
     /// Curves of the basic operations, every class of [`OpClass::ALL`].
     pub ops: BTreeMap<OpClass, Curve>,
     /// Bootstraps; other slot counts are interpolated over log2 of the slots.
@@ -112,11 +136,8 @@ pub struct CostTable {
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum CostError {
     /// Not the text form of a cost table.
-    #[error("cost table: {0}")]
+    #[error("cost table: {0}; `sotto bench --cost-table FILE` makes one")]
     Parse(String),
-    /// A table from counts could not be made.
-    #[error("cost table from counts: {0}")]
-    Model(String),
     /// A class has no curve, or one that is not ascending in level and finite.
     #[error(
         "cost table `{table}`: the curve of {class:?} is missing, out of order or not a positive number; list (level, seconds) pairs by ascending level"
@@ -127,9 +148,9 @@ pub enum CostError {
         /// The class.
         class: OpClass,
     },
-    /// No usable price for bootstraps.
+    /// No usable price for bootstraps, or no yardstick.
     #[error(
-        "cost table `{table}`: it needs at least one real and one complex bootstrap, with positive seconds"
+        "cost table `{table}`: it needs a yardstick and at least one real and one complex bootstrap, with positive seconds"
     )]
     Bootstraps {
         /// Name of the table.
@@ -137,25 +158,7 @@ pub enum CostError {
     },
 }
 
-/// The committed table.
-const DEFAULT: &str = include_str!("default.ron");
-
 impl CostTable {
-    /// The committed table.
-    pub fn committed() -> Result<Self, CostError> {
-        Self::parse(DEFAULT)
-    }
-
-    /// The committed table if it is for this ring, else one from counts.
-    pub fn of(params: &ParamSet) -> Result<Self, CostError> {
-        let committed = Self::committed()?;
-        if committed.log_n == params.log_n {
-            return Ok(committed);
-        }
-        let counted = super::model::table(params, &super::model::Machine::TWO_CORES);
-        counted.map_err(|e| CostError::Model(e.to_string()))
-    }
-
     /// Reads and checks the text form.
     pub fn parse(text: &str) -> Result<Self, CostError> {
         let table: Self = ron::from_str(text).map_err(|e| CostError::Parse(e.to_string()))?;
@@ -192,7 +195,9 @@ impl CostTable {
         let both = [false, true]
             .iter()
             .all(|c| self.bootstraps.iter().any(|p| p.kind.complex == *c));
-        if both && self.bootstraps.iter().all(sound) {
+        let yardstick = self.yardstick_seconds;
+        let measured = yardstick.is_finite() && yardstick > 0.0;
+        if measured && both && self.bootstraps.iter().all(sound) {
             Ok(())
         } else {
             Err(CostError::Bootstraps {
@@ -222,55 +227,74 @@ impl CostTable {
         };
         Curve(points).at(kind.slots.max(1).ilog2().clamp(low, high))
     }
-
-    /// Seconds of `work` on operands at `level`.
-    pub fn seconds(&self, work: &Work, level: u32) -> f64 {
-        let op = |class| self.op(class, level);
-        match work {
-            Work::Add => op(OpClass::Add),
-            Work::AddPlain => op(OpClass::AddPlain),
-            Work::MulPlain => op(OpClass::MulPlain),
-            Work::MulConst => op(OpClass::MulConst),
-            Work::Mul => op(OpClass::Mul),
-            Work::Rotate | Work::Conjugate => op(OpClass::Rotate),
-            Work::Rescale => op(OpClass::Rescale),
-            Work::Drop => op(OpClass::Drop),
-            Work::Encode => op(OpClass::Encode),
-            Work::Fold { rotations } => {
-                f64::from(*rotations) * (op(OpClass::Rotate) + op(OpClass::Add))
-            }
-            Work::Linear { diagonals, baby } => {
-                let baby = (*baby).clamp(1, (*diagonals).max(1));
-                let giants = diagonals.div_ceil(baby).max(1);
-                op(OpClass::LinearBase)
-                    + f64::from(baby - 1) * op(OpClass::HoistedRotation)
-                    + f64::from(*diagonals) * op(OpClass::DiagonalProduct)
-                    + f64::from(giants - 1) * op(OpClass::GiantStep)
-            }
-            Work::Poly(plan) => {
-                let at_depth = |(depth, ops): (usize, sotto_ir::params::poly::DepthOps)| {
-                    let op = |class| self.op(class, level.saturating_sub(depth as u32));
-                    // A product that shares its relinearisation costs its four limb products, about two plaintext products.
-                    let shared = ops.products.saturating_sub(ops.relinearisations) as f64;
-                    ops.relinearisations as f64 * op(OpClass::Mul)
-                        + shared * 2.0 * op(OpClass::MulPlain)
-                        + ops.constants as f64 * (op(OpClass::MulConst) + op(OpClass::Add))
-                        + ops.rescales as f64 * op(OpClass::Rescale)
-                        + ops.drops as f64 * op(OpClass::Drop)
-                };
-                plan.operations()
-                    .into_iter()
-                    .enumerate()
-                    .map(at_depth)
-                    .sum()
-            }
-            Work::Bootstrap(kind) => self.bootstrap(*kind),
-        }
-    }
 }
 
-impl Prices for CostTable {
-    fn nanos(&self, work: &Work, level: u32) -> u64 {
-        (self.seconds(work, level) * 1e9).round() as u64
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> CostTable {
+        let price = |slots, complex, seconds| BootstrapPrice {
+            kind: BootstrapKind { slots, complex },
+            seconds,
+        };
+        CostTable {
+            name: "test".into(),
+            origin: "made up".into(),
+            log_n: 16,
+            threads: 2,
+            yardstick_seconds: 1e-4,
+            ops: OpClass::ALL
+                .map(|c| (c, Curve(vec![(0, 1.0), (4, 3.0)])))
+                .into(),
+            bootstraps: vec![
+                price(2, false, 1.0),
+                price(32, false, 3.0),
+                price(32, true, 4.0),
+            ],
+        }
+    }
+
+    #[test]
+    fn curves_interpolate_and_rise() {
+        let curve = Curve(vec![(0, 1.0), (4, 3.0), (8, 3.5)]);
+        assert_eq!(
+            [0, 2, 4, 6, 8].map(|l| curve.at(l)),
+            [1.0, 2.0, 3.0, 3.25, 3.5]
+        );
+        assert_eq!(curve.at(10), 3.75);
+        let bumpy = Curve(vec![(0, 1.0), (1, 4.0), (2, 2.0), (3, 5.0)]);
+        assert_eq!(bumpy.rising().0, [(0, 1.0), (1, 3.0), (2, 3.0), (3, 5.0)]);
+        let kind = |slots, complex| BootstrapKind { slots, complex };
+        // Over log2 of the slots, and no further than measured.
+        let seconds = [2, 8, 32, 128].map(|slots| table().bootstrap(kind(slots, false)));
+        assert_eq!(seconds, [1.0, 2.0, 3.0, 3.0]);
+        assert_eq!(table().bootstrap(kind(2, true)), 4.0);
+    }
+
+    #[test]
+    fn a_table_reads_back_and_a_damaged_one_does_not() {
+        let text = table().print().unwrap();
+        assert_eq!(CostTable::parse(&text), Ok(table()));
+        assert!(matches!(
+            CostTable::parse(&text[..200]),
+            Err(CostError::Parse(_))
+        ));
+        let refused = |change: fn(&mut CostTable)| {
+            let mut table = table();
+            change(&mut table);
+            CostTable::parse(&table.print().unwrap()).unwrap_err()
+        };
+        let class = OpClass::Mul;
+        let curve = CostError::Curve {
+            table: "test".into(),
+            class,
+        };
+        assert_eq!(refused(|t| drop(t.ops.remove(&OpClass::Mul))), curve);
+        let bootstraps = CostError::Bootstraps {
+            table: "test".into(),
+        };
+        assert_eq!(refused(|t| t.bootstraps.truncate(2)), bootstraps);
+        assert_eq!(refused(|t| t.yardstick_seconds = 0.0), bootstraps);
     }
 }

@@ -1,0 +1,270 @@
+//! Times of single operations and bootstraps, each beside the yardstick.
+
+use crate::commands::Meter;
+use sotto_ckks::linear::LinearTransform;
+use sotto_ckks::{
+    Bootstrapper, Ciphertext, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator,
+    KeyRequest, Result, SecretKey, Yardstick,
+};
+use sotto_ir::cost::{BootstrapPrice, Curve, OpClass};
+use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
+use sotto_ir::params::galois;
+use sotto_ir::slot::BootstrapKind;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::Instant;
+
+/// Levels measured: around the step from one key-switching digit to two (7 to 8), and both ends.
+const LEVELS: [usize; 6] = [1, 4, 7, 8, 12, 16];
+const ROUNDS: usize = 9;
+const BOOTSTRAP_ROUNDS: usize = 3;
+/// Transforms that one look at the yardstick averages.
+const LOOK: u32 = 16;
+/// Period of the matrices measured.
+const PERIOD: usize = 128;
+/// Slot counts of the bootstraps measured (as far as the ring has them), and whether complex ones are, too.
+const BOOTSTRAPS: [(usize, bool); 4] = [(1, false), (128, true), (2048, false), (32768, true)];
+/// (diagonals, babies) of the matrices whose times give the pieces of a linear transform.
+const SHAPES: [(usize, usize); 4] = [(2, 2), (8, 8), (16, 2), (64, 8)];
+/// No operation takes less, as far as a table is concerned: a microsecond, the grid that tables are on.
+const FLOOR: f64 = 1e-6;
+
+/// Times in yardsticks.
+type Classes = Vec<(OpClass, f64)>;
+/// The content of a cost table: operations, bootstraps, and the yardstick's seconds.
+pub(super) type Measured = (BTreeMap<OpClass, Curve>, Vec<BootstrapPrice>, f64);
+
+/// A measuring run.
+pub(super) struct Bench<'a> {
+    ctx: &'a Context,
+    encoder: Encoder,
+    secret: &'a SecretKey,
+    meter: &'a Meter,
+    yardstick: RefCell<Yardstick>,
+    /// Every look at the yardstick, in seconds.
+    looks: RefCell<Vec<f64>>,
+    /// Pieces of progress done.
+    done: Cell<u64>,
+}
+
+impl<'a> Bench<'a> {
+    pub(super) fn new(ctx: &'a Context, secret: &'a SecretKey, meter: &'a Meter) -> Self {
+        Self {
+            encoder: Encoder::new(ctx),
+            ctx,
+            secret,
+            meter,
+            yardstick: RefCell::default(),
+            looks: RefCell::default(),
+            done: Cell::new(0),
+        }
+    }
+
+    /// Measures everything.
+    pub(super) fn run(&self) -> Result<Measured> {
+        let ops = self.ops()?;
+        let bootstraps = self.bootstraps()?;
+        let yardstick = median(self.looks.take());
+        let curve = |(class, Curve(points)): (OpClass, Curve)| {
+            let seconds = |(level, sticks): (u32, f64)| (level, rounded(sticks * yardstick));
+            let curve = Curve(points.into_iter().map(seconds).collect());
+            (class, curve.rising())
+        };
+        let price = |p: BootstrapPrice| BootstrapPrice {
+            seconds: rounded(p.seconds * yardstick),
+            ..p
+        };
+        Ok((
+            ops.into_iter().map(curve).collect(),
+            bootstraps.into_iter().map(price).collect(),
+            yardstick,
+        ))
+    }
+
+    fn step(&self, doing: String) {
+        self.done.set(self.done.get() + 1);
+        self.meter.set(
+            self.done.get() - 1,
+            (LEVELS.len() + BOOTSTRAPS.len()) as u64,
+        );
+        self.meter.say(doing);
+    }
+
+    /// Median time of `case` in yardsticks of the same moment.
+    fn time(&self, rounds: usize, case: impl Fn() -> Result<()>) -> Result<f64> {
+        case()?;
+        let mut times = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let look = self.yardstick.borrow_mut().seconds(LOOK);
+            let started = Instant::now();
+            case()?;
+            times.push(started.elapsed().as_secs_f64() / look);
+            self.looks.borrow_mut().push(look);
+        }
+        Ok(median(times))
+    }
+
+    fn ciphertext(&self, slots: &[Complex64], level: usize) -> Result<Ciphertext> {
+        self.secret.encrypt(&self.encoder.encode(slots, level, 1)?)
+    }
+
+    fn keys(&self, request: &KeyRequest) -> Result<EvaluationKeys> {
+        KeyGenerator::new(self.secret).evaluation_keys(request, |_, _| ())
+    }
+
+    /// Curves of all classes, in yardsticks.
+    fn ops(&self) -> Result<BTreeMap<OpClass, Curve>> {
+        let params = self.ctx.params();
+        let mut request = KeyRequest::default();
+        let top = params.top_app_level();
+        request.add_relinearization(top);
+        for step in rotations() {
+            request.add_galois(galois::rotation(step, params.log_n), top);
+        }
+        let keys = self.keys(&request)?;
+        let ev = Evaluator::new(self.ctx, &keys);
+        let mut ops: BTreeMap<OpClass, Curve> = BTreeMap::new();
+        for level in LEVELS {
+            self.step(format!("level {level}"));
+            for (class, sticks) in self.level(&ev, level)? {
+                let curve = ops.entry(class).or_insert_with(|| Curve(Vec::new()));
+                curve.0.push((level as u32, sticks));
+            }
+        }
+        Ok(ops)
+    }
+
+    fn level(&self, ev: &Evaluator<'_>, level: usize) -> Result<Classes> {
+        let slots = values(self.ctx.slots());
+        let plain = self.encoder.encode(&slots, level, 1)?;
+        let ct = self.secret.encrypt(&plain)?;
+        let product = ev.mul(&ct, &ct)?;
+        let run = |case: &dyn Fn() -> Result<Ciphertext>| {
+            self.time(ROUNDS, || black_box(case()).map(drop))
+        };
+        let mut found = vec![
+            (OpClass::Add, run(&|| ev.add(&ct, &ct))?),
+            (OpClass::AddPlain, run(&|| ev.add_plain(&ct, &plain))?),
+            (OpClass::MulPlain, run(&|| ev.mul_plain(&ct, &plain))?),
+            (OpClass::MulConst, run(&|| ev.mul_const(&ct, 0.3))?),
+            (OpClass::Mul, run(&|| ev.mul(&ct, &ct))?),
+            (OpClass::Rotate, run(&|| ev.rotate(&ct, 1))?),
+            (OpClass::Rescale, run(&|| ev.rescale(&product))?),
+            (OpClass::Drop, run(&|| ev.drop_to_level(&ct, level - 1))?),
+        ];
+        let encode = || black_box(self.encoder.encode(&slots, level, 1)).map(drop);
+        found.push((OpClass::Encode, self.time(ROUNDS, encode)?));
+        found.extend(self.linear(ev, level)?);
+        Ok(found)
+    }
+
+    /// base + (babies - 1)·hoisted + diagonals·product + (giants - 1)·giant, solved from four shapes.
+    fn linear(&self, ev: &Evaluator<'_>, level: usize) -> Result<Classes> {
+        let ct = self.ciphertext(&values(PERIOD), level)?;
+        let mut times = Vec::new();
+        for (diagonals, babies) in SHAPES {
+            let bsgs = Bsgs::regular(PERIOD, 1, 0, diagonals as i64 - 1, babies);
+            let entries = bsgs
+                .diagonals()
+                .into_iter()
+                .map(|d| (d, values(PERIOD)))
+                .collect();
+            let matrix = LinearTransform::new(self.ctx, &bsgs, &entries, level)?;
+            times.push(self.time(ROUNDS, || black_box(matrix.apply(ev, &ct)).map(drop))?);
+        }
+        let product = ((times[3] - times[1] - (times[2] - times[0])) / 42.0).max(0.0);
+        let giant = ((times[2] - times[0] - 14.0 * product) / 7.0).max(0.0);
+        let hoisted = ((times[1] - times[0] - 6.0 * product) / 6.0).max(0.0);
+        let base = (times[0] - hoisted - 2.0 * product).max(0.0);
+        Ok(vec![
+            (OpClass::LinearBase, base),
+            (OpClass::HoistedRotation, hoisted),
+            (OpClass::DiagonalProduct, product),
+            (OpClass::GiantStep, giant),
+        ])
+    }
+
+    /// Bootstraps in yardsticks, one slot count after the other, so that only one's keys are in memory.
+    fn bootstraps(&self) -> Result<Vec<BootstrapPrice>> {
+        let params = self.ctx.params();
+        let mut prices = Vec::new();
+        for (slots, both) in BOOTSTRAPS {
+            if slots > self.ctx.slots() {
+                continue;
+            }
+            let kinds: &[bool] = if both { &[false, true] } else { &[false] };
+            let spec = |&complex: &bool| BootstrapSpec::new(params, slots, complex);
+            let specs: Vec<BootstrapSpec> = kinds
+                .iter()
+                .map(spec)
+                .collect::<std::result::Result<_, _>>()?;
+            let mut request = KeyRequest::default();
+            specs
+                .iter()
+                .for_each(|s| request.add_bootstrap(s, params.log_n));
+            self.step(format!("bootstraps of {slots} slots"));
+            let keys = self.keys(&request)?;
+            let ev = Evaluator::new(self.ctx, &keys);
+            for spec in &specs {
+                prices.push(BootstrapPrice {
+                    kind: BootstrapKind {
+                        slots: slots as u32,
+                        complex: spec.complex,
+                    },
+                    seconds: self.bootstrap(&ev, spec)?,
+                });
+            }
+        }
+        Ok(prices)
+    }
+
+    fn bootstrap(&self, ev: &Evaluator<'_>, spec: &BootstrapSpec) -> Result<f64> {
+        let bootstrapper = Bootstrapper::new(self.ctx, spec)?;
+        let mut slots = values(spec.slots);
+        if !spec.complex {
+            slots.iter_mut().for_each(|z| z.im = 0.0);
+        }
+        let ct = self.ciphertext(&slots, spec.input_level)?;
+        self.time(BOOTSTRAP_ROUNDS, || {
+            black_box(bootstrapper.apply(ev, &ct)).map(drop)
+        })
+    }
+}
+
+/// Threads that operations use: the scheme works on the global pool, a thread a core unless RAYON_NUM_THREADS says otherwise.
+pub(super) fn threads() -> u32 {
+    let asked = std::env::var("RAYON_NUM_THREADS").ok();
+    let asked = asked.and_then(|n| n.parse().ok()).filter(|&n: &u32| n > 0);
+    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
+}
+
+/// The middle one; 0 of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
+fn values(n: usize) -> Vec<Complex64> {
+    (0..n)
+        .map(|i| Complex64::new((i as f64).sin(), (i as f64 * 0.7).cos()) * 0.5)
+        .collect()
+}
+
+/// Every rotation that the matrices of [`SHAPES`] and the single rotation need.
+fn rotations() -> Vec<i64> {
+    let shape = |&(diagonals, babies): &(usize, usize)| {
+        Bsgs::regular(PERIOD, 1, 0, diagonals as i64 - 1, babies).rotations()
+    };
+    SHAPES
+        .iter()
+        .flat_map(shape)
+        .map(|s| s as i64)
+        .chain([1])
+        .collect()
+}
+
+/// On a microsecond grid, and at least that: tables are read by people too.
+fn rounded(seconds: f64) -> f64 {
+    ((seconds / FLOOR).round() * FLOOR).max(FLOOR)
+}
