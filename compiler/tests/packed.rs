@@ -2,7 +2,7 @@
 
 use sotto_compiler::cost;
 use sotto_compiler::frontend::Checkpoint;
-use sotto_compiler::lower::{Choices, Options, Ranges, lower};
+use sotto_compiler::lower::{Choices, Options, Ranges, Way, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
 use sotto_compiler::search::{Found, choose};
 use sotto_ir::fidelity::{Fidelity, largest};
@@ -71,6 +71,27 @@ fn pairs() -> Choices {
     }
 }
 
+const LINEARS: [&str; 6] = [
+    "attention.q_proj",
+    "attention.k_proj",
+    "attention.o_proj",
+    "mlp.gate_proj",
+    "mlp.up_proj",
+    "mlp.down_proj",
+];
+
+/// Choices with the ways of some sites of the layers changed.
+fn ways(mut choices: Choices, names: &[&str], change: impl Fn(&mut Way)) -> Choices {
+    for name in names {
+        let way = choices
+            .ways
+            .entry(format!("layers.{{i}}.{name}"))
+            .or_default();
+        change(way);
+    }
+    choices
+}
+
 /// What the search chooses for a fixture.
 fn chosen(name: &str, options: &Options) -> Found {
     let dir = fixture(name);
@@ -130,10 +151,37 @@ fn every_choice_computes_the_same_model() {
             scaled_norms: norms.map(String::from).into(),
             ..pairs()
         },
+        ways(pairs(), &["mlp.down_proj"], |way| way.baby = Some(2)),
+        // spread vectors, with and without pairs; their tokens inside or outside the features
+        ways(pairs(), &["mlp.gate_proj", "mlp.up_proj"], |way| {
+            way.stride = 4;
+        }),
+        ways(
+            Choices::default(),
+            &["mlp.gate_proj", "mlp.up_proj"],
+            |way| {
+                way.stride = 8;
+            },
+        ),
         Choices {
-            baby: [("layers.{i}.mlp.down_proj".to_string(), 2)].into(),
+            interleaved: true,
             ..pairs()
         },
+        Choices {
+            interleaved: true,
+            tokens: Some(4),
+            ..Choices::default()
+        },
+        // halves of the diagonals as one complex matrix, of every kind of product
+        ways(
+            Choices {
+                interleaved: true,
+                ..pairs()
+            },
+            &LINEARS,
+            |way| (way.inputs, way.stride) = (true, 2),
+        ),
+        ways(Choices::default(), &LINEARS, |way| way.inputs = true),
     ];
     for choices in variants {
         let worst = error(name, &Options::new(2048, 24), &choices);

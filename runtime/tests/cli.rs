@@ -71,6 +71,8 @@ impl Server {
             .args(["serve", "--insecure", "--plan", "plan"])
             .args(more)
             .current_dir(folder.0.path())
+            // what a killed server leaves behind goes with the folder
+            .env("TMPDIR", folder.0.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

@@ -68,6 +68,7 @@ fn diagonals() -> Diagonals {
     Diagonals {
         period: DIAGONALS,
         baby: BABY,
+        stride: 1,
         entries: (0..DIAGONALS).map(entry).collect(),
     }
 }

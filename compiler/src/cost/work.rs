@@ -88,7 +88,7 @@ impl Work {
             Op::MulPlain { plain: id, .. } => plain(*id, Work::MulPlain)?,
             Op::MulConst { .. } => vec![Work::MulConst],
             Op::Mul { .. } => vec![Work::Mul],
-            Op::Fold { count, .. } => vec![Work::Fold {
+            Op::Fold { count, .. } | Op::FoldCurrent { count, .. } => vec![Work::Fold {
                 rotations: count.next_power_of_two().trailing_zeros(),
             }],
             Op::Linear { matrix, .. } => {
@@ -124,8 +124,8 @@ fn missing(what: &str, id: u32) -> WorkError {
 /// Whether a plaintext with this factor has to be encoded anew for every token.
 pub fn depends_on_position(factor: &PlainFactor) -> bool {
     match factor {
-        PlainFactor::Const(_) | PlainFactor::Vector(_) | PlainFactor::FirstOf { .. } => false,
-        PlainFactor::PositionRow(_)
+        PlainFactor::Const(_) | PlainFactor::Vector { .. } | PlainFactor::FirstOf { .. } => false,
+        PlainFactor::PositionRow { .. }
         | PlainFactor::CurrentToken { .. }
         | PlainFactor::CachedTokens { .. }
         | PlainFactor::InverseCount => true,

@@ -181,9 +181,11 @@ impl Sizes<'_> {
                     linear.max().unwrap_or(0).max(evalmod)
                 })
             }
-            Op::Rotate { .. } | Op::Conjugate { .. } | Op::Mul { .. } | Op::Fold { .. } => {
-                2 * extended(level)
-            }
+            Op::Rotate { .. }
+            | Op::Conjugate { .. }
+            | Op::Mul { .. }
+            | Op::Fold { .. }
+            | Op::FoldCurrent { .. } => 2 * extended(level),
             _ => 0,
         }
     }
@@ -245,10 +247,10 @@ impl Sizes<'_> {
                 let (mut period, mut own) = (1, false);
                 for factor in &plain.factors {
                     match factor {
-                        PlainFactor::Vector(data) => {
+                        PlainFactor::Vector { data, stride } => {
                             let declared = self.program.data.get(data.0 as usize);
                             let size = declared.map_or(1, |d| d.shape.iter().product::<u32>());
-                            period = size.max(period);
+                            period = (size * stride).max(period);
                             own |= per_layer(*data);
                         }
                         PlainFactor::FirstOf { width, .. } => period = (*width).max(period),

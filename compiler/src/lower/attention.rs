@@ -2,15 +2,19 @@
 //!
 //! One group template does per group: products q·k summed over lanes, one mask that keeps lane 0 and carries every factor
 //! before the exponential, a broadcast back to all lanes, the exponential, one mask that drops empty tokens and carries the
-//! factor 1/count and each head's normalisation, then the sums over tokens with and without V. Because 1/count is in the
-//! masked exponentials, numerator and denominator stay in [-1, 1] at every position. The division comes once, after the loop.
+//! factor 1/count and each head's normalisation, then the sums over tokens with and without V, as imaginary and real part of one
+//! product. Because 1/count is in the masked exponentials, numerator and denominator stay in [-1, 1] at every position. The division
+//! comes once, after the loop.
+//!
+//! Tokens of a group lie either outside the features (tiled vectors: token r in slots r·width + f) or inside (spread vectors: f·tokens
+//! + r, Cachemir's layout, arXiv 2602.11470); steps and masks follow from [`Geometry::stride`] and [`Geometry::token_stride`].
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
 use sotto_ir::slot::{DataDecl, Layout, Op, PlainFactor, Recipe, StateId, ValueType};
 
 use super::LowerError;
 use super::builder::{Builder, Draft, Val, real};
-use super::linear::periodic;
+use super::linear;
 use super::options::Geometry;
 
 /// What softmax needs to know.
@@ -72,30 +76,35 @@ pub struct Place<'a> {
 
 impl Place<'_> {
     fn tokens(&self) -> Layout {
-        Layout::Tokens {
-            tokens: self.geometry.tokens,
-            width: self.geometry.width(),
-        }
-    }
-
-    fn query(&self) -> Layout {
-        periodic(&self.geometry.queries())
+        group_layout(self.geometry)
     }
 
     /// The mask of the current token.
     fn current(&self) -> PlainFactor {
         PlainFactor::CurrentToken {
             tokens: self.geometry.tokens,
-            width: self.geometry.width(),
+            width: self.geometry.token_stride(),
         }
     }
 }
 
-/// Rotary embedding; masked to the current token's slots when `masked`.
-pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, masked: bool) -> Val {
-    let width = place.geometry.width();
+/// Which slots of a rotary embedding are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// All: the vector is tiled.
+    All,
+    /// The first slot of each feature of a spread vector.
+    First,
+    /// The current token's slots in a KV group.
+    Current,
+}
+
+/// Rotary embedding, with a mask that joins it at no price.
+pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, keep: Keep) -> Val {
+    let geometry = place.geometry;
+    let (width, stride) = (geometry.width(), geometry.stride());
     // every head turns alike, so keys and queries share the tables
-    let map = place.geometry.queries();
+    let map = geometry.queries();
     let table = |name: &str, recipe| DataDecl {
         name: name.into(),
         per_layer: false,
@@ -111,34 +120,37 @@ pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, masked:
         },
     ));
     let sin = b.data(table("rope.sin", Recipe::RopeSin { map, scale }));
-    let plain = |b: &mut Builder<'_>, name: &str, table| {
-        let mut factors = vec![PlainFactor::PositionRow(table)];
-        factors.extend(masked.then(|| place.current()));
+    let (mask, suffix) = match keep {
+        Keep::All => (None, ""),
+        Keep::First => {
+            let (width, first) = (stride, 1);
+            (Some(PlainFactor::FirstOf { width, first }), ".first")
+        }
+        Keep::Current => (Some(place.current()), ".current"),
+    };
+    let plain = |b: &mut Builder<'_>, name: &str, data| {
+        let mut factors = vec![PlainFactor::PositionRow { data, stride }];
+        factors.extend(mask.clone());
         b.plain(name, factors)
     };
-    let suffix = if masked { ".current" } else { "" };
     let cos = plain(b, &format!("rope.cos{suffix}"), cos);
     let sin = plain(b, &format!("rope.sin{suffix}"), sin);
-    let layout = if masked {
-        place.tokens()
-    } else {
-        place.query()
+    let layout = match keep {
+        Keep::Current => place.tokens(),
+        Keep::All | Keep::First => x.ty.layout.clone(),
     };
+    let period = width * stride;
     let other = Op::Rotate {
         v: x.id,
-        by: width as i32 / 2,
+        by: period as i32 / 2,
     };
-    let other = b.emit(
-        site,
-        other,
-        real(Layout::Partial { period: width }, x.unit()),
-    );
+    let other = b.emit(site, other, real(Layout::Partial { period }, x.unit()));
     let a = b.mul_plain(site, x, cos, layout.clone(), x.unit());
     let c = b.mul_plain(site, &other, sin, layout, x.unit());
     b.add(site, &a, &c)
 }
 
-/// A periodic vector in the current token's slots only.
+/// A head vector in the current token's slots only.
 pub fn at_current(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> Val {
     let mask = b.plain("current", vec![place.current()]);
     b.mul_plain(site, x, mask, place.tokens(), x.unit())
@@ -160,20 +172,39 @@ pub fn lower(
     };
     let [k, v] = states;
     let group = group(b.draft, place, softmax, q, (k.1, v.1)).map_err(fail)?;
-    let layout = place.query();
-    let types = vec![real(layout.clone(), v.1), real(layout, 1.0)];
-    let sums = b.sum_groups(site, group, &[k.0, v.0], &[q], types);
-    let (numerator, denominator) = (&sums[0], &sums[1]);
+    let geometry = place.geometry;
+    let queries = geometry.queries();
+    // half of half the denominator + i·numerator
+    let ty = ValueType {
+        complex: true,
+        ..real(summed(geometry), v.1)
+    };
+    let sums = b.sum_groups(site, group, &[k.0, v.0], &[q], vec![ty]);
+    let sums = match geometry.interleaved {
+        true => linear::clean(b, site, &sums[0], &queries),
+        false => sums[0].clone(),
+    };
+    let name = format!("{site}.inverse");
+    let (denominator, numerator) = b.split((&name, site), &sums, (2.0, v.1));
 
     let fit = softmax.inverse().map_err(fail)?;
-    let name = format!("{site}.inverse");
-    let argument = b.double(&name, denominator, 1);
+    let argument = b.double(&name, &denominator, 2);
     let argument = b.add_const(&name, &argument, -2.0 * softmax.least() - 1.0);
     let inverse = b.poly(&name, &argument, &fit, 1.0);
-    Ok(b.mul(site, numerator, &inverse))
+    Ok(b.mul(site, &numerator, &inverse))
 }
 
-/// The group template: (q, K, V) to (numerator, denominator).
+/// The layout of sums over a group's tokens: tiled, or spread by the tokens.
+fn summed(geometry: &Geometry) -> Layout {
+    match geometry.interleaved {
+        true => Layout::Partial {
+            period: geometry.tokens * geometry.width(),
+        },
+        false => linear::periodic(&geometry.queries()),
+    }
+}
+
+/// The group template: (q, K, V) to half of half the denominator + i·numerator.
 fn group(
     draft: &mut Draft,
     place: &Place<'_>,
@@ -182,8 +213,8 @@ fn group(
     units: (f64, f64),
 ) -> Result<usize, FitError> {
     let Place { site, geometry, .. } = place;
-    let (width, heads, lanes) = (geometry.width(), geometry.heads_padded, geometry.lanes);
-    let (tokens, period) = (geometry.tokens, geometry.tokens * width);
+    let (heads, lanes, tokens) = (geometry.heads_padded, geometry.lanes, geometry.tokens);
+    let (period, stride) = (tokens * geometry.width(), geometry.stride());
     let mut b = Builder::new(draft);
     let query = b.param(q.ty.clone());
     let keys = b.param(real(place.tokens(), units.0));
@@ -192,19 +223,20 @@ fn group(
     let partial = Layout::Partial { period };
     let scores = &format!("{site}.scores");
     let products = b.mul(scores, &query, &keys);
-    let sums = b.fold(scores, &products, heads as i32, lanes, partial.clone());
+    let lane = (heads * stride) as i32;
+    let sums = b.fold(scores, &products, lane, lanes, partial.clone());
     let (mid, half) = (softmax.scores.mid(), softmax.scores.half());
     let factor = softmax.scale * q.unit() * units.0 / half;
     let first = PlainFactor::FirstOf {
-        width,
-        first: heads,
+        width: geometry.width() * stride,
+        first: heads * stride,
     };
     let mask = b.plain(
         &format!("{site}.lane{}", place.tag),
         vec![first, PlainFactor::Const(factor)],
     );
-    let kept = b.mul_plain(scores, &sums, mask, partial, half);
-    let spread = b.fold(scores, &kept, -(heads as i32), lanes, place.tokens());
+    let kept = b.mul_plain(scores, &sums, mask, partial.clone(), half);
+    let spread = b.fold(scores, &kept, -lane, lanes, place.tokens());
     let argument = b.add_const(scores, &spread, -mid / half);
 
     let fit = softmax.exponential()?;
@@ -216,15 +248,18 @@ fn group(
     let weights = weights_plain(&mut b, place, softmax);
     let e = b.mul_plain(exp, &e, weights, place.tokens(), 1.0);
 
+    // e·(1/2 + i·V): one product and one fold for both sums; a half leaves noise room within the slots' range of 1
     let sum = &format!("{site}.sum");
-    let weighted = b.mul(sum, &e, &values);
-    let layout = periodic(&geometry.queries());
-    let numerator = b.fold(sum, &weighted, width as i32, tokens, layout.clone());
-    let denominator = b.fold(sum, &e, width as i32, tokens, layout);
-    Ok(b.finish(
-        &format!("{}group{}", "attention.", place.tag),
-        &[&numerator, &denominator],
-    ))
+    let imaginary = ValueType {
+        complex: true,
+        ..values.ty.clone()
+    };
+    let turned = b.emit(sum, Op::MulI { v: values.id }, imaginary);
+    let both = b.add_const(sum, &turned, 0.5);
+    let weighted = b.mul(sum, &e, &both);
+    let step = geometry.token_stride() as i32;
+    let z = b.fold(sum, &weighted, step, tokens, summed(geometry));
+    Ok(b.finish(&format!("{}group{}", "attention.", place.tag), &[&z]))
 }
 
 /// The mask on the exponentials: cached tokens only, 1/count, and each head's factor, which brings the mean exponential of
@@ -250,19 +285,27 @@ fn weights_plain(
     let factors = vec![
         PlainFactor::CachedTokens {
             tokens: place.geometry.tokens,
-            width: place.geometry.width(),
+            width: place.geometry.token_stride(),
         },
         PlainFactor::InverseCount,
-        PlainFactor::Vector(data),
+        PlainFactor::Vector {
+            data,
+            stride: place.geometry.stride(),
+        },
+        PlainFactor::Const(0.5), // a split doubles
     ];
     b.plain(&format!("{}.weight{}", place.site, place.tag), factors)
 }
 
 /// The type of a state's group.
 pub fn state_type(geometry: &Geometry, unit: f64) -> ValueType {
-    let layout = Layout::Tokens {
-        tokens: geometry.tokens,
-        width: geometry.width(),
-    };
-    real(layout, unit)
+    real(group_layout(geometry), unit)
+}
+
+fn group_layout(geometry: &Geometry) -> Layout {
+    let (tokens, width) = (geometry.tokens, geometry.width());
+    match geometry.interleaved {
+        true => Layout::Interleaved { tokens, width },
+        false => Layout::Tokens { tokens, width },
+    }
 }

@@ -121,6 +121,7 @@ impl<'p> Builder<'p> {
     /// A product; units multiply.
     pub fn mul(&mut self, site: &str, a: &Val, b: &Val) -> Val {
         let mut ty = wider(&a.ty, &b.ty);
+        ty.complex = a.ty.complex || b.ty.complex;
         ty.unit = a.ty.unit * b.ty.unit;
         self.emit(site, Op::Mul { a: a.id, b: b.id }, ty)
     }
@@ -169,6 +170,13 @@ impl<'p> Builder<'p> {
         self.emit(site, op, ty)
     }
 
+    /// Sum of rotations that ends in the current token's slots.
+    pub fn fold_current(&mut self, site: &str, v: &Val, count: u32, layout: Layout) -> Val {
+        let mut ty = v.ty.clone();
+        ty.layout = layout;
+        self.emit(site, Op::FoldCurrent { v: v.id, count }, ty)
+    }
+
     /// Both parts of a complex value z whose stored parts are half of what is wanted: (z + z̄, i(z̄ - z)).
     pub fn split(&mut self, sites: (&str, &str), z: &Val, units: (f64, f64)) -> (Val, Val) {
         let conj = self.emit(sites.0, Op::Conjugate { v: z.id }, z.ty.clone());
@@ -185,6 +193,16 @@ impl<'p> Builder<'p> {
         let difference = self.emit(sites.1, difference, z.ty.clone());
         let im = self.emit(sites.1, Op::MulI { v: difference.id }, part(units.1));
         (re, im)
+    }
+
+    /// Twice the real part, z + z̄.
+    pub fn real_part(&mut self, site: &str, z: &Val) -> Val {
+        let conj = self.emit(site, Op::Conjugate { v: z.id }, z.ty.clone());
+        let op = Op::Add {
+            a: z.id,
+            b: conj.id,
+        };
+        self.emit(site, op, real(z.ty.layout.clone(), z.unit()))
     }
 
     /// The polynomial `fit` of a value in [-1, 1].

@@ -1,11 +1,16 @@
 //! Linear maps: one product for one or, as real and imaginary part, two outputs.
+//!
+//! A tiled vector gives a tiled one, or with a stride a *spread* one: one slot of every `stride` holds a feature, nothing of use
+//! between ([`Landing`]). Who reads a spread vector multiplies by a mask, which may carry factors of its own, and repeats features
+//! ([`clean`]); or appends to the KV state, where tokens take the place of the repetitions. A strided vector gives a tiled one.
 
 use sotto_ir::slot::{
-    DataDecl, FeatureMap, Layout, Matrix, MatrixPart, Op, PlainFactor, Recipe, ValueType,
+    DataDecl, FeatureMap, Form, Layout, Matrix, MatrixPart, Op, Pairing, PlainFactor, Recipe,
+    ValueType,
 };
 
 use super::builder::{Builder, Val, real};
-use super::options::places;
+use super::options::{Way, places};
 
 /// A vector to be multiplied.
 #[derive(Clone, Debug)]
@@ -40,56 +45,36 @@ pub fn baby_steps(diagonals: u32) -> u32 {
     1 << diagonals.next_power_of_two().ilog2().div_ceil(2)
 }
 
-/// Emits one product with all of `outputs` (one or two, of the same places), in `baby` baby steps or as many as balance.
+/// Where the features of a spread result are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Landing {
+    /// In all slots: cleaned here.
+    All,
+    /// In the first slot of their run.
+    First,
+    /// In the current token's slot of their run.
+    Current,
+}
+
+/// Emits one product with all of `outputs` (one or two, of the same places).
 pub fn lower(
     b: &mut Builder<'_>,
     tag: &str,
     x: &Input,
     outputs: &[Output],
-    baby: Option<u32>,
+    way: &Way,
+    landing: Landing,
 ) -> Vec<Val> {
-    let complex = outputs.len() == 2;
-    let (from, to) = (places(&x.map), places(&outputs[0].map));
     let site = outputs.iter().map(|o| o.site.as_str()).collect::<Vec<_>>();
-    let name = format!("{}{tag}", site.join("+"));
-    let half = if complex { 0.5 } else { 1.0 };
-    let parts = outputs.iter().map(|output| MatrixPart {
-        tensor: output.weight.clone(),
-        transposed: output.transposed,
-        rows: output.map.clone(),
-        columns: x.map.clone(),
-        gain: x.gain.clone(),
-        scale: half * x.val.unit() / output.unit,
-    });
-    let recipe = Recipe::Matrix(parts.collect());
-    let data = b.data(DataDecl {
-        name: name.clone(),
-        per_layer: outputs[0].weight.contains("{i}"),
-        shape: vec![outputs.len() as u32 * to, from],
-        recipe,
-    });
-    let matrix = b.matrix(Matrix {
-        name: name.clone(),
-        in_width: from,
-        out_width: to,
-        baby: baby.unwrap_or_else(|| baby_steps(from.min(to))),
-        complex,
-        data,
-    });
-    let ty = |width| ValueType {
-        complex,
-        ..real(width, outputs[0].unit)
-    };
-    let product = Op::Linear {
-        v: x.val.id,
-        matrix,
-    };
-    let whole = periodic(&outputs[0].map);
-    let z = if to < from {
-        let sums = b.emit(site[0], product, ty(Layout::Partial { period: from }));
-        b.fold(site[0], &sums, to as i32, from / to, whole)
-    } else {
-        b.emit(site[0], product, ty(whole))
+    let matrix = matrix(b, tag, x, outputs, way);
+    let whole = whole(&matrix, &outputs[0].map);
+    let spread = matches!(whole, Layout::Partial { .. });
+    let to_current = spread && landing == Landing::Current;
+    let ty = real(whole, outputs[0].unit);
+    let z = product(b, site[0], &x.val, matrix, ty, to_current);
+    let z = match spread && landing == Landing::All {
+        true => clean(b, site[0], &z, &outputs[0].map),
+        false => z,
     };
     let values = match outputs {
         [one, two] => {
@@ -102,34 +87,195 @@ pub fn lower(
     biased.map(|(v, output)| bias(b, tag, v, output)).collect()
 }
 
+/// The matrix of one or two outputs, with its data.
+fn matrix(b: &mut Builder<'_>, tag: &str, x: &Input, outputs: &[Output], way: &Way) -> Matrix {
+    let (from, to) = (places(&x.map), places(&outputs[0].map));
+    let site = outputs.iter().map(|o| o.site.as_str()).collect::<Vec<_>>();
+    let name = format!("{}{tag}", site.join("+"));
+    let form = form(&x.val.ty.layout, (from, to), way.stride);
+    let mut matrix = Matrix {
+        name: name.clone(),
+        in_width: from,
+        out_width: to,
+        form,
+        pairing: Pairing::None,
+        baby: 1,
+        data: sotto_ir::slot::DataId(0),
+    };
+    matrix.pairing = match outputs {
+        [_, _] => Pairing::Outputs,
+        _ if way.inputs && matrix.diagonals() > 1 => Pairing::Inputs,
+        _ => Pairing::None,
+    };
+    let diagonals = matrix.diagonals();
+    matrix.baby = way
+        .baby
+        .unwrap_or_else(|| baby_steps(diagonals))
+        .min(diagonals);
+    // the real part of z is (z + z̄) / 2
+    let half = if matrix.complex() { 0.5 } else { 1.0 };
+    let parts = outputs.iter().map(|output| MatrixPart {
+        tensor: output.weight.clone(),
+        transposed: output.transposed,
+        rows: output.map.clone(),
+        columns: x.map.clone(),
+        gain: x.gain.clone(),
+        scale: half * x.val.unit() / output.unit,
+    });
+    let recipe = Recipe::Matrix(parts.collect());
+    matrix.data = b.data(DataDecl {
+        name,
+        per_layer: outputs[0].weight.contains("{i}"),
+        shape: vec![outputs.len() as u32 * to, from],
+        recipe,
+    });
+    matrix
+}
+
+/// How the matrix lies, given its operand's layout and the stride wanted of its result.
+pub fn form(input: &Layout, (from, to): (u32, u32), stride: u32) -> Form {
+    match *input {
+        Layout::Strided { stride, .. } => Form::Gather { stride },
+        _ if stride == 1 && to < from => Form::Gather { stride },
+        _ => Form::Spread { stride },
+    }
+}
+
+/// The layout of a matrix's folded result.
+fn whole(matrix: &Matrix, map: &FeatureMap) -> Layout {
+    match matrix.form {
+        Form::Spread { stride } if stride > 1 => Layout::Partial {
+            period: matrix.out_width * stride,
+        },
+        _ => periodic(map),
+    }
+}
+
+/// The folded product, of type `ty` or, for two outputs, its complex twin.
+fn product(
+    b: &mut Builder<'_>,
+    site: &str,
+    x: &Val,
+    matrix: Matrix,
+    ty: ValueType,
+    to_current: bool,
+) -> Val {
+    let (step, count) = matrix.fold();
+    let (pairing, turn) = (matrix.pairing, matrix.diagonals() * matrix.form.stride());
+    let period = matrix.period().max(x.ty.layout.period());
+    let v = match pairing {
+        Pairing::Inputs => turned(b, site, x, turn),
+        _ => x.clone(),
+    };
+    let whole = ty.layout.clone();
+    let summed = match count {
+        1 => whole.clone(),
+        _ => Layout::Partial { period },
+    };
+    let ty = ValueType {
+        layout: summed,
+        complex: matrix.complex(),
+        ..ty
+    };
+    let matrix = b.matrix(matrix);
+    let sums = b.emit(site, Op::Linear { v: v.id, matrix }, ty);
+    let z = match to_current {
+        true => b.fold_current(site, &sums, count, whole),
+        false => b.fold(site, &sums, step as i32, count, whole),
+    };
+    match pairing {
+        Pairing::Inputs => b.real_part(site, &z),
+        _ => z,
+    }
+}
+
+/// v + i·rot(v, turn).
+fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
+    let by = turn as i32;
+    let partial = real(
+        Layout::Partial {
+            period: v.ty.layout.period(),
+        },
+        v.unit(),
+    );
+    let complex = ValueType {
+        complex: true,
+        ..partial.clone()
+    };
+    let turned = b.emit(site, Op::Rotate { v: v.id, by }, partial);
+    let imaginary = b.emit(site, Op::MulI { v: turned.id }, complex);
+    b.add(site, v, &imaginary)
+}
+
+/// A spread vector with every feature in all its slots: a mask, and rotations.
+pub fn clean(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val {
+    let width = places(map);
+    let stride = v.ty.layout.period() / width;
+    let first = PlainFactor::FirstOf {
+        width: stride,
+        first: 1,
+    };
+    let mask = b.plain("first of each", vec![first]);
+    let complex = v.ty.complex;
+    let op = Op::MulPlain {
+        v: v.id,
+        plain: mask,
+    };
+    let ty = ValueType {
+        complex,
+        ..v.ty.clone()
+    };
+    let kept = b.emit(site, op, ty);
+    repeat(b, site, &kept, map)
+}
+
+/// A vector that is zero but at the first slot of each feature, with every feature in all its slots.
+pub fn repeat(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val {
+    let width = places(map);
+    let stride = v.ty.layout.period() / width;
+    let layout = Layout::Strided {
+        count: count(map),
+        width,
+        stride,
+    };
+    b.fold(site, v, -1, stride, layout)
+}
+
 fn bias(b: &mut Builder<'_>, tag: &str, v: Val, output: &Output) -> Val {
     let Some(tensor) = &output.bias else {
         return v;
     };
+    let width = places(&output.map);
     let name = format!("{}.bias{tag}", output.site);
     let data = b.data(DataDecl {
         name: name.clone(),
         per_layer: tensor.contains("{i}"),
-        shape: vec![places(&output.map)],
+        shape: vec![width],
         recipe: Recipe::Vector {
             tensor: tensor.clone(),
             rows: output.map.clone(),
             scale: 1.0 / output.unit,
         },
     });
-    let plain = b.plain(&name, vec![PlainFactor::Vector(data)]);
+    let stride = v.ty.layout.period() / width;
+    let plain = b.plain(&name, vec![PlainFactor::Vector { data, stride }]);
     let op = Op::AddPlain { v: v.id, plain };
     b.emit(&format!("{}.bias", output.site), op, v.ty.clone())
 }
 
-/// The layout of a vector with these places.
+/// The layout of a tiled vector with these places.
 pub fn periodic(map: &FeatureMap) -> Layout {
-    let width = places(map);
-    let count = match *map {
+    Layout::Periodic {
+        count: count(map),
+        width: places(map),
+    }
+}
+
+fn count(map: &FeatureMap) -> u32 {
+    match *map {
         FeatureMap::Plain { count } => count,
-        FeatureMap::Heads { .. } => width,
-    };
-    Layout::Periodic { count, width }
+        FeatureMap::Heads { .. } => places(map),
+    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,6 @@ pub use builder::Draft;
 pub use error::LowerError;
 pub use linear::baby_steps;
 pub use model::Model;
-pub use options::{Choices, Geometry, Options};
+pub use options::{Choices, Geometry, Options, Way};
 pub use ranges::{Ranges, Span};
 pub use templates::{draft, groups, lower, model};

@@ -67,14 +67,38 @@ impl Options {
 pub struct Choices {
     /// Linear maps, by site, computed as real and imaginary part of one product.
     pub pairs: Vec<(String, String)>,
-    /// Baby steps of linear maps, by site (of a pair, the first); balanced where absent.
-    pub baby: BTreeMap<String, u32>,
+    /// How linear maps are computed, by site (of a pair, the first); plainly where absent.
+    pub ways: BTreeMap<String, Way>,
+    /// Whether the tokens of a KV group interleave with the features of a head vector, which queries and keys then leave spread by as
+    /// many slots.
+    pub interleaved: bool,
     /// Tokens of a KV group; as many as fit where absent.
     pub tokens: Option<u32>,
     /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
     pub squarings: u32,
     /// Norms, by site, that spend a level on an exact window.
     pub scaled_norms: BTreeSet<String>,
+}
+
+/// How a linear map is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// Slots between the features of the result.
+    pub stride: u32,
+    /// Whether two diagonals share a complex one.
+    pub inputs: bool,
+    /// Baby steps; balanced where absent.
+    pub baby: Option<u32>,
+}
+
+impl Default for Way {
+    fn default() -> Self {
+        Self {
+            stride: 1,
+            inputs: false,
+            baby: None,
+        }
+    }
 }
 
 /// Where the features of each vector of the model lie.
@@ -91,6 +115,8 @@ pub struct Geometry {
     pub lanes: u32,
     /// Tokens of one KV group.
     pub tokens: u32,
+    /// Whether a group's slots go through tokens first, and features second.
+    pub interleaved: bool,
 }
 
 impl Geometry {
@@ -111,6 +137,7 @@ impl Geometry {
             heads_padded,
             lanes,
             tokens: (slots / (heads_padded * lanes)).min(context.next_power_of_two()),
+            interleaved: choices.interleaved,
         };
         if let Some(tokens) = choices.tokens {
             geometry.tokens = geometry.tokens.min(tokens);
@@ -136,6 +163,16 @@ impl Geometry {
     /// Width D of a vector of all query heads.
     pub fn width(&self) -> u32 {
         self.heads_padded * self.lanes
+    }
+
+    /// Slots from one place of a head vector to the next.
+    pub fn stride(&self) -> u32 {
+        if self.interleaved { self.tokens } else { 1 }
+    }
+
+    /// Slots from one token of a group to the next.
+    pub fn token_stride(&self) -> u32 {
+        if self.interleaved { 1 } else { self.width() }
     }
 
     /// Places of query features.

@@ -5,10 +5,11 @@ use sotto_ir::slot::{DataDecl, FeatureMap, PlainFactor, Recipe, StateId};
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::attention::{self, Place};
+use super::attention::{self, Keep, Place};
 use super::builder::{Builder, Val, real};
-use super::linear::{self, Input, Output, periodic};
+use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
+use super::options::places;
 use super::{LowerError, norm};
 
 /// A decoder value, lowered as far as its consumers need.
@@ -91,7 +92,8 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let Some(tensor) = input.gain else {
             return input.val;
         };
-        let width = input.val.ty.layout.period();
+        let width = places(&input.map);
+        let stride = input.val.ty.layout.period() / width;
         let data = self.b.data(DataDecl {
             name: format!("{site}.gain{}", self.tag),
             per_layer: tensor.contains("{i}"),
@@ -102,9 +104,10 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 scale: 1.0,
             },
         });
-        let plain = self
-            .b
-            .plain(&format!("{site}.gain"), vec![PlainFactor::Vector(data)]);
+        let plain = self.b.plain(
+            &format!("{site}.gain"),
+            vec![PlainFactor::Vector { data, stride }],
+        );
         let Val { ty, .. } = input.val.clone();
         self.b
             .mul_plain(site, &input.val, plain, ty.layout, ty.unit)
@@ -177,8 +180,18 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let outputs = insts.iter().map(|inst| self.output(inst));
         let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
         let x = self.input(inst.op.operands()[0], &inst.site)?;
-        let baby = self.model.choices.baby.get(&inst.site).copied();
-        let values = linear::lower(&mut self.b, &self.tag, &x, &outputs, baby);
+        let mut way = self.model.choices.ways.get(&inst.site).copied();
+        // what attention reads is spread by as much as its tokens ask for, and masked there
+        let landing = self.landing(insts[0]);
+        if landing != Landing::All && self.model.geometry.interleaved {
+            if insts.iter().any(|inst| self.landing(inst) != landing) {
+                return Err(self.unsupported(&inst.site, "a pair of queries with keys or values"));
+            }
+            let stride = self.model.geometry.stride();
+            way.get_or_insert_default().stride = stride;
+        }
+        let way = way.unwrap_or_default();
+        let values = linear::lower(&mut self.b, &self.tag, &x, &outputs, &way, landing);
         for ((inst, output), val) in insts.iter().zip(outputs).zip(values) {
             let result = inst.result.map(|(value, _)| value);
             self.values
@@ -199,6 +212,15 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         self.template.insts.iter().find(|inst| {
             matches!(inst.op, Op::Linear { .. }) && inst.site == *other && inst.op.operands() == x
         })
+    }
+
+    /// Where a linear map's features have to be, should they be spread.
+    fn landing(&self, inst: &Inst) -> Landing {
+        match inst.result.map(|(value, _)| self.role(value)) {
+            Some(Role::Query) => Landing::First,
+            Some(Role::Key | Role::Value) => Landing::Current,
+            _ => Landing::All,
+        }
     }
 
     fn role(&self, value: Value) -> Role {
@@ -284,7 +306,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             capacity: self.model.options.context,
         };
         let k = match self.values.get(k) {
-            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, true),
+            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, Keep::Current),
             Some(Lowered::Vector(x)) => attention::at_current(&mut self.b, &place, site, &x.val),
             None => return Err(self.unsupported(site, "an undefined key")),
         };
@@ -306,7 +328,14 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             capacity: self.model.options.context,
         };
         let q = match self.values.get(&q) {
-            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, false),
+            Some(Lowered::Rope(x)) if place.geometry.interleaved => {
+                let q = attention::rope(&mut self.b, &place, site, x, Keep::First);
+                linear::repeat(&mut self.b, site, &q, &place.geometry.queries())
+            }
+            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, Keep::All),
+            Some(Lowered::Vector(x)) if place.geometry.interleaved => {
+                linear::clean(&mut self.b, site, &x.val, &place.geometry.queries())
+            }
             Some(Lowered::Vector(x)) => x.val.clone(),
             None => return Err(self.unsupported(site, "an undefined query")),
         };

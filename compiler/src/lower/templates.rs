@@ -7,9 +7,10 @@ use std::ops::Range;
 
 use super::attention::state_type;
 use super::builder::{Builder, Draft, real};
-use super::linear::{self, Input, Output, periodic};
+use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
 use super::norm::residual_unit;
+use super::options::Way;
 use super::template::Lowering;
 use super::{Choices, Geometry, LowerError, Options, Ranges};
 
@@ -191,7 +192,7 @@ fn embed(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
         },
         unit: model.residual,
     };
-    let x = linear::lower(&mut b, "", &input, &[output], None);
+    let x = linear::lower(&mut b, "", &input, &[output], &Way::default(), Landing::All);
     Ok(b.finish(crate::pack::EMBED, &[&x[0]]))
 }
 

@@ -103,10 +103,7 @@ impl Options {
 
 /// Groups of a state that `capacity` tokens fill.
 pub fn groups_at_capacity(capacity: u32, group: &ValueType) -> u64 {
-    let tokens = match group.layout {
-        sotto_ir::slot::Layout::Tokens { tokens, .. } => tokens.max(1),
-        _ => 1,
-    };
+    let tokens = group.layout.tokens().unwrap_or(1).max(1);
     u64::from(capacity.div_ceil(tokens).max(1))
 }
 

@@ -15,7 +15,7 @@ mod rules;
 mod tests;
 
 use crate::cost::Prices;
-use crate::lower::{Choices, LowerError, Model, Options, Ranges, groups};
+use crate::lower::{Choices, LowerError, Model, Options, Ranges, Way, groups};
 use egg::{EGraph, Id, Runner, SimpleScheduler, StopReason};
 use extract::{Extracted, extract};
 use facts::Facts;
@@ -263,9 +263,12 @@ impl Search<'_> {
     fn record(&self, node: &Kernel, choices: &mut Choices) {
         match node {
             Kernel::Linear([baby, weight, _]) => {
-                let baby = self.number(*baby);
+                let way = Way {
+                    baby: Some(self.number(*baby)),
+                    ..Way::default()
+                };
                 let sites = self.serves(*weight).into_iter();
-                choices.baby.extend(sites.map(|site| (site, baby)));
+                choices.ways.extend(sites.map(|site| (site, way)));
             }
             Kernel::Pair([a, b]) => choices.pairs.push((self.name(*a), self.name(*b))),
             Kernel::Norm([scaled, norm, _]) if self.number(*scaled) == 1 => {

@@ -83,8 +83,8 @@ fn a_pair_is_taken_when_its_conjugation_is_cheaper_than_a_product() {
 #[test]
 fn baby_steps_balance_by_price() {
     let (choices, _) = cheapest(TWO, &["a", "b"], 64, &Made { conjugate: 1000 });
-    assert_eq!(choices.baby[&"a".to_string()], 8);
-    assert_eq!(choices.baby[&"b".to_string()], 8);
+    assert_eq!(choices.ways[&"a".to_string()].baby, Some(8));
+    assert_eq!(choices.ways[&"b".to_string()].baby, Some(8));
 }
 
 #[test]

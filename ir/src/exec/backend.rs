@@ -3,13 +3,15 @@
 use crate::slot::{At, BootstrapKind};
 use num_complex::Complex64;
 
-/// A matrix in diagonal form, ready for encoding: out = Σ_k diagonals[k] ⊙ rot(v, k).
+/// A matrix in diagonal form, ready for encoding: out = Σ_k diagonals[k] ⊙ rot(v, k·stride).
 #[derive(Clone, Debug)]
 pub struct Diagonals {
     /// Period of each diagonal, a power of two.
     pub period: u32,
     /// Baby steps B: k = g·B + j.
     pub baby: u32,
+    /// Slots that one step turns by.
+    pub stride: u32,
     /// (k, the diagonal's `period` slots); all-zero diagonals are left out.
     pub entries: Vec<(u32, Vec<Complex64>)>,
 }
@@ -74,12 +76,18 @@ pub trait Backend: Sync {
     fn bootstrap(&self, v: &Self::Ct, kind: BootstrapKind) -> Result<Self::Ct, Self::Error>;
     /// Σ over i < count of v rotated left by i·step.
     fn fold(&self, v: &Self::Ct, step: i32, count: u32) -> Result<Self::Ct, Self::Error> {
+        let doublings = (0..32).map(|i| 1u32 << i).take_while(|done| *done < count);
+        self.sum_turned(v, doublings.map(|done| step * done as i32))
+    }
+    /// v plus itself rotated, again for each step.
+    fn sum_turned(
+        &self,
+        v: &Self::Ct,
+        steps: impl Iterator<Item = i32>,
+    ) -> Result<Self::Ct, Self::Error> {
         let mut sum = v.clone();
-        let mut done = 1;
-        while done < count {
-            let rotated = self.rotate(&sum, step * done as i32)?;
-            sum = self.add(&sum, &rotated)?;
-            done *= 2;
+        for by in steps {
+            sum = self.add(&sum, &self.rotate(&sum, by)?)?;
         }
         Ok(sum)
     }

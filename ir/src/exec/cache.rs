@@ -150,11 +150,12 @@ impl<B: Backend> Source<'_, B> {
 
     fn diagonals(&self, matrix: &Matrix, layer: u32) -> Result<Diagonals, ExecError<B::Error>> {
         let entries = self.tables.entries(self.data, matrix, layer)?;
-        let diagonal = |k: u32| (k, entries.diagonal(k as usize));
+        let diagonal = |k: u32| (k, entries.diagonal(k));
         let nonzero = |(_, d): &(u32, Vec<Complex64>)| d.iter().any(|x| *x != Complex64::ZERO);
         Ok(Diagonals {
             period: matrix.period(),
             baby: matrix.baby,
+            stride: matrix.form.stride(),
             entries: (0..matrix.diagonals())
                 .map(diagonal)
                 .filter(nonzero)

@@ -311,13 +311,13 @@ impl Backend for Clear {
         let level = matrix.level;
         need(v.at.level == level, v.at, || format!("level {level}"))?;
         let at = At { degree: 2, ..v.at };
-        let diagonals = &matrix.diagonals.entries;
+        let (diagonals, stride) = (&matrix.diagonals.entries, matrix.diagonals.stride);
         let period = v.slots.period().max(matrix.diagonals.period as usize);
         let mut sum = vec![Complex64::ZERO; period];
         let mut squares = vec![0.0; matrix.diagonals.period as usize];
         for (k, diagonal) in diagonals {
             for (p, sum) in sum.iter_mut().enumerate() {
-                *sum += diagonal[p & (diagonal.len() - 1)] * v.slots.at(p + *k as usize);
+                *sum += diagonal[p & (diagonal.len() - 1)] * v.slots.at(p + (k * stride) as usize);
             }
             let norms = squares.iter_mut().zip(diagonal);
             norms.for_each(|(s, d)| *s += d.norm_sqr());

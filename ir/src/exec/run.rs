@@ -5,7 +5,7 @@ use super::cache::{Cache, Source, TokenCache};
 use super::executor::ExecError;
 use super::session::Pending;
 use crate::plan::{Buf, Instr, PlanProgram, PlanTemplate};
-use crate::slot::{At, Binding, Op, StateId};
+use crate::slot::{At, Binding, Op, StateId, current_steps};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -219,6 +219,10 @@ impl<'a, B: Backend> Run<'a, B> {
             Op::MulConst { v, c } => backend.mul_const(get(v)?, *c),
             Op::Mul { a, b } => backend.mul(get(a)?, get(b)?),
             Op::Fold { v, step, count } => backend.fold(get(v)?, *step, *count),
+            Op::FoldCurrent { v, count } => {
+                let steps = current_steps(binding.position, *count);
+                backend.sum_turned(get(v)?, steps)
+            }
             Op::Linear { v, matrix } => {
                 let v = get(v)?;
                 let level = backend.at(v).level;

@@ -36,8 +36,10 @@ impl PlanProgram {
                 Op::AddPlain { plain, .. } | Op::MulPlain { plain, .. } => {
                     let plain = self.plains.get(plain.0 as usize);
                     for factor in plain.iter().flat_map(|p| &p.factors) {
-                        if let PlainFactor::Vector(id) | PlainFactor::PositionRow(id) = factor {
-                            ids.insert(*id);
+                        if let PlainFactor::Vector { data, .. }
+                        | PlainFactor::PositionRow { data, .. } = factor
+                        {
+                            ids.insert(*data);
                         }
                     }
                 }

@@ -13,6 +13,9 @@ pub fn rotations<V>(op: &Op<V>, matrices: &[Matrix], slots: u32) -> Vec<Option<u
         Op::Fold { step, count, .. } => doublings(*count)
             .map(|done| i64::from(*step) * i64::from(done))
             .collect(),
+        Op::FoldCurrent { count, .. } => doublings(*count)
+            .flat_map(|step| [i64::from(step), -i64::from(step)])
+            .collect(),
         Op::Linear { matrix, .. } => match matrices.get(matrix.0 as usize) {
             Some(matrix) => linear(matrix),
             None => vec![],
@@ -33,35 +36,45 @@ fn doublings(count: u32) -> impl Iterator<Item = u32> {
         .take_while(move |&done| done < count)
 }
 
-/// Babies 1..B and giants B, 2B, …
+/// Babies 1..B and giants B, 2B, … in units of the stride.
 fn linear(matrix: &Matrix) -> Vec<i64> {
     let (count, baby) = (matrix.diagonals(), matrix.baby.max(1));
     let babies = 1..baby.min(count);
     let giants = (1..count.div_ceil(baby)).map(|g| g * baby);
-    babies.chain(giants).map(i64::from).collect()
+    let stride = i64::from(matrix.form.stride());
+    let steps = babies.chain(giants).map(i64::from);
+    steps.map(|k| k * stride).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::slot::{DataId, MatrixId};
+    use crate::slot::{DataId, Form, MatrixId, Pairing};
 
     #[test]
     fn steps_are_left_unique_and_nonzero() {
-        let matrix = Matrix {
+        let matrix = |form, pairing| Matrix {
             name: "w".into(),
             in_width: 16,
-            out_width: 10,
+            out_width: 16,
+            form,
+            pairing,
             baby: 4,
-            complex: false,
             data: DataId(0),
         };
+        let (spread, gather) = (
+            matrix(Form::Spread { stride: 2 }, Pairing::None),
+            matrix(Form::Gather { stride: 1 }, Pairing::Inputs),
+        );
         let linear = Op::Linear {
             v: (),
             matrix: MatrixId(0),
         };
         let some = |steps: &[u32]| steps.iter().map(|&s| Some(s)).collect::<Vec<_>>();
-        assert_eq!(rotations(&linear, &[matrix], 64), some(&[1, 2, 3, 4, 8]));
+        // eight diagonals, two slots apart
+        assert_eq!(rotations(&linear, &[spread], 64), some(&[2, 4, 6, 8]));
+        // half of sixteen
+        assert_eq!(rotations(&linear, &[gather], 64), some(&[1, 2, 3, 4]));
         let fold = |step, count| {
             let op = Op::Fold { v: (), step, count };
             rotations(&op, &[], 64)
@@ -69,6 +82,8 @@ mod tests {
         assert_eq!(fold(8, 8), some(&[8, 16, 32]));
         assert_eq!(fold(-8, 4), some(&[48, 56]));
         assert_eq!(fold(64, 2), some(&[]));
+        let current = Op::FoldCurrent { v: (), count: 4 };
+        assert_eq!(rotations(&current, &[], 64), some(&[1, 2, 62, 63]));
         let back = Op::Rotate { v: (), by: -3 };
         assert_eq!(rotations(&back, &[], 64), some(&[61]));
         assert_eq!(rotations(&Op::Conjugate { v: () }, &[], 64), vec![None]);

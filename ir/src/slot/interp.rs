@@ -8,7 +8,7 @@
 
 use super::{
     Binding, DataError, DataSource, MatrixId, Op, Program, Slots, Stage, StateId, Template,
-    ValueId, ValueType,
+    ValueId, ValueType, current_steps,
 };
 use num_complex::Complex64;
 use std::collections::{BTreeMap, HashMap};
@@ -221,6 +221,10 @@ impl<S: Stage> Run<'_, '_, S> {
             Op::MulConst { v, c } => get(v)?.map(|x| x * c),
             Op::Mul { a, b } => get(a)?.zip(get(b)?, |a, b| a * b),
             Op::Fold { v, step, count } => get(v)?.fold(*step, *count),
+            Op::FoldCurrent { v, count } => {
+                let turn = |sum: Slots, by| sum.zip(&sum.rotate(by), |a, b| a + b);
+                current_steps(self.at.position, *count).fold(get(v)?.clone(), turn)
+            }
             Op::Linear { v, matrix } => self.linear(get(v)?, *matrix, wrong)?,
             Op::Poly { v, poly } => {
                 let poly = self.interpreter.program.polys.get(poly.0 as usize);
@@ -272,12 +276,12 @@ impl<S: Stage> Run<'_, '_, S> {
         let matrix = program.matrices.get(matrix.0 as usize);
         let matrix = matrix.ok_or_else(|| wrong("no such matrix".into()))?;
         let entries = program.tables().entries(*data, matrix, self.at.layer)?;
-        let (rows, columns) = (matrix.out_width as usize, matrix.in_width as usize);
+        let stride = matrix.form.stride();
         let slot = |p: usize| {
-            let term = |k| entries.at(p % rows, (p + k) % columns) * v.at(p + k);
-            (0..rows.min(columns)).map(term).sum()
+            let term = |k| entries.at(p as u32, k) * v.at(p + (k * stride) as usize);
+            (0..matrix.diagonals()).map(term).sum()
         };
-        let period = rows.max(columns).max(v.period());
+        let period = v.period().max(matrix.period() as usize);
         Slots::new((0..period).map(slot).collect())
             .ok_or_else(|| wrong(format!("matrix `{}` is not a power of two", matrix.name)))
     }

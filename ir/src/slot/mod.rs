@@ -30,6 +30,7 @@
 
 mod data;
 mod interp;
+mod matrix;
 mod memory;
 mod op;
 mod parse;
@@ -45,12 +46,15 @@ mod verify;
 
 pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
 pub use interp::{InterpError, Interpreter, Seen, Session};
+pub use matrix::{Entries, Form, Matrix, Pairing};
 pub use memory::MemoryData;
-pub use op::{BootstrapKind, Matrix, MatrixId, Op, Plain, PlainFactor, PlainId, Poly, PolyId};
+pub use op::{
+    BootstrapKind, MatrixId, Op, Plain, PlainFactor, PlainId, Poly, PolyId, current_steps,
+};
 pub use parse::ParseNote;
 pub use print::{PrintNote, SLOT_VERSION, stage_of};
 pub use slots::Slots;
-pub use tables::{Binding, Dependence, Entries, Tables};
+pub use tables::{Binding, Dependence, Tables};
 pub use types::{At, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType};
 pub use verify::LevelRules;
 

@@ -56,6 +56,9 @@ pub enum Op<V> {
     Mul { a: V, b: V },
     /// Σ over i < count of v rotated left by i·step; `count` is a power of two, log2(count) rotations.
     Fold { v: V, step: i32, count: u32 },
+    /// Σ over i < count of v rotated left by i - (position mod count), so that of every run of `count` slots the current token's holds
+    /// the sum; log2(count) rotations, each to the side that the position's bit says ([`current_steps`]).
+    FoldCurrent { v: V, count: u32 },
     /// Σ over k of diagonal k times v rotated left by k (see [`Matrix`]).
     Linear { v: V, matrix: MatrixId },
     /// A Chebyshev series on [-1, 1].
@@ -76,6 +79,16 @@ pub enum Op<V> {
     Bootstrap { v: V, kind: BootstrapKind },
 }
 
+/// The rotations of [`Op::FoldCurrent`] at a position, one after the other.
+pub fn current_steps(position: u32, count: u32) -> impl Iterator<Item = i32> {
+    let bits = (0..32).map(|bit| 1u32 << bit);
+    bits.take_while(move |step| *step < count)
+        .map(move |step| match position & step {
+            0 => step as i32,
+            _ => -(step as i32),
+        })
+}
+
 impl<V> Op<V> {
     /// Name in text forms, traces and cost tables.
     pub fn name(&self) -> &'static str {
@@ -92,6 +105,7 @@ impl<V> Op<V> {
             Op::MulConst { .. } => "mul_const",
             Op::Mul { .. } => "mul",
             Op::Fold { .. } => "fold",
+            Op::FoldCurrent { .. } => "fold_current",
             Op::Linear { .. } => "linear",
             Op::Poly { .. } => "poly",
             Op::Append { .. } => "append",
@@ -114,6 +128,7 @@ impl<V> Op<V> {
             | Op::AddConst { v, .. }
             | Op::MulConst { v, .. }
             | Op::Fold { v, .. }
+            | Op::FoldCurrent { v, .. }
             | Op::Linear { v, .. }
             | Op::Poly { v, .. }
             | Op::Append { v, .. }
@@ -150,6 +165,10 @@ impl<V> Op<V> {
                 step: *step,
                 count: *count,
             },
+            Op::FoldCurrent { v, count } => Op::FoldCurrent {
+                v: f(v),
+                count: *count,
+            },
             Op::Linear { v, matrix } => Op::Linear {
                 v: f(v),
                 matrix: *matrix,
@@ -184,39 +203,6 @@ impl<V> Op<V> {
     }
 }
 
-/// A matrix in diagonal form on periodic vectors.
-///
-/// With in-width a and out-width b, `period` = max(a, b) and `diagonals` = min(a, b) plaintext vectors of that period:
-/// out = Σ_k diagonal_k ⊙ rot(v, k), where diagonal_k at slot p is W[p mod b][(p + k) mod a]. If b < a the caller folds with
-/// step b and count a/b. Evaluated in baby and giant steps: k = g·baby + j, babies rot(v, j) hoisted, giants rot(·, g·baby).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Matrix {
-    /// Site it belongs to.
-    pub name: String,
-    /// Width of the input vector, a power of two.
-    pub in_width: u32,
-    /// Width of the output vector, a power of two.
-    pub out_width: u32,
-    /// Baby steps B; the giants are ⌈min(a, b) / B⌉.
-    pub baby: u32,
-    /// Whether entries are complex (two real matrices as W_a + i·W_b).
-    pub complex: bool,
-    /// The W entries: data of shape [out_width, in_width], doubled (re then im) when complex.
-    pub data: DataId,
-}
-
-impl Matrix {
-    /// Number of diagonals, min(in_width, out_width).
-    pub fn diagonals(&self) -> u32 {
-        self.in_width.min(self.out_width)
-    }
-
-    /// Period of each diagonal, max(in_width, out_width).
-    pub fn period(&self) -> u32 {
-        self.in_width.max(self.out_width)
-    }
-}
-
 /// A plaintext operand: the slot-wise product of its factors, tiled to S slots.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plain {
@@ -232,13 +218,13 @@ pub struct Plain {
 pub enum PlainFactor {
     /// A real constant.
     Const(f64),
-    /// A vector from the data table, tiled.
-    Vector(DataId),
-    /// Row `position` of a table from the data table, tiled.
-    PositionRow(DataId),
-    /// 1 in the slots of token `position mod tokens` of a token-major group, else 0.
+    /// A vector from the data table, every entry in `stride` slots, tiled.
+    Vector { data: DataId, stride: u32 },
+    /// Row `position` of a table from the data table, every entry in `stride` slots, tiled.
+    PositionRow { data: DataId, stride: u32 },
+    /// 1 in the slots p of token ⌊p / width⌋ mod tokens = `position` mod tokens, else 0. Of an interleaved group `width` is 1.
     CurrentToken { tokens: u32, width: u32 },
-    /// 1 in the slots of cached tokens (current one included) of the group being visited, else 0.
+    /// 1 in the slots of cached tokens (current one included) of the group being visited, else 0; tokens as above.
     CachedTokens { tokens: u32, width: u32 },
     /// 1 in slots p with p mod width < first, else 0.
     FirstOf { width: u32, first: u32 },

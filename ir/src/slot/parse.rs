@@ -3,9 +3,9 @@
 
 use super::print::SLOT_VERSION;
 use super::{
-    At, BootstrapKind, DataDecl, DataId, FeatureMap, Layout, Matrix, MatrixId, MatrixPart, Node,
-    Op, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Stage, StateDecl,
-    StateId, Step, Template, ValueId, ValueType,
+    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Layout, Matrix, MatrixId, MatrixPart,
+    Node, Op, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Stage,
+    StateDecl, StateId, Step, Template, ValueId, ValueType,
 };
 use crate::text::{ParseError, Parser, TokenKind};
 use std::str::FromStr;
@@ -157,13 +157,31 @@ fn layout(p: &mut Parser) -> Parsed<Layout> {
             let (count, width) = fraction(p)?;
             Layout::Periodic { count, width }
         }
+        "strided" => {
+            let (count, width) = fraction(p)?;
+            p.keyword("by")?;
+            let stride = self::count(p)?;
+            Layout::Strided {
+                count,
+                width,
+                stride,
+            }
+        }
         "tokens" => {
             let (tokens, width) = fraction(p)?;
             Layout::Tokens { tokens, width }
         }
+        "interleaved" => {
+            let (tokens, width) = fraction(p)?;
+            Layout::Interleaved { tokens, width }
+        }
         "scalar" => Layout::Scalar,
         "partial" => Layout::Partial { period: count(p)? },
-        _ => return Err(here.error("`periodic`, `tokens`, `scalar` or `partial`")),
+        _ => {
+            return Err(
+                here.error("`periodic`, `strided`, `tokens`, `interleaved`, `scalar` or `partial`")
+            );
+        }
     })
 }
 
@@ -284,6 +302,11 @@ fn op(p: &mut Parser) -> Parsed<Op<ValueId>> {
             p.next_attribute("count")?;
             let count = count(p)?;
             Op::Fold { v, step, count }
+        }
+        "fold_current" => {
+            p.next_attribute("count")?;
+            let count = count(p)?;
+            Op::FoldCurrent { v, count }
         }
         "linear" => Op::Linear {
             v,
@@ -418,12 +441,25 @@ fn data(p: &mut Parser) -> Parsed<DataDecl> {
     })
 }
 
+/// A stride, 1 if there is none.
+fn apart(p: &mut Parser) -> Parsed<u32> {
+    if p.eat_word("by") { count(p) } else { Ok(1) }
+}
+
 fn factor(p: &mut Parser) -> Parsed<PlainFactor> {
     let here = p.clone();
     Ok(match p.word("a factor")?.as_str() {
         "const" => PlainFactor::Const(real(p)?),
-        "vector" => PlainFactor::Vector(DataId(index(p, 'd')?)),
-        "position_row" => PlainFactor::PositionRow(DataId(index(p, 'd')?)),
+        "vector" => {
+            let data = DataId(index(p, 'd')?);
+            let stride = apart(p)?;
+            PlainFactor::Vector { data, stride }
+        }
+        "position_row" => {
+            let data = DataId(index(p, 'd')?);
+            let stride = apart(p)?;
+            PlainFactor::PositionRow { data, stride }
+        }
         "current_token" => {
             let (tokens, width) = fraction(p)?;
             PlainFactor::CurrentToken { tokens, width }
@@ -451,7 +487,21 @@ fn plain(p: &mut Parser) -> Parsed<Plain> {
 fn matrix(p: &mut Parser) -> Parsed<Matrix> {
     let name = p.string("the matrix's name")?;
     p.sign(',')?;
-    let complex = one_of(p, "complex", "real")?;
+    let here = p.clone();
+    let form: fn(u32) -> Form = match p.word("a form")?.as_str() {
+        "spread" => |stride| Form::Spread { stride },
+        "gather" => |stride| Form::Gather { stride },
+        _ => return Err(here.error("`spread` or `gather`")),
+    };
+    let form = form(count(p)?);
+    p.sign(',')?;
+    let here = p.clone();
+    let pairing = match p.word("what is paired")?.as_str() {
+        "unpaired" => Pairing::None,
+        "outputs" => Pairing::Outputs,
+        "inputs" => Pairing::Inputs,
+        _ => return Err(here.error("`unpaired`, `outputs` or `inputs`")),
+    };
     p.next_attribute("in")?;
     let in_width = count(p)?;
     p.next_attribute("out")?;
@@ -463,8 +513,9 @@ fn matrix(p: &mut Parser) -> Parsed<Matrix> {
         name,
         in_width,
         out_width,
+        form,
+        pairing,
         baby,
-        complex,
         data,
     })
 }

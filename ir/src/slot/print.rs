@@ -2,8 +2,9 @@
 //! `t` templates), and operations name them by number; a comment after an operation tells the table entry's name.
 
 use super::{
-    At, DataDecl, FeatureMap, Layout, Leveled, Matrix, MatrixPart, Node, Op, Packed, Param, Plain,
-    PlainFactor, Poly, Program, Recipe, Stage, StateDecl, Template, ValueId, ValueType,
+    At, DataDecl, FeatureMap, Form, Layout, Leveled, Matrix, MatrixPart, Node, Op, Packed, Pairing,
+    Param, Plain, PlainFactor, Poly, Program, Recipe, Stage, StateDecl, Template, ValueId,
+    ValueType,
 };
 use crate::text::{float, list, quoted};
 use std::fmt::{self, Display, Formatter};
@@ -45,7 +46,13 @@ impl Display for Layout {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Layout::Periodic { count, width } => write!(f, "periodic {count}/{width}"),
+            Layout::Strided {
+                count,
+                width,
+                stride,
+            } => write!(f, "strided {count}/{width} by {stride}"),
             Layout::Tokens { tokens, width } => write!(f, "tokens {tokens}/{width}"),
+            Layout::Interleaved { tokens, width } => write!(f, "interleaved {tokens}/{width}"),
             Layout::Scalar => f.write_str("scalar"),
             Layout::Partial { period } => write!(f, "partial {period}"),
         }
@@ -84,6 +91,7 @@ impl<V: Display> Display for Op<V> {
             Op::Rotate { by, .. } => write!(f, ", by={by}"),
             Op::AddPlain { plain, .. } | Op::MulPlain { plain, .. } => write!(f, ", p{}", plain.0),
             Op::AddConst { c, .. } | Op::MulConst { c, .. } => write!(f, ", c={}", float(*c)),
+            Op::FoldCurrent { count, .. } => write!(f, ", count={count}"),
             Op::Fold { step, count, .. } => write!(f, ", step={step}, count={count}"),
             Op::Linear { matrix, .. } => write!(f, ", m{}", matrix.0),
             Op::Poly { poly, .. } => write!(f, ", f{}", poly.0),
@@ -190,12 +198,24 @@ impl Display for DataDecl {
     }
 }
 
+/// A stride, unless it is 1.
+fn apart(stride: u32) -> String {
+    match stride {
+        1 => String::new(),
+        _ => format!(" by {stride}"),
+    }
+}
+
 impl Display for PlainFactor {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             PlainFactor::Const(c) => write!(f, "const {}", float(*c)),
-            PlainFactor::Vector(id) => write!(f, "vector d{}", id.0),
-            PlainFactor::PositionRow(id) => write!(f, "position_row d{}", id.0),
+            PlainFactor::Vector { data, stride } => {
+                write!(f, "vector d{}{}", data.0, apart(*stride))
+            }
+            PlainFactor::PositionRow { data, stride } => {
+                write!(f, "position_row d{}{}", data.0, apart(*stride))
+            }
             PlainFactor::CurrentToken { tokens, width } => {
                 write!(f, "current_token {tokens}/{width}")
             }
@@ -216,11 +236,20 @@ impl Display for Plain {
 
 impl Display for Matrix {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let complex = if self.complex { "complex" } else { "real" };
+        let form = match self.form {
+            Form::Spread { .. } => "spread",
+            Form::Gather { .. } => "gather",
+        };
+        let pairing = match self.pairing {
+            Pairing::None => "unpaired",
+            Pairing::Outputs => "outputs",
+            Pairing::Inputs => "inputs",
+        };
         write!(
             f,
-            "{}, {complex}, in={}, out={}, baby={}, d{}",
+            "{}, {form} {}, {pairing}, in={}, out={}, baby={}, d{}",
             quoted(&self.name),
+            self.form.stride(),
             self.in_width,
             self.out_width,
             self.baby,

@@ -1,10 +1,9 @@
 //! What a program's tables mean once layer, position and group are known: plaintext operands and matrix entries as numbers.
 
 use super::{
-    DataDecl, DataError, DataId, DataSource, Layout, Matrix, Plain, PlainFactor, Poly, StateDecl,
-    StateId,
+    DataDecl, DataError, DataId, DataSource, Entries, Matrix, Pairing, Plain, PlainFactor, Poly,
+    StateDecl, StateId,
 };
-use num_complex::Complex64;
 use std::sync::Arc;
 
 /// The tables that operations name, borrowed from a stage's program or from a plan.
@@ -49,12 +48,10 @@ pub struct Dependence {
 }
 
 impl Tables<'_> {
-    /// Tokens that one group of a state holds; None unless the state is declared token-major with at least one token.
+    /// Tokens that one group of a state holds; None unless the state's layout holds at least one.
     pub fn tokens(&self, state: StateId) -> Option<u32> {
-        match self.states.get(state.0 as usize)?.ty.layout {
-            Layout::Tokens { tokens, .. } if tokens > 0 => Some(tokens),
-            _ => None,
-        }
+        let layout = &self.states.get(state.0 as usize)?.ty.layout;
+        layout.tokens().filter(|tokens| *tokens > 0)
     }
 
     /// Load an array and hold it against its declaration.
@@ -116,8 +113,12 @@ impl Tables<'_> {
         let position = at.position;
         Ok(match *factor {
             PlainFactor::Const(c) => vec![c],
-            PlainFactor::Vector(id) => self.load(source, id, at.layer)?.to_vec(),
-            PlainFactor::PositionRow(id) => self.row(source, id, at)?,
+            PlainFactor::Vector { data, stride } => {
+                spaced(&self.load(source, data, at.layer)?, stride)
+            }
+            PlainFactor::PositionRow { data, stride } => {
+                spaced(&self.row(source, data, at)?, stride)
+            }
             PlainFactor::CurrentToken { tokens, width } => {
                 let current = position.checked_rem(tokens).unwrap_or(0);
                 token_mask(tokens, width, |r| r == current)
@@ -154,9 +155,9 @@ impl Tables<'_> {
         for factor in &plain.factors {
             match factor {
                 PlainFactor::Const(_) | PlainFactor::FirstOf { .. } => {}
-                PlainFactor::Vector(id) => found.layer |= per_layer(id),
-                PlainFactor::PositionRow(id) => {
-                    found.layer |= per_layer(id);
+                PlainFactor::Vector { data, .. } => found.layer |= per_layer(data),
+                PlainFactor::PositionRow { data, .. } => {
+                    found.layer |= per_layer(data);
                     found.position = true;
                 }
                 PlainFactor::CurrentToken { .. } | PlainFactor::InverseCount => {
@@ -171,16 +172,19 @@ impl Tables<'_> {
         found
     }
 
-    /// The entries W of a matrix, [out_width, in_width].
-    pub fn entries(
+    /// The diagonals of a matrix, for a layer.
+    pub fn entries<'m>(
         &self,
         source: &dyn DataSource,
-        matrix: &Matrix,
+        matrix: &'m Matrix,
         layer: u32,
-    ) -> Result<Entries, DataError> {
+    ) -> Result<Entries<'m>, DataError> {
         let values = self.load(source, matrix.data, layer)?;
         let count = matrix.in_width as usize * matrix.out_width as usize;
-        let expected = if matrix.complex { 2 * count } else { count };
+        let expected = match matrix.pairing {
+            Pairing::Outputs => 2 * count,
+            _ => count,
+        };
         if values.len() != expected {
             return Err(DataError::Size {
                 name: matrix.name.clone(),
@@ -188,41 +192,18 @@ impl Tables<'_> {
                 found: values.len(),
             });
         }
-        Ok(Entries {
-            values,
-            count,
-            columns: matrix.in_width as usize,
-        })
+        Ok(Entries { values, matrix })
     }
+}
+
+/// Every value `stride` times.
+fn spaced(values: &[f64], stride: u32) -> Vec<f64> {
+    let repeat = |x| std::iter::repeat_n(x, stride as usize);
+    values.iter().copied().flat_map(repeat).collect()
 }
 
 fn token_mask(tokens: u32, width: u32, keep: impl Fn(u32) -> bool) -> Vec<f64> {
     (0..tokens * width)
         .map(|p| f64::from(keep(p / width)))
         .collect()
-}
-
-/// The entries of a matrix, real or complex.
-#[derive(Clone, Debug)]
-pub struct Entries {
-    values: Arc<[f64]>,
-    count: usize,
-    columns: usize,
-}
-
-impl Entries {
-    /// W[row][column].
-    pub fn at(&self, row: usize, column: usize) -> Complex64 {
-        let i = row * self.columns + column;
-        let im = self.values.get(self.count + i).copied().unwrap_or(0.0);
-        Complex64::new(self.values[i], im)
-    }
-
-    /// Diagonal k in slot order, one period: W[p mod rows][(p + k) mod columns].
-    pub fn diagonal(&self, k: usize) -> Vec<Complex64> {
-        let rows = self.count / self.columns;
-        (0..rows.max(self.columns))
-            .map(|p| self.at(p % rows, (p + k) % self.columns))
-            .collect()
-    }
 }

@@ -20,7 +20,13 @@ fn number() -> impl Strategy<Value = f64> {
 fn layout() -> impl Strategy<Value = Layout> {
     prop_oneof![
         any::<(u32, u32)>().prop_map(|(count, width)| Layout::Periodic { count, width }),
+        any::<(u32, u32, u32)>().prop_map(|(count, width, stride)| Layout::Strided {
+            count,
+            width,
+            stride
+        }),
         any::<(u32, u32)>().prop_map(|(tokens, width)| Layout::Tokens { tokens, width }),
+        any::<(u32, u32)>().prop_map(|(tokens, width)| Layout::Interleaved { tokens, width }),
         Just(Layout::Scalar),
         any::<u32>().prop_map(|period| Layout::Partial { period }),
     ]
@@ -74,6 +80,7 @@ fn op() -> impl Strategy<Value = Op<ValueId>> {
         (v(), number()).prop_map(|(v, c)| Op::AddConst { v, c }),
         (v(), number()).prop_map(|(v, c)| Op::MulConst { v, c }),
         (v(), any::<i32>(), any::<u32>()).prop_map(|(v, step, count)| Op::Fold { v, step, count }),
+        (v(), any::<u32>()).prop_map(|(v, count)| Op::FoldCurrent { v, count }),
         (v(), any::<u32>()).prop_map(|(v, i)| Op::Linear {
             v,
             matrix: MatrixId(i)
@@ -149,8 +156,14 @@ fn data() -> impl Strategy<Value = DataDecl> {
 fn plain() -> impl Strategy<Value = Plain> {
     let factor = prop_oneof![
         number().prop_map(PlainFactor::Const),
-        any::<u32>().prop_map(|i| PlainFactor::Vector(DataId(i))),
-        any::<u32>().prop_map(|i| PlainFactor::PositionRow(DataId(i))),
+        any::<(u32, u32)>().prop_map(|(i, stride)| PlainFactor::Vector {
+            data: DataId(i),
+            stride
+        }),
+        any::<(u32, u32)>().prop_map(|(i, stride)| PlainFactor::PositionRow {
+            data: DataId(i),
+            stride
+        }),
         any::<(u32, u32)>().prop_map(|(tokens, width)| PlainFactor::CurrentToken { tokens, width }),
         any::<(u32, u32)>().prop_map(|(tokens, width)| PlainFactor::CachedTokens { tokens, width }),
         any::<(u32, u32)>().prop_map(|(width, first)| PlainFactor::FirstOf { width, first }),
@@ -160,13 +173,19 @@ fn plain() -> impl Strategy<Value = Plain> {
 }
 
 fn matrix() -> impl Strategy<Value = Matrix> {
-    (name(), any::<[u32; 4]>(), any::<bool>()).prop_map(
-        |(name, [in_width, out_width, baby, data], complex)| Matrix {
+    let form = (any::<bool>(), any::<u32>()).prop_map(|(spread, stride)| match spread {
+        true => Form::Spread { stride },
+        false => Form::Gather { stride },
+    });
+    let pairing = proptest::sample::select(vec![Pairing::None, Pairing::Outputs, Pairing::Inputs]);
+    (name(), any::<[u32; 4]>(), form, pairing).prop_map(
+        |(name, [in_width, out_width, baby, data], form, pairing)| Matrix {
             name,
             in_width,
             out_width,
+            form,
+            pairing,
             baby,
-            complex,
             data: DataId(data),
         },
     )
@@ -286,7 +305,7 @@ fn a_text_reads_as_written() {
     for line in [
         "program \"decode\", slots=256, capacity=7",
         "plain p2 \"mask\", [cached_tokens 2/4]",
-        "matrix m0 \"w\", real, in=4, out=4, baby=2, d0",
+        "matrix m0 \"w\", spread 1, unpaired, in=4, out=4, baby=2, d0",
         "state s0 \"k\" : tokens 2/4 real range 1.0 unit 1.0 at 13",
         "  append %3, s0  @layers.{i}.attention  ; \"k\"",
         "  %1 = mul_plain %0, p0 : tokens 2/4 real range 1.0 unit 1.0 at 16/2  @layers.{i}.attention  ; \"mask\"",

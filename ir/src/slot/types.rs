@@ -23,8 +23,24 @@ pub enum Layout {
         /// Power of two, the period.
         width: u32,
     },
+    /// Feature `f` stands in all slots `f·stride ..(f+1)·stride`; repeats with period `width·stride`; features `count..width` are zero.
+    Strided {
+        /// Features that carry data.
+        count: u32,
+        /// Power of two.
+        width: u32,
+        /// Power of two.
+        stride: u32,
+    },
     /// Token-major: slot `r·width + f` holds feature `f` of token `r` of a group; repeats with period `tokens·width`.
     Tokens {
+        /// Tokens of one group, a power of two.
+        tokens: u32,
+        /// Power of two, features of one token.
+        width: u32,
+    },
+    /// Feature-major: slot `f·tokens + r` holds feature `f` of token `r` of a group; repeats with period `tokens·width`.
+    Interleaved {
         /// Tokens of one group, a power of two.
         tokens: u32,
         /// Power of two, features of one token.
@@ -40,11 +56,22 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Tokens of a group; None for anything else.
+    pub fn tokens(&self) -> Option<u32> {
+        match *self {
+            Layout::Tokens { tokens, .. } | Layout::Interleaved { tokens, .. } => Some(tokens),
+            _ => None,
+        }
+    }
+
     /// Slots after which the content repeats.
     pub fn period(&self) -> u32 {
         match *self {
             Layout::Periodic { width, .. } => width,
-            Layout::Tokens { tokens, width } => tokens * width,
+            Layout::Strided { width, stride, .. } => width * stride,
+            Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
+                tokens * width
+            }
             Layout::Scalar => 1,
             Layout::Partial { period } => period,
         }
@@ -105,7 +132,7 @@ impl Stage for Leveled {
 pub struct StateDecl {
     /// `k` or `v`.
     pub name: String,
-    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`].
+    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`] or [`Layout::Interleaved`].
     pub ty: ValueType,
     /// Level at which groups are stored; decided by placement, absent in the packed stage.
     pub level: Option<u32>,

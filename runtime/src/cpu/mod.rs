@@ -132,7 +132,7 @@ impl Backend for Cpu {
         let by_step = diagonals
             .entries
             .iter()
-            .map(|(step, diagonal)| (*step as usize, diagonal.clone()))
+            .map(|(k, diagonal)| ((k * diagonals.stride) as usize, diagonal.clone()))
             .collect();
         Ok(LinearTransform::new(
             &self.context,
@@ -228,13 +228,14 @@ impl Backend for Cpu {
 /// The matrix's own split as the scheme's data: diagonal k = g·B + j is baby j of giant g·B.
 fn split(diagonals: &Diagonals) -> Bsgs {
     let width = diagonals.baby.max(1);
+    let slots = |k: u32| (k * diagonals.stride) as usize;
     let mut giants: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for &(step, _) in &diagonals.entries {
-        let baby = (step % width) as usize;
-        giants.entry(step - step % width).or_default().push(baby);
+    for &(k, _) in &diagonals.entries {
+        let baby = k % width;
+        giants.entry(k - baby).or_default().push(slots(baby));
     }
-    let giant = |(step, babies)| Giant {
-        step: step as usize,
+    let giant = |(k, babies)| Giant {
+        step: slots(k),
         babies,
     };
     Bsgs {

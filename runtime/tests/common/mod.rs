@@ -168,8 +168,9 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
             name: "shift".into(),
             in_width: VOCABULARY,
             out_width: VOCABULARY,
+            form: Form::Spread { stride: 1 },
+            pairing: Pairing::None,
             baby: 2,
-            complex: false,
             data: DataId(0),
         }],
         polys: vec![Poly {

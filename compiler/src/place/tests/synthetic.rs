@@ -1,9 +1,9 @@
 //! Hand-written packed programs of the shapes that decoders lower to.
 
 use sotto_ir::slot::{
-    DataDecl, DataId, FeatureMap, Layout, Matrix, MatrixId, MatrixPart, MemoryData, Node, Op,
-    Packed, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Slots, StateDecl,
-    StateId, Step, Template, ValueId, ValueType,
+    DataDecl, DataId, FeatureMap, Form, Layout, Matrix, MatrixId, MatrixPart, MemoryData, Node, Op,
+    Packed, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Slots,
+    StateDecl, StateId, Step, Template, ValueId, ValueType,
 };
 
 pub const WIDTH: u32 = 128;
@@ -155,7 +155,8 @@ impl Maker {
             in_width: WIDTH,
             out_width: WIDTH,
             baby: 16,
-            complex: false,
+            form: Form::Gather { stride: 1 },
+            pairing: Pairing::None,
             data: DataId(self.program.data.len() as u32 - 1),
         });
         let matrix = MatrixId(self.program.matrices.len() as u32 - 1);

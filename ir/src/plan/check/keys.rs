@@ -133,15 +133,26 @@ impl Uses {
                     copies *= 2;
                 }
             }
+            // to either side, as the position's bits say
+            Op::FoldCurrent { count, .. } => {
+                for bit in 0..32 {
+                    let step = 1i64 << bit;
+                    if step < i64::from(*count) {
+                        self.rotation(slots, step, level, who);
+                        self.rotation(slots, -step, level, who);
+                    }
+                }
+            }
             Op::Linear { matrix, .. } => {
                 let Some(matrix) = program.matrices.get(matrix.0 as usize) else {
                     return;
                 };
-                // Diagonal k = g·B + j: babies by j, giants by g·B.
-                for k in 0..matrix.in_width.min(matrix.out_width) {
-                    let baby = k % matrix.baby.max(1);
-                    self.rotation(slots, i64::from(baby), level, who);
-                    self.rotation(slots, i64::from(k - baby), level, who);
+                // Diagonal k = g·B + j turns by k·s: babies by j·s, giants by g·B·s.
+                let stride = i64::from(matrix.form.stride());
+                for k in 0..i64::from(matrix.diagonals()) {
+                    let baby = k % i64::from(matrix.baby.max(1));
+                    self.rotation(slots, baby * stride, level, who);
+                    self.rotation(slots, (k - baby) * stride, level, who);
                 }
             }
             _ => {}

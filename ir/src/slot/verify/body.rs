@@ -1,7 +1,9 @@
 //! The statements of a template: definitions, types, periods, states.
 
 use super::{fits, tables};
-use crate::slot::{Node, Op, PlainFactor, Program, Stage, StateId, Template, ValueId, ValueType};
+use crate::slot::{
+    Matrix, Node, Op, PlainFactor, Program, Stage, StateId, Template, ValueId, ValueType,
+};
 use crate::violation::Report;
 use std::collections::{BTreeSet, HashMap};
 
@@ -151,6 +153,16 @@ impl<'p, S: Stage> Body<'_, 'p, S> {
                 Some(longest)
             }
             Op::Fold { step, count, .. } => self.fold(*step, *count, longest),
+            Op::FoldCurrent { count, .. } => {
+                let holds = count.is_power_of_two() && *count <= program.slots;
+                self.report.require(holds, || {
+                    format!(
+                        "{count} slots are not a power of two within {}",
+                        program.slots
+                    )
+                });
+                Some(longest)
+            }
             Op::AddConst { c, .. } | Op::MulConst { c, .. } => {
                 self.report
                     .require(c.is_finite(), || format!("the constant {c} is not finite"));
@@ -213,7 +225,7 @@ impl<'p, S: Stage> Body<'_, 'p, S> {
             Op::MulI { .. } => !any,
             Op::Linear { matrix, .. } => {
                 let matrix = self.program.matrices.get(matrix.0 as usize);
-                any || matrix.is_some_and(|m| m.complex)
+                any || matrix.is_some_and(Matrix::complex)
             }
             _ => any,
         };

@@ -2,8 +2,8 @@
 
 use super::LevelRules;
 use crate::slot::{
-    DataDecl, DataId, FeatureMap, Layout, Matrix, Plain, PlainFactor, Poly, Program, Recipe, Stage,
-    StateDecl, ValueType,
+    DataDecl, DataId, FeatureMap, Form, Layout, Matrix, Pairing, Plain, PlainFactor, Poly, Program,
+    Recipe, Stage, StateDecl, ValueType,
 };
 use crate::violation::Report;
 use sotto_params::poly::MAX_DEGREE;
@@ -132,13 +132,13 @@ fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
                 report.require(c.is_finite(), || format!("the constant {c} is not finite"));
                 continue;
             }
-            PlainFactor::Vector(id) => match shape(program, *id, report) {
-                Some([width]) => Some(*width),
+            PlainFactor::Vector { data, stride } => match shape(program, *data, report) {
+                Some([width]) => width.checked_mul(*stride),
                 Some(_) => None,
                 None => continue,
             },
-            PlainFactor::PositionRow(id) => match shape(program, *id, report) {
-                Some([rows, width]) if *rows >= capacity => Some(*width),
+            PlainFactor::PositionRow { data, stride } => match shape(program, *data, report) {
+                Some([rows, width]) if *rows >= capacity => width.checked_mul(*stride),
                 Some(_) => None,
                 None => continue,
             },
@@ -158,8 +158,9 @@ fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
 pub(super) fn plain_period<S: Stage>(program: &Program<S>, plain: &Plain) -> Option<u32> {
     let period = |factor: &PlainFactor| match factor {
         PlainFactor::Const(_) | PlainFactor::InverseCount => Some(1),
-        PlainFactor::Vector(id) | PlainFactor::PositionRow(id) => {
-            program.data.get(id.0 as usize)?.shape.last().copied()
+        PlainFactor::Vector { data, stride } | PlainFactor::PositionRow { data, stride } => {
+            let width = program.data.get(data.0 as usize)?.shape.last()?;
+            width.checked_mul(*stride)
         }
         PlainFactor::CurrentToken { tokens, width }
         | PlainFactor::CachedTokens { tokens, width } => tokens.checked_mul(*width),
@@ -171,21 +172,39 @@ pub(super) fn plain_period<S: Stage>(program: &Program<S>, plain: &Plain) -> Opt
 
 fn matrix<S: Stage>(program: &Program<S>, matrix: &Matrix, report: &mut Report) {
     let widths = [matrix.in_width, matrix.out_width];
-    let fit = widths
+    let stride = matrix.form.stride();
+    let fit = [matrix.in_width, matrix.out_width, stride]
         .iter()
         .all(|w| w.is_power_of_two() && *w <= program.slots);
-    report.require(fit, || {
+    if !report.require(fit, || {
         format!(
-            "widths {widths:?} are not powers of two of at most {}",
+            "widths {widths:?} or stride {stride} are not powers of two of at most {}",
             program.slots
         )
+    }) {
+        return;
+    }
+    // The strided side fits the slots, and gathered rows are folded from whole copies.
+    let [columns, rows] = widths.map(u64::from);
+    let (apart, slots) = (u64::from(stride), u64::from(program.slots));
+    let holds = match matrix.form {
+        Form::Spread { .. } => rows * apart <= slots,
+        Form::Gather { .. } => columns * apart <= slots && columns * apart >= rows,
+    };
+    report.require(holds, || {
+        format!("the stride {stride} does not suit widths {widths:?} within {slots} slots")
     });
+    let paired = matrix.pairing != Pairing::Inputs || matrix.all_diagonals() >= 2;
+    report.require(paired, || "one diagonal has no halves to pair".into());
     let baby = matrix.baby;
     report.require((1..=matrix.diagonals()).contains(&baby), || {
         format!("{baby} baby steps for {} diagonals", matrix.diagonals())
     });
     if let Some(shape) = shape(program, matrix.data, report) {
-        let parts = if matrix.complex { 2 } else { 1 };
+        let parts = match matrix.pairing {
+            Pairing::Outputs => 2,
+            _ => 1,
+        };
         let product = |items: &[u32]| items.iter().map(|&n| u64::from(n)).product::<u64>();
         let (entries, found) = (parts * product(&widths), product(shape));
         report.require(entries == found, || {
@@ -208,8 +227,10 @@ fn poly(poly: &Poly, report: &mut Report) {
 
 fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: &mut Report) {
     ty(slots, &state.ty, report);
-    let tokens = matches!(state.ty.layout, Layout::Tokens { .. });
-    report.require(tokens, || "its layout is not `tokens`".into());
+    let tokens = state.ty.layout.tokens().is_some();
+    report.require(tokens, || {
+        "its layout is not `tokens` or `interleaved`".into()
+    });
     match (rules, state.level) {
         (None, None) => {}
         (None, Some(_)) => {
@@ -225,7 +246,14 @@ fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: 
 pub(super) fn ty(slots: u32, ty: &ValueType, report: &mut Report) {
     let (fits, period) = match ty.layout {
         Layout::Periodic { count, width } => (count <= width, Some(width)),
-        Layout::Tokens { tokens, width } => (true, tokens.checked_mul(width)),
+        Layout::Strided {
+            count,
+            width,
+            stride,
+        } => (count <= width, stride.checked_mul(width)),
+        Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
+            (true, tokens.checked_mul(width))
+        }
         Layout::Scalar => (true, Some(1)),
         Layout::Partial { period } => (true, Some(period)),
     };
