@@ -106,3 +106,32 @@ fn gap_after(ids: &[u32]) -> f64 {
     let last = golden.logits.row(ids.len() - 1);
     Fidelity::of(last, last).unwrap().gap_sigma
 }
+
+/// Text that begins as no calibration story does, or is no story at all.
+const OTHERWISE: [&str; 6] = [
+    "The old king and Anna were very good",
+    "Tom and Anna went",
+    "Ben and Anna",
+    "What is 2+2?",
+    "def main(): return 0",
+    "was broke played only was bridge. They rest. Now friend of Lily",
+];
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn conversations_may_begin_as_they_like() {
+    for text in OTHERWISE {
+        let truth = truth(text, usize::MAX, 0).unwrap();
+        let mut run = clear(&TINY.plan, Some(3)).unwrap();
+        let ids = truth.input_ids.iter().enumerate();
+        let errors = ids.map(|(t, &id)| {
+            let found = Fidelity::of(&run.step(id).unwrap(), truth.logits.row(t)).unwrap();
+            found.error_sigma
+        });
+        let worst = largest(errors);
+        println!("{worst:.6} σ: {text}");
+        assert!(worst < TOLERANCE, "{text}: {worst} σ");
+        let escapes = run.ranges().escapes();
+        assert!(escapes.is_empty(), "{text}: {escapes:?}");
+    }
+}
