@@ -49,7 +49,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
         let out = interpreter
             .decode(&mut session, vec![x], &mut |_| ())
             .unwrap();
-        let logits = output(&program, &out[0]);
+        let logits = output(&program, &out);
         let step = Fidelity::of(&logits, golden.logits.row(t)).unwrap();
         worst = largest([worst, step.error_sigma]);
     }

@@ -74,6 +74,8 @@ CREST = 5.5  # assumed: largest of some 10^4 to 10^5 near-normal values over the
 FIRST_MS, LAST_MS = 4e-4, 1.0  # assumed: mean square of the embedding (init 0.02 squared) and of the last residual
 SCORE_TOP = 25.0  # assumed: largest attention score; the published span then fixes the smallest
 
+LOG_MEAN, LOG_SPREAD = 5.0, 2.0  # assumed: middle and reach, over positions, of the logarithm of a head's mean exponential
+
 
 def site(name, low, high, ms_low, ms_high):
     numbers = {"min": low, "max": high, "mean_square_min": ms_low, "mean_square_max": ms_high}
@@ -100,6 +102,7 @@ def layer(depth, width, activation, activation_reach, span):
         normal("q", 4.0),
         normal("k", 4.0),
         normal("v", 0.25),
+        site("log_mean_exp", LOG_MEAN - LOG_SPREAD, LOG_MEAN + LOG_SPREAD, LOG_MEAN**2, LOG_MEAN**2 + LOG_SPREAD**2),
         site("scores", SCORE_TOP - span, SCORE_TOP, 1.0, (span / 2) ** 2),
         normal("attended", 0.1),
         residual("mlp_norm_in", bulk, width),

@@ -139,7 +139,7 @@ impl Calibration {
                 Placement::Server => &truth[s].logits,
                 Placement::Client => &truth[s].hidden[decoder.model.layers],
             };
-            let found = pack::output(&shape, &results[0]);
+            let found = pack::output(&shape, results);
             tell(News::Doing {
                 what: "running the packed program",
                 done: errors.len(),

@@ -81,17 +81,22 @@ pub(super) fn read(path: &Path) -> Result<(ModelFacts, Vec<u8>), FrontendError> 
             source,
         },
     })?;
+    Ok((parse(path, &text)?, text))
+}
+
+/// The facts in the text of a configuration; `path` is for errors.
+pub(super) fn parse(path: &Path, text: &[u8]) -> Result<ModelFacts, FrontendError> {
     let json = |source| FrontendError::Json {
         path: path.into(),
         source,
     };
     // The family first: another family's keys may have other types.
-    let value: Value = serde_json::from_slice(&text).map_err(json)?;
+    let value: Value = serde_json::from_slice(text).map_err(json)?;
     let file = ConfigFile { path };
     let architecture = file.architecture(&value)?;
     // From the text again, so that the error of a wrong type has its line.
-    let config: Config = serde_json::from_slice(&text).map_err(json)?;
-    Ok((file.facts(architecture, config)?, text))
+    let config: Config = serde_json::from_slice(text).map_err(json)?;
+    file.facts(architecture, config)
 }
 
 struct ConfigFile<'p> {

@@ -22,6 +22,14 @@ pub enum FrontendError {
         /// The file looked for.
         path: PathBuf,
     },
+    /// There is no preset of this name.
+    #[error("there is no preset `{name}`; there are {known}")]
+    NoPreset {
+        /// The name asked for.
+        name: String,
+        /// All names.
+        known: String,
+    },
     /// Not JSON, or not of the expected form.
     #[error("{path}: not as expected: {source}")]
     Json {

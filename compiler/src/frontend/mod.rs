@@ -13,10 +13,12 @@
 mod config;
 mod error;
 mod llama;
+mod preset;
 mod store;
 mod tokenizer;
 
 pub use error::FrontendError;
+pub use preset::{Preset, Profile, SiteProfile};
 pub use tokenizer::{Tokenizer, TokenizerError};
 
 use sotto_ir::Digest;
@@ -102,9 +104,14 @@ impl Checkpoint {
     }
 
     fn stage(&self, digest: Digest) -> Decoder {
-        match self.facts.architecture {
-            sotto_ir::decoder::Architecture::Llama => llama::decoder(&self.facts, digest),
-        }
+        stage(&self.facts, digest)
+    }
+}
+
+/// The stage of a model with these facts.
+fn stage(facts: &ModelFacts, digest: Digest) -> Decoder {
+    match facts.architecture {
+        sotto_ir::decoder::Architecture::Llama => llama::decoder(facts, digest),
     }
 }
 

@@ -273,7 +273,7 @@ pub fn periodic(map: &FeatureMap) -> Layout {
 
 fn count(map: &FeatureMap) -> u32 {
     match *map {
-        FeatureMap::Plain { count } => count,
+        FeatureMap::Plain { count, .. } => count,
         FeatureMap::Heads { .. } => places(map),
     }
 }

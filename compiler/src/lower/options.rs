@@ -142,12 +142,15 @@ impl Geometry {
         if let Some(tokens) = choices.tokens {
             geometry.tokens = geometry.tokens.min(tokens);
         }
-        let vectors = [
+        let mut vectors = vec![
             ("residual stream", model.hidden),
             ("MLP", model.intermediate),
-            ("vocabulary", model.vocab),
             ("query heads", (heads_padded * lanes) as usize),
         ];
+        if options.embedding == Placement::Server {
+            // the one-hot vector is one ciphertext; scores may fill several
+            vectors.push(("vocabulary", model.vocab));
+        }
         for (what, features) in vectors {
             if features.next_power_of_two() > slots as usize {
                 return Err(LowerError::TooWide {
@@ -204,7 +207,7 @@ impl Geometry {
 /// Places that a map fills, padding included, a power of two.
 pub fn places(map: &FeatureMap) -> u32 {
     match *map {
-        FeatureMap::Plain { count } => count.next_power_of_two(),
+        FeatureMap::Plain { count, .. } => count.next_power_of_two(),
         FeatureMap::Heads {
             heads_padded,
             lanes,

@@ -10,7 +10,9 @@ use sotto_ir::plan::SiteRange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::LowerError;
 use crate::approx::Window;
+use crate::frontend::{Profile, SiteProfile};
 
 /// Smallest, largest and mean square of what was seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -71,6 +73,15 @@ impl Span {
     }
 }
 
+/// A site of a profile.
+fn find<'p>(sites: &'p [SiteProfile], name: &str) -> Result<&'p SiteProfile, LowerError> {
+    let found = sites.iter().find(|site| site.site == name);
+    found.ok_or_else(|| LowerError::Range {
+        site: name.into(),
+        part: "profile",
+    })
+}
+
 /// Sequences that each thread runs between two reports of progress.
 const BATCH: usize = 2;
 
@@ -109,6 +120,117 @@ impl Ranges {
             done(through);
         }
         Ok(ranges)
+    }
+
+    /// Ranges assumed of a model without weights. What a profile does not name follows from what it does: what is added to the
+    /// residual stream reaches as far as the stream, a normalised vector as far as its largest entry over its root mean square, and
+    /// SiLU's result is taken to have half its argument's.
+    ///
+    /// # Errors
+    /// A site that the profile lacks.
+    pub fn assumed(decoder: &Decoder, profile: &Profile) -> Result<Ranges, LowerError> {
+        let mut ranges = Ranges::default();
+        let layers = decoder.model.layers;
+        for i in 0..layers {
+            // what a layer returns is what the next one reads
+            let own = profile.layers.get(i).map_or(&[][..], |sites| sites);
+            let next = profile.layers.get(i + 1).unwrap_or(&profile.head);
+            let after = find(next, "attention_norm_in").or_else(|_| find(next, "norm_in"))?;
+            ranges.assume_layer(decoder, i, own, after)?;
+        }
+        let last = find(&profile.head, "norm_in")?;
+        ranges.assume_norm("final_norm", 0, last);
+        ranges.assume("lm_head", "", 0, 0, find(&profile.head, "logits")?, 1.0);
+        let first = profile.layers.first().map_or(&[][..], |sites| sites);
+        ranges.assume("embed", "", 0, 0, find(first, "attention_norm_in")?, 1.0);
+        Ok(ranges)
+    }
+
+    fn assume_layer(
+        &mut self,
+        decoder: &Decoder,
+        layer: usize,
+        sites: &[SiteProfile],
+        after: &SiteProfile,
+    ) -> Result<(), LowerError> {
+        let middle = find(sites, "mlp_norm_in")?;
+        self.assume_norm(
+            "layers.{i}.attention_norm",
+            layer,
+            find(sites, "attention_norm_in")?,
+        );
+        self.assume_norm("layers.{i}.mlp_norm", layer, middle);
+        let known = [
+            ("attention.q_proj", find(sites, "q")?, 1.0),
+            ("attention.q_rope", find(sites, "q")?, 1.0),
+            ("attention.k_proj", find(sites, "k")?, 1.0),
+            ("attention.k_rope", find(sites, "k")?, 1.0),
+            ("attention.v_proj", find(sites, "v")?, 1.0),
+            ("attention.o_proj", middle, 1.0),
+            ("attention_residual", middle, 1.0),
+            ("mlp.gate_proj", find(sites, "silu_in")?, 1.0),
+            ("mlp.silu", find(sites, "silu_in")?, 0.5),
+            ("mlp.up_proj", find(sites, "up")?, 1.0),
+            ("mlp.down_proj", after, 1.0),
+            ("mlp_residual", after, 1.0),
+        ];
+        for (site, profile, share) in known {
+            self.assume(
+                &format!("layers.{{i}}.{site}"),
+                "",
+                0,
+                layer,
+                profile,
+                share,
+            );
+        }
+        let attend = "layers.{i}.attention.attend";
+        self.assume(attend, "scores", 0, layer, find(sites, "scores")?, 1.0);
+        for head in 0..decoder.model.heads {
+            self.assume(
+                attend,
+                "log_mean_exp",
+                head,
+                layer,
+                find(sites, "log_mean_exp")?,
+                1.0,
+            );
+        }
+        Ok(())
+    }
+
+    fn assume_norm(&mut self, site: &str, layer: usize, input: &SiteProfile) {
+        let span = |lo: f64, hi: f64| Span {
+            lo,
+            hi,
+            squares: hi * hi,
+            count: 1.0,
+        };
+        let reach = input.max.abs().max(input.min.abs());
+        let normed = reach / input.mean_square_max.sqrt();
+        let squares = span(input.mean_square_min, input.mean_square_max);
+        for (part, span) in [("mean_square", squares), ("normed", span(normed, normed))] {
+            self.spans.insert((site.into(), part, 0, layer), span);
+        }
+    }
+
+    fn assume(
+        &mut self,
+        site: &str,
+        part: &'static str,
+        index: usize,
+        layer: usize,
+        profile: &SiteProfile,
+        share: f64,
+    ) {
+        let rms = share * profile.mean_square_min.sqrt();
+        let span = Span {
+            lo: profile.min,
+            hi: profile.max,
+            squares: rms * rms,
+            count: 1.0,
+        };
+        self.spans.insert((site.into(), part, index, layer), span);
     }
 
     fn of_sequence(

@@ -9,7 +9,7 @@ use super::attention::{self, Keep, Place};
 use super::builder::{Builder, Val, real};
 use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
-use super::options::places;
+use super::options::{Way, places};
 use super::{LowerError, norm};
 
 /// A decoder value, lowered as far as its consumers need.
@@ -19,6 +19,8 @@ enum Lowered {
     Vector(Input),
     /// A rotary embedding still to be applied, since its consumer decides whether a mask joins it.
     Rope(Val),
+    /// A vector that fills several ciphertexts, end to end; only a template's result can be one.
+    Blocks(Vec<Val>),
 }
 
 /// Lowers one template.
@@ -56,9 +58,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let Type::Vector(count) = ty else {
             return Err(self.unsupported("template", "a template of tokens"));
         };
-        let map = FeatureMap::Plain {
-            count: count as u32,
-        };
+        let map = FeatureMap::plain(count as u32);
         let val = self.b.param(real(periodic(&map), self.model.residual));
         self.values.insert(param, vector(val, map));
         let wanted = result.unwrap_or(self.template.result);
@@ -68,9 +68,15 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 break;
             }
         }
-        let result = self.input(wanted, name)?;
-        let result = self.with_gain(name, result);
-        Ok(self.b.finish(name, &[&result]))
+        let results = match self.values.get(&wanted) {
+            Some(Lowered::Blocks(blocks)) => blocks.clone(),
+            _ => {
+                let result = self.input(wanted, name)?;
+                vec![self.with_gain(name, result)]
+            }
+        };
+        let results: Vec<&Val> = results.iter().collect();
+        Ok(self.b.finish(name, &results))
     }
 
     fn unsupported(&self, site: &str, what: &str) -> LowerError {
@@ -191,6 +197,13 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             way.get_or_insert_default().stride = stride;
         }
         let way = way.unwrap_or_default();
+        if let ([output], Some((value, _))) = (&outputs[..], inst.result)
+            && places(&output.map) > self.model.geometry.slots
+        {
+            let blocks = self.blocks(&x, output, &way);
+            self.values.insert(value, Lowered::Blocks(blocks));
+            return Ok(());
+        }
         let values = linear::lower(&mut self.b, &self.tag, &x, &outputs, &way, landing);
         for ((inst, output), val) in insts.iter().zip(outputs).zip(values) {
             let result = inst.result.map(|(value, _)| value);
@@ -198,6 +211,32 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 .extend(result.map(|value| (value, vector(val, output.map))));
         }
         Ok(())
+    }
+
+    /// A linear map whose output fills several ciphertexts, one product each.
+    fn blocks(&mut self, x: &Input, output: &Output, way: &Way) -> Vec<Val> {
+        let (slots, FeatureMap::Plain { count, .. }) = (self.model.geometry.slots, &output.map)
+        else {
+            return Vec::new();
+        };
+        let mut blocks = Vec::new();
+        for first in (0..*count).step_by(slots as usize) {
+            let count = slots.min(count - first);
+            let block = Output {
+                map: FeatureMap::Plain { first, count },
+                ..output.clone()
+            };
+            let tag = format!("{}[{first}..]", self.tag);
+            blocks.extend(linear::lower(
+                &mut self.b,
+                &tag,
+                x,
+                &[block],
+                way,
+                Landing::All,
+            ));
+        }
+        blocks
     }
 
     /// The linear map that shares a product with this one.
@@ -261,9 +300,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let map = match role {
             Role::Query => geometry.queries(),
             Role::Key | Role::Value => geometry.keys(),
-            _ => FeatureMap::Plain {
-                count: count as u32,
-            },
+            _ => FeatureMap::plain(count as u32),
         };
         let unit = match role {
             Role::Residual => self.model.residual,
@@ -308,7 +345,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let k = match self.values.get(k) {
             Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, Keep::Current),
             Some(Lowered::Vector(x)) => attention::at_current(&mut self.b, &place, site, &x.val),
-            None => return Err(self.unsupported(site, "an undefined key")),
+            _ => return Err(self.unsupported(site, "an undefined key")),
         };
         let v = attention::at_current(&mut self.b, &place, site, &v);
         self.b.append(site, StateId(0), &k);
@@ -337,7 +374,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 linear::clean(&mut self.b, site, &x.val, &place.geometry.queries())
             }
             Some(Lowered::Vector(x)) => x.val.clone(),
-            None => return Err(self.unsupported(site, "an undefined query")),
+            _ => return Err(self.unsupported(site, "an undefined query")),
         };
         let [k, v] = self.model.state;
         let states = [(StateId(0), k), (StateId(1), v)];

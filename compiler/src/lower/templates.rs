@@ -173,9 +173,7 @@ fn embed(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
     let Op::Embed { weight, .. } = &inst.op else {
         return Err(unsupported(&inst.site, inst.op.mnemonic()));
     };
-    let map = FeatureMap::Plain {
-        count: decoder.model.vocab as u32,
-    };
+    let map = FeatureMap::plain(decoder.model.vocab as u32);
     let mut b = Builder::new(draft);
     let input = Input {
         val: b.param(real(periodic(&map), 1.0)),
@@ -187,9 +185,7 @@ fn embed(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
         weight: weight.clone(),
         transposed: true,
         bias: None,
-        map: FeatureMap::Plain {
-            count: decoder.model.hidden as u32,
-        },
+        map: FeatureMap::plain(decoder.model.hidden as u32),
         unit: model.residual,
     };
     let x = linear::lower(&mut b, "", &input, &[output], &Way::default(), Landing::All);

@@ -50,23 +50,27 @@ pub fn returns<S: Stage>(program: &Program<S>, decoder: &Decoder) -> Placement {
     }
 }
 
-/// The real-world vector that a program's result holds.
-pub fn output(program: &Program<Packed>, result: &Slots) -> Vec<f64> {
+/// The real-world vector that a program's results hold, end to end.
+pub fn output(program: &Program<Packed>, results: &[Slots]) -> Vec<f64> {
     let last = program
         .steps
         .last()
         .map(|step| &program.templates[step.template]);
-    let ty = last.and_then(|template| {
-        let value = template.results.first()?;
+    let typed = |index: usize| {
+        let template = last?;
+        let value = template.results.get(index)?;
         let node = template
             .nodes
             .iter()
             .find(|node| node.results.contains(value))?;
         node.types.first()
-    });
-    let (count, unit) = match ty.map(|ty| (&ty.layout, ty.unit)) {
-        Some((Layout::Periodic { count, .. }, unit)) => (*count as usize, unit),
-        _ => (result.period(), 1.0),
     };
-    (0..count).map(|f| result.at(f).re * unit).collect()
+    let vector = |(index, slots): (usize, &Slots)| -> Vec<f64> {
+        let (count, unit) = match typed(index).map(|ty| (&ty.layout, ty.unit)) {
+            Some((Layout::Periodic { count, .. }, unit)) => (*count as usize, unit),
+            _ => (slots.period(), 1.0),
+        };
+        (0..count).map(|f| slots.at(f).re * unit).collect()
+    };
+    results.iter().enumerate().flat_map(vector).collect()
 }

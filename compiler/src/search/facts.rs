@@ -4,6 +4,7 @@ use crate::lower::{Draft, LowerError, Model};
 use egg::Symbol;
 use sotto_ir::decoder::{Op, Template};
 use sotto_ir::params::poly::{Parity, PolyPlan};
+use sotto_ir::slot::{DataId, Form, Matrix, Pairing};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -17,19 +18,33 @@ pub struct LinearFact {
     pub shape: u32,
     /// Width of its input.
     pub from: u32,
-    /// Width of its output.
+    /// Width of its output, or of one block of it.
     pub to: u32,
+    /// Ciphertexts that its output fills.
+    pub blocks: u32,
 }
 
 impl LinearFact {
-    /// Diagonals of the matrix.
-    pub fn diagonals(&self) -> u32 {
-        self.from.min(self.to)
+    /// The matrix in a form; its data does not matter here.
+    pub fn matrix(&self, form: Form, inputs: bool, baby: u32) -> Matrix {
+        Matrix {
+            name: String::new(),
+            in_width: self.from,
+            out_width: self.to,
+            form,
+            pairing: if inputs {
+                Pairing::Inputs
+            } else {
+                Pairing::None
+            },
+            baby,
+            data: DataId(0),
+        }
     }
 
     /// Baby steps that balance giants.
     pub fn balanced(&self) -> u32 {
-        crate::lower::baby_steps(self.diagonals())
+        crate::lower::baby_steps(self.from.min(self.to))
     }
 }
 
@@ -64,6 +79,16 @@ pub struct Facts {
     pub lanes: u32,
     /// Tokens of a conversation.
     pub context: u32,
+    /// Slots S of one ciphertext.
+    pub slots: u32,
+}
+
+impl Facts {
+    /// The largest stride that any vector can have.
+    pub fn strides(&self) -> u32 {
+        let narrowest = self.linears.values().map(|fact| fact.to).min();
+        self.slots / narrowest.unwrap_or(self.slots).max(1)
+    }
 }
 
 impl Facts {
@@ -80,6 +105,7 @@ impl Facts {
             heads_width: geometry.width(),
             lanes: geometry.lanes,
             context: model.options.context,
+            slots: geometry.slots,
             ..Facts::default()
         };
         facts.linears = linears(model, template, &layers)?;
@@ -132,6 +158,7 @@ impl Facts {
             shape: 0,
             from: 1,
             to: 1,
+            blocks: 1,
         };
         self.linears.get(&site).copied().unwrap_or(none)
     }
@@ -159,8 +186,14 @@ fn linears(
             shape: shape as u32,
             from: matrix.in_width,
             to: matrix.out_width,
+            blocks: 1,
         };
-        linears.insert(Symbol::from(matrix.name.as_str()), fact);
+        // blocks are named by their first feature: `lm_head[32768..]`
+        let site = matrix.name.split('[').next().unwrap_or_default();
+        let known = linears.entry(Symbol::from(site));
+        known
+            .and_modify(|fact: &mut LinearFact| fact.blocks += 1)
+            .or_insert(fact);
     }
     Ok(linears)
 }

@@ -16,8 +16,20 @@ define_language! {
         "w" = Weight([Id; 2]),
         // (pair a b): the complex matrix a + ib.
         "pair" = Pair([Id; 2]),
-        // (linear baby weight x).
-        "linear" = Linear([Id; 3]),
+        // (linear inputs baby weight x): a tiled product of a tiled vector; inputs is 1 where diagonals share complex ones.
+        "linear" = Linear([Id; 4]),
+        // (spread stride current inputs baby weight x): a product whose features stand apart; current is 1 where they end in the
+        // current token's slots.
+        "spread" = Spread([Id; 6]),
+        // (gather stride inputs baby weight x): a tiled product of a strided vector.
+        "gather" = Gather([Id; 5]),
+        // (clean stride x): a spread vector masked and repeated.
+        "clean" = Clean([Id; 2]),
+        // (strided stride x), (first stride x), (landed stride x): x with every feature in all its slots, in the first of them, in the
+        // current token's. No program computes these from x: they are wishes, which rules grant or do not.
+        "strided" = Strided([Id; 2]),
+        "first" = First([Id; 2]),
+        "landed" = Landed([Id; 2]),
         // The complex conjugate.
         "conj" = Conjugate([Id; 1]),
         // (re z (conj z)).
@@ -30,12 +42,13 @@ define_language! {
         "rope" = Rope([Id; 1]),
         // (append k v): the state after this token.
         "append" = Append([Id; 2]),
-        // (attend tokens squarings q state).
-        "attend" = Attend([Id; 4]),
-        // (silu site x).
-        "silu" = Silu([Id; 2]),
-        // Product of ciphertexts.
-        "mul" = Mul([Id; 2]),
+        // (attend interleaved tokens squarings q state): q is spread where tokens interleave with features, and so is the result
+        // before it is cleaned, which is part of this.
+        "attend" = Attend([Id; 5]),
+        // (silu stride site x).
+        "silu" = Silu([Id; 3]),
+        // (mul stride a b): product of ciphertexts.
+        "mul" = Mul([Id; 3]),
         // Sum of ciphertexts.
         "add" = Add([Id; 2]),
         // A site, or the template's parameter.
@@ -63,8 +76,8 @@ pub fn term(template: &Template, facts: &Facts) -> RecExpr<Kernel> {
                 let shape = num(&mut term, linear.shape);
                 let name = term.add(Kernel::Site(site));
                 let weight = term.add(Kernel::Weight([shape, name]));
-                let baby = num(&mut term, linear.balanced());
-                Kernel::Linear([baby, weight, of(x)])
+                let (baby, apart) = (num(&mut term, linear.balanced()), num(&mut term, 0));
+                Kernel::Linear([apart, baby, weight, of(x)])
             }
             Op::RmsNorm { x, .. } => {
                 let plain = num(&mut term, 0);
@@ -78,14 +91,17 @@ pub fn term(template: &Template, facts: &Facts) -> RecExpr<Kernel> {
             }
             Op::Attend { q, .. } => {
                 let tokens = num(&mut term, facts.tokens);
-                let squarings = num(&mut term, 0);
-                Kernel::Attend([tokens, squarings, of(q), state])
+                let (squarings, outside) = (num(&mut term, 0), num(&mut term, 0));
+                Kernel::Attend([outside, tokens, squarings, of(q), state])
             }
             Op::Silu { x } => {
-                let name = term.add(Kernel::Site(site));
-                Kernel::Silu([name, of(x)])
+                let (name, stride) = (term.add(Kernel::Site(site)), num(&mut term, 1));
+                Kernel::Silu([stride, name, of(x)])
             }
-            Op::Mul { a, b } => Kernel::Mul([of(a), of(b)]),
+            Op::Mul { a, b } => {
+                let stride = num(&mut term, 1);
+                Kernel::Mul([stride, of(a), of(b)])
+            }
             Op::Add { a, b } => Kernel::Add([of(a), of(b)]),
             Op::Embed { .. } => continue,
         };

@@ -3,9 +3,9 @@
 use crate::cost::{Prices, Work};
 use egg::{EGraph, Id, Symbol};
 use sotto_ir::params::poly::PolyPlan;
-use sotto_ir::slot::BootstrapKind;
+use sotto_ir::slot::{BootstrapKind, Form};
 
-use super::facts::{Facts, NormFact};
+use super::facts::{Facts, LinearFact, NormFact};
 use super::language::Kernel;
 
 /// Level that work is priced at: the middle of the chain. Placement knows the true levels; the ranking of alternatives hardly
@@ -62,30 +62,41 @@ impl Pricing<'_> {
             Kernel::Num(_) | Kernel::Site(_) | Kernel::Weight(_) | Kernel::Pair(_) => {
                 self.price(&[], 0, 1)
             }
-            Kernel::Linear([baby, weight, _]) => {
+            Kernel::Strided(_) | Kernel::First(_) | Kernel::Landed(_) => return None,
+            Kernel::Linear([inputs, baby, weight, _]) => {
                 let fact = self.facts.linear(site(egraph, *weight));
-                let diagonals = fact.diagonals();
-                if num(baby) > diagonals {
-                    return None;
-                }
-                let mut work = vec![
-                    Work::Linear {
-                        diagonals,
-                        baby: num(baby),
-                    },
-                    Work::Rescale,
-                ];
-                if fact.to < fact.from {
-                    let rotations = (fact.from / fact.to).ilog2();
-                    work.push(Work::Fold { rotations });
-                }
-                self.price(&work, 1, fact.to)
+                let form = match fact.to < fact.from {
+                    true => Form::Gather { stride: 1 },
+                    false => Form::Spread { stride: 1 },
+                };
+                self.product(fact, form, num(inputs) == 1, num(baby))?
+            }
+            Kernel::Spread([stride, _, inputs, baby, weight, _]) => {
+                let fact = self.facts.linear(site(egraph, *weight));
+                let form = Form::Spread {
+                    stride: num(stride),
+                };
+                self.product(fact, form, num(inputs) == 1, num(baby))?
+            }
+            Kernel::Gather([stride, inputs, baby, weight, _]) => {
+                let fact = self.facts.linear(site(egraph, *weight));
+                let form = Form::Gather {
+                    stride: num(stride),
+                };
+                self.product(fact, form, num(inputs) == 1, num(baby))?
+            }
+            Kernel::Clean([stride, _]) => {
+                let rotations = num(stride).ilog2();
+                let work = [Work::MulPlain, Work::Rescale, Work::Fold { rotations }];
+                self.price(&work, 1, hidden * num(stride))
             }
             Kernel::Conjugate(_) => self.price(&[Work::Conjugate], 0, 1),
             Kernel::Real(_) | Kernel::Imaginary(_) | Kernel::Add(_) => {
                 self.price(&[Work::Add], 0, 1)
             }
-            Kernel::Mul(_) => self.price(&[Work::Mul, Work::Rescale], 1, hidden),
+            Kernel::Mul([stride, ..]) => {
+                self.price(&[Work::Mul, Work::Rescale], 1, hidden * num(stride))
+            }
             Kernel::Rope(_) => {
                 let turn = [Work::Encode, Work::MulPlain, Work::Encode, Work::MulPlain];
                 let rest = [Work::Rotate, Work::Add, Work::Rescale];
@@ -105,12 +116,47 @@ impl Pricing<'_> {
                 let forms = self.facts.norms.get(&site(egraph, *name))?;
                 self.norm(forms[num(scaled) as usize].as_ref()?, num(scaled) == 1)
             }
-            Kernel::Silu([name, _]) => {
+            Kernel::Silu([stride, name, _]) => {
                 let plan = self.facts.silu.get(&site(egraph, *name))?;
-                self.price(&[Work::Poly(plan.clone())], plan.depth, hidden)
+                let period = hidden * num(stride);
+                self.price(&[Work::Poly(plan.clone())], plan.depth, period)
             }
-            Kernel::Attend([tokens, squarings, ..]) => self.attend(num(tokens), num(squarings))?,
+            Kernel::Attend([inside, tokens, squarings, ..]) => {
+                self.attend(num(inside) == 1, num(tokens), num(squarings))?
+            }
         })
+    }
+
+    /// A product with its fold, or None where it cannot be.
+    fn product(&self, fact: LinearFact, form: Form, inputs: bool, baby: u32) -> Option<Price> {
+        let matrix = fact.matrix(form, inputs, baby);
+        let stride = form.stride();
+        let (strided, other) = match form {
+            Form::Spread { .. } => (fact.to, 1),
+            Form::Gather { .. } => (fact.from, fact.to),
+        };
+        let fits = strided * stride <= self.facts.slots && strided * stride >= other;
+        let halves = !inputs || matrix.all_diagonals() >= 2;
+        let diagonals = matrix.diagonals();
+        if !fits || !halves || baby > diagonals {
+            return None;
+        }
+        let mut work = vec![Work::Linear { diagonals, baby }, Work::Rescale];
+        let (_, count) = matrix.fold();
+        if count > 1 {
+            let rotations = count.ilog2();
+            work.push(Work::Fold { rotations });
+        }
+        if inputs {
+            work.extend([Work::Rotate, Work::Add, Work::Conjugate, Work::Add]);
+        }
+        let period = match form {
+            Form::Spread { stride } => fact.to * stride,
+            Form::Gather { .. } => fact.to,
+        };
+        let mut price = self.price(&work, 1, period);
+        price.work *= u64::from(fact.blocks);
+        Some(price)
     }
 
     fn norm(&self, fact: &NormFact, scaled: bool) -> Price {
@@ -134,7 +180,7 @@ impl Pricing<'_> {
         )
     }
 
-    fn attend(&self, tokens: u32, squarings: u32) -> Option<Price> {
+    fn attend(&self, inside: bool, tokens: u32, squarings: u32) -> Option<Price> {
         let exp: &PolyPlan = self.facts.exp.get(squarings as usize)?.as_ref()?;
         let inverse = self.facts.inverse.as_ref()?;
         let (lanes, width) = (self.facts.lanes.ilog2(), self.facts.heads_width);
@@ -153,7 +199,7 @@ impl Pricing<'_> {
             group.extend([Work::Mul, Work::Rescale]);
         }
         let sums = Work::Fold {
-            rotations: 2 * tokens.ilog2(),
+            rotations: tokens.ilog2(),
         };
         group.extend([
             Work::Encode,
@@ -163,17 +209,26 @@ impl Pricing<'_> {
             Work::Rescale,
             sums,
         ]);
-        group.extend([Work::Add, Work::Add]);
+        group.extend([Work::Add]);
         let depth = 4 + squarings as usize + exp.depth;
         let group = self.price(&group, depth, tokens * width);
-        let after = [
+        let mut after = vec![
+            Work::Conjugate,
             Work::Add,
             Work::AddPlain,
             Work::Poly(inverse.clone()),
             Work::Mul,
             Work::Rescale,
         ];
-        let after = self.price(&after, 1 + inverse.depth, width);
+        let mut period = width;
+        if inside {
+            // queries repeated; sums masked and repeated
+            let rotations = tokens.ilog2();
+            let repeat = Work::Fold { rotations };
+            after.extend([repeat.clone(), Work::MulPlain, Work::Rescale, repeat]);
+            period = width * tokens;
+        }
+        let after = self.price(&after, 1 + usize::from(inside) + inverse.depth, period);
         // groups visited, on average over the positions of a conversation
         let visits: u64 = (0..self.facts.context)
             .map(|p| u64::from(p / tokens + 1))

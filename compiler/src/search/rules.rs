@@ -13,51 +13,187 @@ pub const MAX_SQUARINGS: u32 = 3;
 /// Most baby steps.
 pub const MAX_BABY: u32 = 256;
 
-/// Rules from left to right, with the decision's values filled in by [`rules`].
-const TABLE: &[(&str, &str, &str)] = &[
-    ("baby-halve", "(linear {2n} ?w ?x)", "(linear {n} ?w ?x)"),
-    ("baby-double", "(linear {n} ?w ?x)", "(linear {2n} ?w ?x)"),
+/// A rule: name, left side, right side.
+type Rule = (&'static str, &'static str, &'static str);
+
+/// Rules with a power of two {n} and its double {2n} filled in, up to [`MAX_BABY`].
+const BABY: &[Rule] = &[
     (
-        "tokens-halve",
-        "(attend {2n} ?s ?q ?kv)",
-        "(attend {n} ?s ?q ?kv)",
+        "baby-halve",
+        "(linear ?i {2n} ?w ?x)",
+        "(linear ?i {n} ?w ?x)",
+    ),
+    (
+        "baby-double",
+        "(linear ?i {n} ?w ?x)",
+        "(linear ?i {2n} ?w ?x)",
+    ),
+    (
+        "baby-spread",
+        "(spread ?s ?c ?i {n} ?w ?x)",
+        "(spread ?s ?c ?i {2n} ?w ?x)",
+    ),
+    (
+        "baby-gather",
+        "(gather ?s ?i {n} ?w ?x)",
+        "(gather ?s ?i {2n} ?w ?x)",
+    ),
+];
+
+/// Rules with {n} and {2n} up to the most tokens of a group.
+const TOKENS: &[Rule] = &[(
+    "tokens-halve",
+    "(attend 0 {2n} ?s ?q ?kv)",
+    "(attend 0 {n} ?s ?q ?kv)",
+)];
+
+/// Rules with a stride {s} above 1: a product gathers a strided operand, and what asks for a strided value finds how to make it.
+const STRIDES: &[Rule] = &[
+    (
+        "gather",
+        "(linear 0 1 ?w ?x)",
+        "(gather {s} 0 1 ?w (strided {s} ?x))",
+    ),
+    (
+        "strided",
+        "(strided {s} (linear 0 1 ?w ?x))",
+        "(clean {s} (spread {s} 0 0 1 ?w ?x))",
+    ),
+    (
+        "strided-silu",
+        "(strided {s} (silu 1 ?site ?x))",
+        "(silu {s} ?site (strided {s} ?x))",
+    ),
+    (
+        "strided-mul",
+        "(strided {s} (mul 1 ?a ?b))",
+        "(mul {s} (strided {s} ?a) (strided {s} ?b))",
+    ),
+    (
+        "strided-conj",
+        "(strided {s} (conj ?x))",
+        "(conj (strided {s} ?x))",
+    ),
+    (
+        "strided-re",
+        "(strided {s} (re ?a ?b))",
+        "(re (strided {s} ?a) (strided {s} ?b))",
+    ),
+    (
+        "strided-im",
+        "(strided {s} (im ?a ?b))",
+        "(im (strided {s} ?a) (strided {s} ?b))",
+    ),
+];
+
+/// Rules with a stride {s} that is the tokens of a group.
+const INTERLEAVE: &[Rule] = &[
+    (
+        "interleave",
+        "(strided {s} (attend 0 ?t ?n (rope ?q) (append (rope ?k) ?v)))",
+        "(attend 1 {s} ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
+    ),
+    (
+        "first",
+        "(first {s} (linear 0 1 ?w ?x))",
+        "(spread {s} 0 0 1 ?w ?x)",
+    ),
+    (
+        "landed",
+        "(landed {s} (linear 0 1 ?w ?x))",
+        "(spread {s} 1 0 1 ?w ?x)",
+    ),
+    (
+        "landed-conj",
+        "(landed {s} (conj ?x))",
+        "(conj (landed {s} ?x))",
+    ),
+    (
+        "landed-re",
+        "(landed {s} (re ?a ?b))",
+        "(re (landed {s} ?a) (landed {s} ?b))",
+    ),
+    (
+        "landed-im",
+        "(landed {s} (im ?a ?b))",
+        "(im (landed {s} ?a) (landed {s} ?b))",
     ),
 ];
 
 /// Rules without values to fill in.
-const PLAIN: &[(&str, &str, &str)] = &[
+const PLAIN: &[Rule] = &[
     ("norm-scale", "(norm 0 ?site ?x)", "(norm 1 ?site ?x)"),
-    ("square-1", "(attend ?t 0 ?q ?kv)", "(attend ?t 1 ?q ?kv)"),
-    ("square-2", "(attend ?t 1 ?q ?kv)", "(attend ?t 2 ?q ?kv)"),
-    ("square-3", "(attend ?t 2 ?q ?kv)", "(attend ?t 3 ?q ?kv)"),
+    (
+        "square-1",
+        "(attend ?i ?t 0 ?q ?kv)",
+        "(attend ?i ?t 1 ?q ?kv)",
+    ),
+    (
+        "square-2",
+        "(attend ?i ?t 1 ?q ?kv)",
+        "(attend ?i ?t 2 ?q ?kv)",
+    ),
+    (
+        "square-3",
+        "(attend ?i ?t 2 ?q ?kv)",
+        "(attend ?i ?t 3 ?q ?kv)",
+    ),
+    (
+        "inputs",
+        "(linear 0 ?n (w ?shape ?a) ?x)",
+        "(linear 1 ?n (w ?shape ?a) ?x)",
+    ),
+    (
+        "inputs-spread",
+        "(spread ?s ?c 0 ?n (w ?shape ?a) ?x)",
+        "(spread ?s ?c 1 ?n (w ?shape ?a) ?x)",
+    ),
+    (
+        "inputs-gather",
+        "(gather ?s 0 ?n (w ?shape ?a) ?x)",
+        "(gather ?s 1 ?n (w ?shape ?a) ?x)",
+    ),
 ];
 
 /// Two products of one vector become the parts of one.
 const PAIR: (&str, &str) = (
-    "?p = (linear ?n (w ?shape ?a) ?x), ?q = (linear ?n (w ?shape ?b) ?x)",
-    "?z = (linear ?n (pair (w ?shape ?a) (w ?shape ?b)) ?x), ?c = (conj ?z), ?p = (re ?z ?c), ?q = (im ?z ?c)",
+    "?p = (linear 0 ?n (w ?shape ?a) ?x), ?q = (linear 0 ?n (w ?shape ?b) ?x)",
+    "?z = (linear 0 ?n (pair (w ?shape ?a) (w ?shape ?b)) ?x), ?c = (conj ?z), ?p = (re ?z ?c), ?q = (im ?z ?c)",
 );
 
-/// All rules, for groups of up to `tokens` tokens.
-pub fn rules(tokens: u32) -> Vec<Rewrite<Kernel, ()>> {
+/// All rules, for groups of up to `tokens` tokens and strides up to `strides`.
+pub fn rules(tokens: u32, strides: u32) -> Vec<Rewrite<Kernel, ()>> {
     let mut rules: Vec<_> = PLAIN
         .iter()
         .map(|(name, left, right)| rule(name, left, right))
         .collect();
-    for (name, left, right) in TABLE {
-        let most = if name.starts_with("tokens") {
-            tokens
-        } else {
-            MAX_BABY
-        };
-        let mut n = 1;
-        while 2 * n <= most {
+    // up to a table's most, the values filled in
+    let tables = [
+        (BABY, MAX_BABY / 2),
+        (TOKENS, tokens / 2),
+        (STRIDES, strides),
+        (INTERLEAVE, tokens),
+    ];
+    for (table, most) in tables {
+        for log in 0..=most.max(1).ilog2() {
+            let n = 1u32 << log;
+            // a stride of 1 is no stride, half of one token no group
+            if n > most
+                || (n == 1
+                    && table
+                        .iter()
+                        .any(|(_, left, right)| (left.to_string() + right).contains("{s}")))
+            {
+                continue;
+            }
             let fill = |text: &str| {
                 text.replace("{2n}", &(2 * n).to_string())
                     .replace("{n}", &n.to_string())
+                    .replace("{s}", &n.to_string())
             };
-            rules.push(rule(&format!("{name}-{n}"), &fill(left), &fill(right)));
-            n *= 2;
+            for (name, left, right) in table {
+                rules.push(rule(&format!("{name}-{n}"), &fill(left), &fill(right)));
+            }
         }
     }
     rules.push(pair());
@@ -119,40 +255,40 @@ mod tests {
     /// Whether the rules prove two terms equal.
     fn proves(left: &str, right: &str) -> bool {
         let parse = |text: &str| -> RecExpr<Kernel> { text.parse().unwrap() };
-        let runner = Runner::default().with_expr(&parse(left)).run(&rules(8));
+        let runner = Runner::default().with_expr(&parse(left)).run(&rules(8, 4));
         let egraph: EGraph<Kernel, ()> = runner.egraph;
         egraph.lookup_expr(&parse(right)) == Some(egraph.find(runner.roots[0]))
     }
 
     #[test]
     fn saturation_is_seen() {
-        let text = "(add (linear 8 (w 0 a) x) (linear 8 (w 0 b) x))";
+        let text = "(add (linear 0 8 (w 0 a) x) (linear 0 8 (w 0 b) x))";
         let runner = Runner::default()
             .with_expr(&text.parse().unwrap())
-            .run(&rules(8));
+            .run(&rules(8, 4));
         assert!(matches!(runner.stop_reason, Some(StopReason::Saturated)));
     }
 
     #[test]
     fn baby_steps_halve() {
-        assert!(proves("(linear 8 (w 0 a) x)", "(linear 1 (w 0 a) x)"));
+        assert!(proves("(linear 0 8 (w 0 a) x)", "(linear 0 1 (w 0 a) x)"));
     }
 
     #[test]
     fn baby_steps_double() {
-        assert!(proves("(linear 8 (w 0 a) x)", "(linear 64 (w 0 a) x)"));
+        assert!(proves("(linear 0 8 (w 0 a) x)", "(linear 0 64 (w 0 a) x)"));
     }
 
     #[test]
     fn groups_shrink_and_never_grow() {
-        assert!(proves("(attend 8 0 q s)", "(attend 1 0 q s)"));
-        assert!(!proves("(attend 4 0 q s)", "(attend 8 0 q s)"));
+        assert!(proves("(attend 0 8 0 q s)", "(attend 0 1 0 q s)"));
+        assert!(!proves("(attend 0 4 0 q s)", "(attend 0 8 0 q s)"));
     }
 
     #[test]
     fn exponentials_are_squared_up_to_three_times() {
-        assert!(proves("(attend 2 0 q s)", "(attend 2 3 q s)"));
-        assert!(!proves("(attend 2 0 q s)", "(attend 2 4 q s)"));
+        assert!(proves("(attend 0 2 0 q s)", "(attend 0 2 3 q s)"));
+        assert!(!proves("(attend 0 2 0 q s)", "(attend 0 2 4 q s)"));
     }
 
     #[test]
@@ -162,22 +298,74 @@ mod tests {
 
     #[test]
     fn products_of_one_vector_pair() {
-        let z = "(linear 8 (pair (w 0 a) (w 0 b)) x)";
+        let z = "(linear 0 8 (pair (w 0 a) (w 0 b)) x)";
         assert!(proves(
-            "(add (linear 8 (w 0 a) x) (linear 8 (w 0 b) x))",
+            "(add (linear 0 8 (w 0 a) x) (linear 0 8 (w 0 b) x))",
             &format!("(add (re {z} (conj {z})) (im {z} (conj {z})))")
         ));
     }
 
     #[test]
     fn products_of_different_vectors_or_shapes_do_not_pair() {
-        for other in ["(linear 8 (w 0 b) y)", "(linear 8 (w 1 b) x)"] {
-            let z = "(linear 8 (pair (w 0 a) (w 0 b)) x)";
-            let sum = format!("(add (linear 8 (w 0 a) x) {other})");
+        for other in ["(linear 0 8 (w 0 b) y)", "(linear 0 8 (w 1 b) x)"] {
+            let z = "(linear 0 8 (pair (w 0 a) (w 0 b)) x)";
+            let sum = format!("(add (linear 0 8 (w 0 a) x) {other})");
             assert!(
                 !proves(&sum, &format!("(add (re {z} (conj {z})) {other})")),
                 "{other}"
             );
         }
+    }
+
+    #[test]
+    fn diagonals_share_complex_ones_unless_outputs_do() {
+        assert!(proves("(linear 0 8 (w 0 a) x)", "(linear 1 8 (w 0 a) x)"));
+        let pair = "(pair (w 0 a) (w 0 b))";
+        assert!(!proves(
+            &format!("(linear 0 8 {pair} x)"),
+            &format!("(linear 1 8 {pair} x)")
+        ));
+    }
+
+    #[test]
+    fn an_mlp_spreads_and_gathers() {
+        let linear = |w: &str, x: &str| format!("(linear 0 1 (w 0 {w}) {x})");
+        let product = format!(
+            "(mul 1 (silu 1 s {}) {})",
+            linear("a", "x"),
+            linear("b", "x")
+        );
+        let spread = |w: &str| format!("(clean 2 (spread 2 0 0 1 (w 0 {w}) x))");
+        let strided = format!("(mul 2 (silu 2 s {}) {})", spread("a"), spread("b"));
+        assert!(proves(
+            &linear("c", &product),
+            &format!("(gather 2 0 1 (w 0 c) {strided})")
+        ));
+    }
+
+    #[test]
+    fn a_pair_is_cleaned_before_it_is_split() {
+        let z = "(clean 4 (spread 4 0 0 1 (pair (w 0 a) (w 0 b)) x))";
+        let sum = "(mul 1 (linear 0 1 (w 0 a) x) (linear 0 1 (w 0 b) x))";
+        let split = format!("(mul 4 (re {z} (conj {z})) (im {z} (conj {z})))");
+        assert!(proves(
+            &format!("(linear 0 1 (w 0 c) {sum})"),
+            &format!("(gather 4 0 1 (w 0 c) {split})")
+        ));
+    }
+
+    #[test]
+    fn tokens_interleave_where_keys_and_values_land() {
+        let linear = |w: &str| format!("(linear 0 1 (w 0 {w}) x)");
+        let (q, k, v) = (linear("q"), linear("k"), linear("v"));
+        let attend = format!("(attend 0 8 0 (rope {q}) (append (rope {k}) {v}))");
+        let spread = |at: u32, w: &str| format!("(spread 4 {at} 0 1 (w 0 {w}) x)");
+        let (q, k, v) = (spread(0, "q"), spread(1, "k"), spread(1, "v"));
+        let inside = format!("(attend 1 4 0 (rope {q}) (append (rope {k}) {v}))");
+        let out = |x: &str| format!("(linear 0 1 (w 0 o) {x})");
+        let gathered = |x: &str| format!("(gather 4 0 1 (w 0 o) {x})");
+        assert!(proves(&out(&attend), &gathered(&inside)));
+        let tokens = inside.replace("attend 1 4", "attend 1 8");
+        assert!(!proves(&out(&attend), &gathered(&tokens)));
     }
 }

@@ -5,7 +5,7 @@ use super::language::Kernel;
 use super::price::Pricing;
 use super::*;
 use crate::cost::Work;
-use egg::{RecExpr, Symbol};
+use egg::{EGraph, RecExpr, Symbol};
 
 /// Every operation costs 1, but for conjugations, products by matrices per diagonal and step, and bootstraps.
 struct Made {
@@ -30,14 +30,19 @@ fn facts(sites: &[&str], diagonals: u32) -> Facts {
         shape: 0,
         from: diagonals,
         to: diagonals,
+        blocks: 1,
     };
     let mut facts = Facts::default();
     (facts.tokens, facts.hidden, facts.heads_width) = (1, 16, 16);
-    (facts.lanes, facts.context) = (4, 1);
+    (facts.lanes, facts.context, facts.slots) = (4, 1, 64);
     for site in sites {
         facts.insert(Symbol::from(*site), fact);
     }
     facts
+}
+
+fn priced(egraph: &EGraph<Kernel, ()>, facts: &Facts, prices: &Made) -> extract::Priced {
+    extract::priced(egraph, &Pricing { facts, prices })
 }
 
 fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choices, u64) {
@@ -46,14 +51,11 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
     let runner = Runner::default()
         .with_expr(&expr)
         .with_scheduler(SimpleScheduler)
-        .run(&rules::rules(1));
+        .run(&rules::rules(1, 1));
     let search = Search {
         root: runner.roots[0],
         egraph: &runner.egraph,
-        pricing: Pricing {
-            facts: &facts,
-            prices,
-        },
+        priced: priced(&runner.egraph, &facts, prices),
         attend: String::new(),
     };
     let best = search.best(&|_| true).unwrap();
@@ -67,7 +69,7 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
     (choices, best.cost)
 }
 
-const TWO: &str = "(add (linear 16 (w 0 a) x) (linear 16 (w 0 b) x))";
+const TWO: &str = "(add (linear 0 16 (w 0 a) x) (linear 0 16 (w 0 b) x))";
 
 #[test]
 fn a_pair_is_taken_when_its_conjugation_is_cheaper_than_a_product() {
@@ -89,15 +91,18 @@ fn baby_steps_balance_by_price() {
 
 #[test]
 fn of_three_products_two_pair_and_work_is_paid_once() {
-    let three = "(add (add (linear 16 (w 0 a) x) (linear 16 (w 0 b) x)) (linear 16 (w 0 c) x))";
+    let three =
+        "(add (add (linear 0 16 (w 0 a) x) (linear 0 16 (w 0 b) x)) (linear 0 16 (w 0 c) x))";
     let (choices, cost) = cheapest(three, &["a", "b", "c"], 16, &Made { conjugate: 20 });
     assert_eq!(choices.pairs.len(), 1);
-    assert_eq!(cost, 2 * 97 + 20 + 2 + 2 + 100);
+    // the third has half the diagonals, 8 in 2 or 4 baby steps, for a rotation, a conjugation and two sums
+    let third = 8 + 60 + 1 + 1 + 20 + 2;
+    assert_eq!(cost, 97 + third + 20 + 2 + 2 + 100);
 }
 
 #[test]
 fn levels_are_paid_along_the_longest_path_only() {
-    let chain = "(linear 4 (w 0 a) (linear 4 (w 0 b) x))";
+    let chain = "(linear 0 4 (w 0 a) (linear 0 4 (w 0 b) x))";
     let (_, deep) = cheapest(chain, &["a", "b"], 16, &Made { conjugate: 1000 });
     assert_eq!(deep, 2 * 97 + 200);
 }
@@ -109,14 +114,11 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
     let runner = Runner::default()
         .with_expr(&expr)
         .with_scheduler(SimpleScheduler)
-        .run(&rules::rules(1));
+        .run(&rules::rules(1, 1));
     let search = Search {
         root: runner.roots[0],
         egraph: &runner.egraph,
-        pricing: Pricing {
-            facts: &facts,
-            prices: &Made { conjugate: 20 },
-        },
+        priced: priced(&runner.egraph, &facts, &Made { conjugate: 20 }),
         attend: String::new(),
     };
     let best = search.best(&|_| true).unwrap();
@@ -131,10 +133,10 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
         let mut decisions = found.decisions.iter();
         decisions.find(|d| d.chosen == chosen).unwrap()
     };
-    // Two products of 64 + 160, a rescale each, instead of one and a conjugation and two splits.
+    // Two products of half of 64 diagonals each, 32 + 120 and 24 around them, instead of one of 64 + 160 and a conjugation and splits.
     let pair = of("one complex product");
     assert_eq!(pair.rejected.len(), 1);
-    assert_eq!(pair.rejected[0].extra_nanos, 225 - 22);
+    assert_eq!(pair.rejected[0].extra_nanos, 2 * 176 - (225 + 22));
     // 8 + 8 steps against 4 + 16 or 16 + 4.
     let baby = of("8 baby steps");
     let rejected: Vec<_> = baby

@@ -72,8 +72,10 @@ pub struct MatrixPart {
 /// Which checkpoint feature stands at which place of a periodic vector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FeatureMap {
-    /// Feature f at place f.
+    /// Feature first + f at place f.
     Plain {
+        /// The feature at place 0; not 0 for the later blocks of a vector that fills several ciphertexts.
+        first: u32,
         /// Features.
         count: u32,
     },
@@ -95,10 +97,15 @@ pub enum FeatureMap {
 }
 
 impl FeatureMap {
+    /// Feature f at place f.
+    pub fn plain(count: u32) -> Self {
+        FeatureMap::Plain { first: 0, count }
+    }
+
     /// Whether the map's numbers make sense, as [`FeatureMap::feature`] takes for granted.
     pub fn holds(&self) -> bool {
         match *self {
-            FeatureMap::Plain { .. } => true,
+            FeatureMap::Plain { first, count } => first.checked_add(count).is_some(),
             FeatureMap::Heads {
                 heads,
                 kv_heads,
@@ -118,7 +125,7 @@ impl FeatureMap {
     /// The checkpoint feature at a place, or None where the place is padding.
     pub fn feature(&self, place: u32) -> Option<u32> {
         match *self {
-            FeatureMap::Plain { count } => (place < count).then_some(place),
+            FeatureMap::Plain { first, count } => (place < count).then(|| first + place),
             FeatureMap::Heads {
                 heads,
                 kv_heads,

@@ -353,7 +353,12 @@ fn sum_groups(p: &mut Parser) -> Parsed<Op<ValueId>> {
 
 fn feature_map(p: &mut Parser) -> Parsed<FeatureMap> {
     if p.eat_word("plain") {
-        return Ok(FeatureMap::Plain { count: count(p)? });
+        let count = self::count(p)?;
+        let first = match p.eat_word("from") {
+            true => self::count(p)?,
+            false => 0,
+        };
+        return Ok(FeatureMap::Plain { first, count });
     }
     p.keyword("heads")?;
     let (heads, heads_padded) = fraction(p)?;

@@ -133,7 +133,8 @@ impl<S: Stage> Display for Param<S> {
 impl Display for FeatureMap {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            FeatureMap::Plain { count } => write!(f, "plain {count}"),
+            FeatureMap::Plain { first: 0, count } => write!(f, "plain {count}"),
+            FeatureMap::Plain { first, count } => write!(f, "plain {count} from {first}"),
             FeatureMap::Heads {
                 heads,
                 kv_heads,

@@ -103,7 +103,7 @@ fn op() -> impl Strategy<Value = Op<ValueId>> {
 
 fn feature_map() -> impl Strategy<Value = FeatureMap> {
     prop_oneof![
-        any::<u32>().prop_map(|count| FeatureMap::Plain { count }),
+        any::<(u32, u32)>().prop_map(|(first, count)| FeatureMap::Plain { first, count }),
         any::<[u32; 5]>().prop_map(|[heads, kv_heads, head_dim, heads_padded, lanes]| {
             FeatureMap::Heads {
                 heads,

@@ -100,8 +100,8 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
         recipe: Recipe::Matrix(vec![MatrixPart {
             tensor: "shift".into(),
             transposed: false,
-            rows: FeatureMap::Plain { count: VOCABULARY },
-            columns: FeatureMap::Plain { count: VOCABULARY },
+            rows: FeatureMap::plain(VOCABULARY),
+            columns: FeatureMap::plain(VOCABULARY),
             gain: None,
             scale: 1.0,
         }]),

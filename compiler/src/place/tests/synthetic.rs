@@ -144,8 +144,8 @@ impl Maker {
             recipe: Recipe::Matrix(vec![MatrixPart {
                 tensor: format!("model.layers.{{i}}.{name}.weight"),
                 transposed: false,
-                rows: FeatureMap::Plain { count: WIDTH },
-                columns: FeatureMap::Plain { count: WIDTH },
+                rows: FeatureMap::plain(WIDTH),
+                columns: FeatureMap::plain(WIDTH),
                 gain: None,
                 scale: 1.0,
             }]),

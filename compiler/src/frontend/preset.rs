@@ -1,0 +1,92 @@
+//! Presets: shapes of known models with assumed activation ranges, to plan without weights.
+
+use super::{FrontendError, config, stage};
+use serde::Deserialize;
+use sotto_ir::Digest;
+use sotto_ir::decoder::{Decoder, ModelFacts};
+use std::path::PathBuf;
+
+/// A model without weights.
+#[derive(Clone, Debug)]
+pub struct Preset {
+    /// Its sizes and constants.
+    pub facts: ModelFacts,
+    /// Its stage; the digest is that of configuration and profile.
+    pub decoder: Decoder,
+    /// Assumed activation ranges.
+    pub profile: Profile,
+}
+
+/// `ranges.json`, as `models/presets/README.md` explains it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Profile {
+    /// Sites of each layer.
+    pub layers: Vec<Vec<SiteProfile>>,
+    /// Sites after the last layer.
+    pub head: Vec<SiteProfile>,
+}
+
+/// What one site reaches.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct SiteProfile {
+    /// Its name in the profile.
+    pub site: String,
+    /// Smallest entry.
+    pub min: f64,
+    /// Largest entry.
+    pub max: f64,
+    /// Smallest mean square of a position.
+    pub mean_square_min: f64,
+    /// Largest mean square of a position.
+    pub mean_square_max: f64,
+}
+
+/// Name, configuration, profile.
+const PRESETS: [(&str, &str, &str); 2] = [
+    (
+        "llama-3-8b",
+        include_str!("../../../models/presets/llama-3-8b/config.json"),
+        include_str!("../../../models/presets/llama-3-8b/ranges.json"),
+    ),
+    (
+        "tinyllama-1.1b",
+        include_str!("../../../models/presets/tinyllama-1.1b/config.json"),
+        include_str!("../../../models/presets/tinyllama-1.1b/ranges.json"),
+    ),
+];
+
+impl Preset {
+    /// Names of all presets.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PRESETS.iter().map(|(name, _, _)| *name)
+    }
+
+    /// The preset of a name.
+    ///
+    /// # Errors
+    /// There is none; the message lists them.
+    pub fn named(name: &str) -> Result<Self, FrontendError> {
+        let found = PRESETS.iter().find(|(known, _, _)| *known == name);
+        let (_, config, ranges) = found.ok_or_else(|| FrontendError::NoPreset {
+            name: name.into(),
+            known: Self::names().collect::<Vec<_>>().join(", "),
+        })?;
+        let file = |file: &str| PathBuf::from("models/presets").join(name).join(file);
+        let facts = config::parse(&file("config.json"), config.as_bytes())?;
+        let profile = serde_json::from_str(ranges).map_err(|source| FrontendError::Json {
+            path: file("ranges.json"),
+            source,
+        })?;
+        let digest = Digest(*blake3::hash([*config, *ranges].concat().as_bytes()).as_bytes());
+        let decoder = stage(&facts, digest);
+        decoder.verify().map_err(|source| FrontendError::Facts {
+            path: file("config.json"),
+            source,
+        })?;
+        Ok(Self {
+            facts,
+            decoder,
+            profile,
+        })
+    }
+}

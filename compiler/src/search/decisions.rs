@@ -1,0 +1,281 @@
+//! From the cheapest program to the lowering's choices, and to the words that `explain` says of them: each decision with its closest
+//! alternatives, priced as the best program that has them.
+
+use super::Found;
+use super::extract::{Extracted, Priced, extract};
+use super::language::Kernel;
+use super::price::{leaf, site};
+use crate::lower::{Choices, Way};
+use egg::{EGraph, Id};
+use sotto_ir::plan::{Decision, Rejected};
+
+/// One template's saturated e-graph with its prices.
+pub struct Search<'a> {
+    /// The e-graph.
+    pub egraph: &'a EGraph<Kernel, ()>,
+    /// The template's result.
+    pub root: Id,
+    /// Its nodes with their prices.
+    pub priced: Priced,
+    /// Site of the attention, which its kernel does not name.
+    pub attend: String,
+}
+
+/// A decision in words.
+struct Words {
+    site: String,
+    chosen: String,
+}
+
+/// How the vectors of a product lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lie {
+    Tiled,
+    Spread(u32),
+    Gathered(u32),
+}
+
+/// A product of any form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Product {
+    lie: Lie,
+    inputs: bool,
+    baby: u32,
+    weight: Id,
+}
+
+impl Search<'_> {
+    /// The cheapest choice of allowed nodes.
+    pub fn best(&self, allowed: &dyn Fn(&Kernel) -> bool) -> Option<Extracted> {
+        // a pair of one weight with itself is a waste that rules need not know about
+        let sensible = |node: &Kernel| !matches!(node, Kernel::Pair([a, b]) if a == b);
+        let allowed = |node: &Kernel| sensible(node) && allowed(node);
+        extract(self.egraph, self.root, &self.priced, &allowed)
+    }
+
+    /// Adds a program's decisions to what was found.
+    pub fn adopt(&self, best: &Extracted, found: &mut Found) {
+        // by class number, so that the order is the e-graph's
+        let mut nodes: Vec<_> = best.nodes.iter().collect();
+        nodes.sort_by_key(|(id, _)| **id);
+        for (id, node) in nodes {
+            self.record(node, &mut found.choices);
+            let Some(Words { site, chosen }) = self.words(node) else {
+                continue;
+            };
+            let mut rejected = self.rejected(best, *id, node);
+            rejected.sort_by(|a, b| (a.extra_nanos, &a.what).cmp(&(b.extra_nanos, &b.what)));
+            rejected.dedup_by(|a, b| a.what == b.what);
+            found.decisions.push(Decision {
+                site,
+                chosen,
+                rejected,
+            });
+        }
+    }
+
+    /// The closest alternatives to a node, each with what the best program that has it costs more.
+    fn rejected(&self, best: &Extracted, class: Id, node: &Kernel) -> Vec<Rejected> {
+        let price = |what: String, other: &Extracted| Rejected {
+            what,
+            extra_nanos: other.cost.saturating_sub(best.cost),
+        };
+        if let Kernel::Pair([a, b]) = node {
+            let sites = [self.name(*a), self.name(*b)];
+            let without = self.best(&|other| !same(node, other));
+            let apart = |other: Extracted| price(self.products(&other, &sites), &other);
+            return without.map(apart).into_iter().collect();
+        }
+        let siblings = self.egraph[class].nodes.iter();
+        let close = siblings.filter(|other| self.close(node, other));
+        let one = |alternative: &Kernel| {
+            let allowed = |other: &Kernel| other == alternative || !self.rivals(other, alternative);
+            let found = self.best(&allowed)?;
+            Some(price(self.words(alternative)?.chosen, &found))
+        };
+        close.filter_map(one).collect()
+    }
+
+    /// The products of a program that serve any of these sites, in words.
+    fn products(&self, program: &Extracted, sites: &[String]) -> String {
+        let products = program.nodes.values().filter_map(|node| self.product(node));
+        let served = products.map(|product| self.serves(product.weight));
+        let mut products: Vec<String> = served
+            .filter(|served| served.iter().any(|site| sites.contains(site)))
+            .map(|served| served.join(" + "))
+            .collect();
+        products.sort();
+        format!("products of {}", products.join(", of "))
+    }
+
+    /// Whether a program has either of two different nodes for the same work: products that serve a site in common, or one
+    /// decision taken differently.
+    fn rivals(&self, a: &Kernel, b: &Kernel) -> bool {
+        match (self.product(a), self.product(b)) {
+            (Some(a), Some(b)) => {
+                let sites = self.serves(b.weight);
+                self.serves(a.weight)
+                    .iter()
+                    .any(|site| sites.contains(site))
+            }
+            _ => self.alike(a, b),
+        }
+    }
+
+    /// Whether one decision about a node makes it the other.
+    fn close(&self, a: &Kernel, b: &Kernel) -> bool {
+        if let (Some(a), Some(b)) = (self.product(a), self.product(b)) {
+            let lies = usize::from(a.lie != b.lie);
+            let inputs = usize::from(a.inputs != b.inputs);
+            // other forms are shown with the steps that this one has
+            return a.weight == b.weight && lies + inputs + steps(a.baby, b.baby) == 1;
+        }
+        let number = |id: &Id| self.number(*id);
+        self.alike(a, b)
+            && match (a, b) {
+                (Kernel::Attend([_, n, k, ..]), Kernel::Attend([_, m, l, ..])) => {
+                    steps(number(n), number(m)) + steps(number(k), number(l)) == 1
+                }
+                _ => a != b,
+            }
+    }
+
+    /// Whether two nodes are the same kernel on the same operands.
+    fn alike(&self, a: &Kernel, b: &Kernel) -> bool {
+        match (a, b) {
+            (Kernel::Norm([_, s, x]), Kernel::Norm([_, t, y])) => (s, x) == (t, y),
+            (Kernel::Attend([i, _, _, q, s]), Kernel::Attend([j, _, _, r, t])) => {
+                (i, q, s) == (j, r, t)
+            }
+            _ => false,
+        }
+    }
+
+    fn product(&self, node: &Kernel) -> Option<Product> {
+        let (lie, inputs, baby, weight) = match node {
+            Kernel::Linear([inputs, baby, weight, _]) => (Lie::Tiled, inputs, baby, weight),
+            Kernel::Spread([stride, _, inputs, baby, weight, _]) => {
+                (Lie::Spread(self.number(*stride)), inputs, baby, weight)
+            }
+            Kernel::Gather([stride, inputs, baby, weight, _]) => {
+                (Lie::Gathered(self.number(*stride)), inputs, baby, weight)
+            }
+            _ => return None,
+        };
+        Some(Product {
+            lie,
+            inputs: self.number(*inputs) == 1,
+            baby: self.number(*baby),
+            weight: *weight,
+        })
+    }
+
+    fn number(&self, id: Id) -> u32 {
+        match leaf(self.egraph, id) {
+            Kernel::Num(n) => *n,
+            _ => 0,
+        }
+    }
+
+    fn name(&self, id: Id) -> String {
+        site(self.egraph, id).to_string()
+    }
+
+    /// The sites that a weight, or a pair of weights, serves.
+    fn serves(&self, weight: Id) -> Vec<String> {
+        match leaf(self.egraph, weight) {
+            Kernel::Pair([a, b]) => vec![self.name(*a), self.name(*b)],
+            _ => vec![self.name(weight)],
+        }
+    }
+
+    /// Records a node's decision.
+    pub fn record(&self, node: &Kernel, choices: &mut Choices) {
+        if let Some(product) = self.product(node) {
+            let stride = match product.lie {
+                Lie::Spread(stride) => stride,
+                Lie::Tiled | Lie::Gathered(_) => 1,
+            };
+            let way = Way {
+                stride,
+                inputs: product.inputs,
+                baby: Some(product.baby),
+            };
+            let sites = self.serves(product.weight).into_iter();
+            choices.ways.extend(sites.map(|site| (site, way)));
+        }
+        match node {
+            Kernel::Pair([a, b]) => choices.pairs.push((self.name(*a), self.name(*b))),
+            Kernel::Norm([scaled, norm, _]) if self.number(*scaled) == 1 => {
+                choices.scaled_norms.insert(self.name(*norm));
+            }
+            Kernel::Attend([inside, tokens, squarings, ..]) => {
+                choices.interleaved = self.number(*inside) == 1;
+                choices.tokens = Some(self.number(*tokens));
+                choices.squarings = self.number(*squarings);
+            }
+            _ => {}
+        }
+    }
+
+    /// A node's decision in words, if it is one.
+    fn words(&self, node: &Kernel) -> Option<Words> {
+        if let Some(product) = self.product(node) {
+            let lie = match product.lie {
+                Lie::Tiled => String::new(),
+                Lie::Spread(stride) => format!(", features spread {stride} slots apart"),
+                Lie::Gathered(stride) => format!(", gathered from {stride} slots apart"),
+            };
+            let inputs = match product.inputs {
+                true => ", two diagonals in one complex one",
+                false => "",
+            };
+            return Some(Words {
+                site: self.serves(product.weight).join(" + "),
+                chosen: format!("{} baby steps{lie}{inputs}", product.baby),
+            });
+        }
+        let (site, chosen) = match node {
+            Kernel::Pair([a, b]) => {
+                let site = format!("{} + {}", self.name(*a), self.name(*b));
+                (site, "one complex product".into())
+            }
+            Kernel::Norm([scaled, norm, _]) => {
+                let form = match self.number(*scaled) {
+                    1 => "a level for its exact window",
+                    _ => "its window by additions",
+                };
+                (self.name(*norm), form.into())
+            }
+            Kernel::Attend([inside, tokens, squarings, ..]) => {
+                let (tokens, squarings) = (self.number(*tokens), self.number(*squarings));
+                let order = match self.number(*inside) {
+                    1 => "interleaved with features",
+                    _ => "a group",
+                };
+                let words =
+                    format!("{tokens} tokens {order}, exponential by {squarings} squarings");
+                (self.attend.clone(), words)
+            }
+            _ => return None,
+        };
+        Some(Words { site, chosen })
+    }
+}
+
+/// How far apart two numbers are: 0 for the same, 1 for neighbours or doubles, 2 for more.
+fn steps(a: u32, b: u32) -> usize {
+    match (a.min(b), a.max(b)) {
+        (a, b) if a == b => 0,
+        (a, b) if b == 2 * a || b == a + 1 => 1,
+        _ => 2,
+    }
+}
+
+/// Whether two nodes are one decision; a pair is the same in either order.
+fn same(a: &Kernel, b: &Kernel) -> bool {
+    match (a, b) {
+        (Kernel::Pair([a, b]), Kernel::Pair([c, d])) => (a, b) == (c, d) || (a, b) == (d, c),
+        _ => a == b,
+    }
+}
