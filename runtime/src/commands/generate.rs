@@ -228,6 +228,7 @@ impl Client {
 
     async fn connect(&self, server: &str, screen: &mut Screen<'_>) -> Result<Connection, Failure> {
         screen.meter.in_bytes();
+        screen.meter.say("sending evaluation keys");
         let sent = screen
             .meter
             .reporter(|bytes| format!("sending {} of evaluation keys", human_bytes(bytes)));

@@ -8,44 +8,39 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(120);
 /// A line of work in pieces, and in bytes. What is going on comes last and is cut to the terminal's width.
 const PIECES: &str = "[{bar:20}] {pos}/{len} · {elapsed} · {eta} left · {wide_msg}";
-const BYTES: &str = "[{bar:20}] {binary_bytes}/{binary_total_bytes} · {eta} left · {wide_msg}";
+const BYTES: &str = "[{bar:10}] {binary_bytes}/{binary_total_bytes} · {eta} left · {wide_msg}";
 
-/// One line of progress: a bar where the amount of work is known, else a spinner. It vanishes when it is dropped, and shows
-/// nothing where standard error is no terminal.
+/// One line of progress. It vanishes when it is dropped, and shows nothing where standard error is no terminal.
 pub struct Meter {
     bar: ProgressBar,
     line: &'static str,
+    /// Whether there is text above.
+    topped: bool,
 }
 
 impl Meter {
-    /// A line for work of unknown size.
-    pub fn spinner(message: impl Into<String>) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(message.into());
-        bar.enable_steady_tick(TICK);
-        Self {
-            bar,
-            line: "{spinner} {wide_msg}",
-        }
-    }
-
     /// A line for `total` pieces of work.
     pub fn bar(total: u64, message: impl Into<String>) -> Self {
         let bar = ProgressBar::new(total).with_message(message.into());
         bar.set_style(style(PIECES));
         bar.enable_steady_tick(TICK);
-        Self { bar, line: PIECES }
+        Self {
+            bar,
+            line: PIECES,
+            topped: false,
+        }
     }
 
     /// Counts bytes from now on.
     pub fn in_bytes(&mut self) {
         self.line = BYTES;
-        self.bar.set_style(style(BYTES));
+        self.restyle();
     }
 
     /// Counts pieces from now on.
     pub fn in_pieces(&mut self) {
         self.line = PIECES;
-        self.bar.set_style(style(PIECES));
+        self.restyle();
     }
 
     /// How far the work is.
@@ -86,12 +81,17 @@ impl Meter {
 
     /// Shows a line of text above the progress, in place of the one before.
     pub fn above(&mut self, text: String) {
-        let line = match text.is_empty() {
-            true => style(self.line),
-            false => style(&format!("{{prefix}}\n{}", self.line)),
-        };
-        self.bar.set_style(line);
+        self.topped = !text.is_empty();
+        self.restyle();
         self.bar.set_prefix(text);
+    }
+
+    fn restyle(&self) {
+        let style = match self.topped {
+            true => style(&format!("{{prefix}}\n{}", self.line)),
+            false => style(self.line),
+        };
+        self.bar.set_style(style);
     }
 
     /// Runs `print` while the line is out of the way.

@@ -28,7 +28,7 @@ pub(super) struct Screen<'t> {
 impl<'t> Screen<'t> {
     /// Shows the text to continue. If text cannot be written, `quit` becomes true.
     pub fn new(tokenizer: &'t Tokenizer, prompt: &str, quit: watch::Sender<bool>) -> Self {
-        let meter = Meter::bar(0, "connecting");
+        let meter = Meter::bar(1, "connecting");
         let mut screen = Self {
             shared: std::io::stdout().is_terminal() && meter.is_shown(),
             meter,
@@ -85,12 +85,13 @@ impl Listener for Screen<'_> {
         } else {
             format!("token {}", position + 1 - prompt)
         };
-        self.meter.set(0, 0);
+        // Of nothing, a bar would be full.
+        self.meter.set(0, 1);
         self.meter.say(what);
     }
 
     fn progress(&mut self, progress: &wire::Progress) {
-        self.meter.set(progress.done, progress.total);
+        self.meter.set(progress.done, progress.total.max(1));
         self.meter.say(match progress.total {
             // Nothing is computed yet.
             0 => progress.site.clone(),
