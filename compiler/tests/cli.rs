@@ -132,6 +132,24 @@ fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
 }
 
 #[test]
+fn a_golden_that_gives_way_and_a_tokenizer_that_is_missing_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (text, output) = (dir.path().join("in.txt"), dir.path().join("out"));
+    std::fs::write(&text, "a b c").unwrap();
+    let model = common::copy("llama-gqa");
+    let said = |done: Output| String::from_utf8(done.stderr).unwrap();
+    assert_eq!(said(reference(model.path(), &text, &output, &[])), "");
+    let again = said(reference(model.path(), &text, &output, &[]));
+    assert_eq!(again, format!("replacing {}\n", output.display()));
+
+    std::fs::remove_file(model.path().join("tokenizer.json")).unwrap();
+    let done = reference(model.path(), &text, &output, &[]);
+    assert_eq!(done.status.code(), Some(2));
+    let error = said(done);
+    assert!(error.contains("tokenizer.json is missing"), "{error}");
+}
+
+#[test]
 fn help_shows_examples() {
     let help = String::from_utf8(sottoc(&[&"reference", &"--help"]).stdout).unwrap();
     assert!(help.contains("Examples:") && help.contains("--generate"));

@@ -109,6 +109,38 @@ fn an_edited_stage_means_what_it_says() {
 }
 
 #[test]
+fn a_stage_keeps_its_context_and_a_plan_that_gives_way_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
+    let (stage, plan) = (path("m.packed"), path("plan"));
+    stdout(compile(
+        "llama-gqa",
+        &["--stop-after", "packed", "-o", &stage],
+    ));
+    let resume = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sottoc"));
+        command.arg("compile").arg(fixture("llama-gqa"));
+        command.args(["--insecure-ring", "12", "--from", &stage, "-o", &plan]);
+        command.args(more).output().unwrap()
+    };
+    let said = refusal(resume(&["--context", "32"]));
+    assert!(
+        said.contains("--context 32") && said.contains("a context of 24"),
+        "{said}"
+    );
+    let first = resume(&[]);
+    let said = String::from_utf8_lossy(&first.stderr).into_owned();
+    assert!(!said.contains("replacing"), "{said}");
+    stdout(first);
+    let (written, _) = sotto_ir::plan::Plan::open(Path::new(&plan)).unwrap();
+    assert_eq!(written.capacity, 24);
+    let again = resume(&["--context", "24"]);
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(said.contains(&format!("replacing {plan}\n")), "{said}");
+    stdout(again);
+}
+
+#[test]
 fn refusals_name_the_cause_and_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
@@ -131,7 +163,10 @@ fn refusals_name_the_cause_and_the_remedy() {
     assert!(said.contains("not a stage file"), "{said}");
 
     let said = refusal(compile("llama-gqa", &[]));
-    assert!(said.contains("-o"), "{said}");
+    assert!(
+        said.contains("-o") && !said.contains("calibrated"),
+        "{said}"
+    );
 
     let said = refusal(compile(
         "llama-gqa",
@@ -217,6 +252,29 @@ fn explain_says_what_was_chosen_and_on_what_it_relies() {
     let silu = json("layers.{i}.mlp.silu");
     assert!(silu["approximations"][0]["degree"].as_u64().unwrap() > 2);
     assert!(stdout(explain(&[])).contains("layers.{i}.mlp.silu"));
+    let text = stdout(explain(&["layers.1.mlp.up_proj"]));
+    assert!(
+        text.contains(" ms a layer more)") && text.contains("(layer 1)"),
+        "{text}"
+    );
+    // The model's own norm is in no layer.
+    let text = stdout(explain(&["final_norm"]));
+    assert!(
+        text.contains("ms more)") && !text.contains("layer"),
+        "{text}"
+    );
+    let said = refusal(explain(&["layers.9.mlp.up_proj"]));
+    assert!(
+        said.contains("layers.9") && said.contains("2 layers"),
+        "{said}"
+    );
+    // A reader that goes early is no failure.
+    let sottoc = env!("CARGO_BIN_EXE_sottoc");
+    let script = format!("set -o pipefail; {sottoc} explain {plan} | true");
+    for _ in 0..5 {
+        let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty());
+    }
     let said = refusal(explain(&["layers.0.mlp.nowhere"]));
     assert!(
         said.contains("no site") && said.contains("mlp.up_proj"),

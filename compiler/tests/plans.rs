@@ -96,9 +96,12 @@ fn verify_accepts_what_compile_writes_and_nothing_else() {
         .path();
     let content = std::fs::read(&array).unwrap();
     std::fs::write(&array, &content[..content.len() - 1]).unwrap();
-    let truncated = verify(&plan, &[]);
+    let truncated = verify(&plan, &["--json"]);
     assert_eq!(truncated.status.code(), Some(2));
     let name = array.file_name().unwrap().to_string_lossy().to_string();
+    let line: serde_json::Value = serde_json::from_slice(&truncated.stdout).unwrap();
+    assert_eq!(line["sound"], false);
+    assert!(line["error"].as_str().unwrap().contains(&name), "{line}");
     assert!(String::from_utf8_lossy(&truncated.stderr).contains(&name));
     assert_eq!(verify(&plan, &["--side", "client"]).status.code(), Some(0));
     let mut flipped = content.clone();

@@ -3,6 +3,7 @@
 mod common;
 
 use sotto_ir::cost::{CostTable, OpClass};
+use sotto_ir::golden::{Array, Golden};
 use sotto_ir::plan::PLAN_VERSION;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -75,7 +76,7 @@ impl Server {
             .env("TMPDIR", folder.0.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(folder.path("serve.err")).unwrap())
             .spawn()
             .unwrap();
         let mut line = String::new();
@@ -132,6 +133,12 @@ fn a_server_without_keys_is_sent_them_and_capacity_ends_the_text() {
     assert!(output.status.success(), "{}", stderr(&output));
     assert!(stdout(&output).starts_with("aabb"), "{}", stdout(&output));
     assert!(stderr(&output).contains("the session is full"));
+    // Gigabytes take their time: both ends say what they do.
+    assert!(stderr(&output).contains("of evaluation keys"));
+    let said = fs::read_to_string(folder.path("serve.err")).unwrap();
+    for words in ["receiving ", "received ", "loading keys"] {
+        assert!(said.contains(words), "`{words}` is not in: {said}");
+    }
 }
 
 #[test]
@@ -141,6 +148,11 @@ fn bad_input_is_named_before_anything_is_sent() {
     let server = Server::start(&folder, &[]);
     let long = folder.sotto(&generate(&server, "aaaaa", 1));
     fails(&long, 2, &["5 tokens", "holds 4", "--context"]);
+    assert_eq!(stdout(&long), "");
+    let none = folder.sotto(&generate(&server, "", 1));
+    fails(&none, 2, &["--prompt is empty"]);
+    let zero = folder.sotto(&generate(&server, "a", 0));
+    fails(&zero, 2, &["--max-tokens"]);
     let hot = format!("{} --temperature -1", generate(&server, "a", 1));
     fails(&folder.sotto(&hot), 2, &["--temperature"]);
     let nucleus = format!("{} --top-p 0", generate(&server, "a", 1));
@@ -160,8 +172,171 @@ fn no_server_is_exit_code_3() {
     server.child.wait().unwrap();
     let output = folder.sotto(&command);
     fails(&output, 3, &[&server.addr, "sotto serve"]);
-    // What was typed stays on the screen.
-    assert!(stdout(&output).starts_with('a'));
+    // What was typed stays on the screen, and nothing sticks to it.
+    assert_eq!(stdout(&output), "a\n");
+}
+
+fn send(signal: &str, child: &Child) {
+    let kill = format!("kill -{signal} {}", child.id());
+    let status = Command::new("bash").args(["-c", &kill]).status().unwrap();
+    assert!(status.success());
+}
+
+fn spawn(folder: &Folder, command: &str) -> Child {
+    Command::new(SOTTO)
+        .args(command.split(' '))
+        .current_dir(folder.0.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn an_interrupted_generation_keeps_its_text_and_exits_130() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let server = Server::start(&folder, &["--keys", "keys/evaluation"]);
+    // A server that does not answer, so that there is something to interrupt.
+    send("STOP", &server.child);
+    for signal in ["INT", "TERM"] {
+        let mut child = spawn(&folder, &generate(&server, "a", 9));
+        let mut typed = [0];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut typed)
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        fails(&output, 130, &["interrupted"]);
+        assert!(!stderr(&output).contains("error"), "{}", stderr(&output));
+        assert_eq!((typed, stdout(&output).as_str()), (*b"a", "\n"));
+    }
+}
+
+#[test]
+fn an_interrupted_keygen_leaves_nothing() {
+    let folder = Folder::with_plan();
+    let being_made = || {
+        let all = names(folder.0.path());
+        all.iter().any(|name| name.starts_with(".keys-"))
+    };
+    let mut interrupted = 0;
+    for signal in ["INT", "TERM"].iter().cycle().take(60) {
+        let mut child = spawn(&folder, "keygen --insecure --plan plan -o keys");
+        while !being_made() && child.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        send(signal, &child);
+        let output = child.wait_with_output().unwrap();
+        if output.status.success() {
+            // The keys were faster.
+            fs::remove_dir_all(folder.path("keys")).unwrap();
+            continue;
+        }
+        fails(&output, 130, &["interrupted"]);
+        assert_eq!(names(folder.0.path()), ["plan"]);
+        interrupted += 1;
+        if interrupted == 4 {
+            break;
+        }
+    }
+    assert!(interrupted > 0, "keys are made too fast to interrupt");
+}
+
+#[test]
+fn a_reader_that_goes_early_is_no_failure() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    golden(&folder);
+    let server = Server::start(&folder, &[]);
+    for command in [
+        "check --plan plan --golden golden --backend clear".to_string(),
+        "keygen --insecure --plan plan -o others --json".to_string(),
+        generate(&server, "a", 3),
+    ] {
+        let script = format!("set -o pipefail; {SOTTO} {command} | true");
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(folder.0.path())
+            .output()
+            .unwrap();
+        let said = stderr(&output);
+        assert!(output.status.success(), "{command}: {said}");
+        assert!(!said.contains("error") && !said.contains("panic"), "{said}");
+    }
+}
+
+/// Writes the plan's function on two tokens as a golden file.
+fn golden(folder: &Folder) {
+    let ids = vec![0, 1];
+    let array = |shape: &[usize], data: Vec<f64>| Array {
+        shape: shape.into(),
+        data,
+    };
+    let rows = [common::expected(&ids[..1]), common::expected(&ids)].concat();
+    let logits = array(&[2, 8], rows);
+    let cache = vec![array(&[1, 2, 8], vec![0.0; 16])];
+    let golden = Golden {
+        logits_stepwise: logits.clone(),
+        logits,
+        hidden: vec![array(&[2, 8], vec![0.0; 16]); 2],
+        keys: cache.clone(),
+        values: cache,
+        greedy_ids: vec![0, 1, 2],
+        input_ids: ids,
+    };
+    golden.write(&folder.path("golden")).unwrap();
+}
+
+#[test]
+fn a_check_compares_with_the_golden_and_asks_for_one() {
+    let folder = Folder::with_plan();
+    golden(&folder);
+    let output = folder.sotto("check --plan plan --golden golden --backend clear --noise");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let nowhere = folder.sotto("check --plan plan --golden nowhere --backend clear");
+    fails(&nowhere, 2, &["nowhere", "sottoc reference"]);
+}
+
+#[test]
+fn values_that_escape_until_nothing_can_be_computed_are_reported() {
+    let folder = Folder::with_plan();
+    fs::remove_dir_all(folder.path("plan")).unwrap();
+    common::write_plan_with(&folder.path("plan"), 1e9);
+    golden(&folder);
+    let check = "check --plan plan --golden golden --backend clear --noise";
+    let output = folder.sotto(check);
+    fails(&output, 1, &["step 0 cannot be computed", "--margin"]);
+    let text = stdout(&output);
+    assert!(text.contains("out of range: test"), "{text}");
+    assert!(text.contains("first at step 0"), "{text}");
+    let output = folder.sotto(&format!("{check} --json"));
+    assert_eq!(output.status.code(), Some(1));
+    let line: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(line["stopped"]["step"], 0);
+    assert_eq!(line["out_of_range"][0]["first_step"], 0);
+}
+
+#[test]
+fn the_two_key_folders_are_told_apart() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let whole = folder.sotto("serve --insecure --plan plan --keys keys");
+    fails(&whole, 2, &["--keys keys/evaluation"]);
+    let command =
+        "generate --insecure --plan plan --server 127.0.0.1:1 --prompt a --keys keys/evaluation";
+    fails(
+        &folder.sotto(command),
+        2,
+        &["secret.key in keys/evaluation", "pass --keys keys"],
+    );
+    let nowhere = command.replace("keys/evaluation", "nowhere");
+    fails(&folder.sotto(&nowhere), 2, &["nowhere", "sotto keygen"]);
 }
 
 #[test]
@@ -310,14 +485,7 @@ fn a_client_that_is_done_or_interrupted_makes_way_for_another() {
     }
 
     // An interrupt before the first token: whatever it comes upon, no session stays behind.
-    let mut child = Command::new(SOTTO)
-        .args(generate(&server, "aaa", 9).split(' '))
-        .current_dir(folder.0.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = spawn(&folder, &generate(&server, "aaa", 9));
     let mut typed = [0];
     child
         .stdout
@@ -326,8 +494,7 @@ fn a_client_that_is_done_or_interrupted_makes_way_for_another() {
         .read_exact(&mut typed)
         .unwrap();
     std::thread::sleep(std::time::Duration::from_millis(100));
-    let kill = format!("kill -INT {}", child.id());
-    Command::new("bash").args(["-c", &kill]).status().unwrap();
+    send("INT", &child);
     child.wait_with_output().unwrap();
     let next = generate(&server, "a", 1).replace("--keys keys", "--keys other");
     let output = folder.sotto(&next);
@@ -369,7 +536,7 @@ fn bench_writes_a_cost_table_that_rises_with_the_level() {
     }
     assert!(table.op(OpClass::Mul, 16) > table.op(OpClass::Add, 16));
     let nowhere = folder.sotto("bench --cost-table nowhere/here.ron --insecure-ring 9");
-    fails(&nowhere, 2, &["nowhere/here.ron"]);
+    fails(&nowhere, 2, &["nowhere/here.ron", "no folder nowhere"]);
 }
 
 #[test]

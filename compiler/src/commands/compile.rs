@@ -1,7 +1,7 @@
 //! `sottoc compile`.
 
-use super::{Failure, meter::Meter};
-use crate::driver::{Outcome, Request, Stage, compile};
+use super::{Failure, meter::Meter, print, say_replacing};
+use crate::driver::{CompileError, Outcome, Request, Stage, compile, stage_context};
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
@@ -29,7 +29,7 @@ pub struct Args {
     /// calibration.safetensors in MODEL].
     #[arg(long, value_name = "FILE")]
     calibrate: Option<PathBuf>,
-    /// Most tokens of one conversation [default: the model's, at most 256].
+    /// Most tokens of one conversation [default: with --from, the stage file's; else the model's, at most 256].
     #[arg(long, value_name = "N")]
     context: Option<u32>,
     /// How much wider than calibrated every range is taken to be.
@@ -91,11 +91,28 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let outcome = compile(&request, &mut |news| meter.hear(news))?;
     drop(meter);
     match (outcome, &args.output) {
-        (Outcome::Stage(stage), Some(path)) => write_whole(path, stage.to_string().as_bytes())?,
-        (Outcome::Stage(stage), None) => print!("{stage}"),
-        (Outcome::Plan(plan), _) => print!("{}", summary(&plan)),
+        (Outcome::Stage(stage), Some(path)) => {
+            say_replacing(path);
+            write_whole(path, stage.to_string().as_bytes()).map_err(CompileError::write(path))?;
+            Ok(())
+        }
+        (Outcome::Stage(stage), None) => print(format_args!("{stage}")),
+        (Outcome::Plan(plan), _) => print(format_args!("{}", summary(&plan))),
     }
-    Ok(())
+}
+
+/// The context asked for, else that of the stage resumed from, else the model's.
+fn context(args: &Args) -> Result<u32, Failure> {
+    if let Some(context) = args.context {
+        return Ok(context);
+    }
+    if let Some(path) = &args.from
+        && let Some(context) = stage_context(path)?
+    {
+        return Ok(context);
+    }
+    let checkpoint = Checkpoint::open(&args.model)?;
+    Ok(checkpoint.facts().max_positions.min(CONTEXT) as u32)
 }
 
 fn request(args: &Args) -> Result<Request, Failure> {
@@ -108,13 +125,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         }
         None => ParamSet::secure_128(),
     };
-    let context = match args.context {
-        Some(context) => context,
-        None => {
-            let facts = Checkpoint::open(&args.model)?;
-            facts.facts().max_positions.min(CONTEXT) as u32
-        }
-    };
+    let context = context(args)?;
     let options = Options {
         margin: args.margin,
         tolerance: args.tolerance,

@@ -1,8 +1,9 @@
 //! `sottoc explain`.
 
-use super::Failure;
+use super::{Failure, print};
 use crate::emit::explain::{Explained, explain};
-use sotto_ir::plan::Plan;
+use sotto_ir::plan::{Decision, Plan, SiteRange};
+use std::fmt;
 use std::path::PathBuf;
 use thiserror::Error;
 
@@ -34,13 +35,21 @@ struct NoSite {
     sites: Vec<String>,
 }
 
+/// A layer that the model does not have.
+#[derive(Debug, Error)]
+#[error("`{site}`: the plan's model has {layers} layers, layers.0 to layers.{}; `layers.{{i}}` means all of them", layers.saturating_sub(1))]
+struct NoLayer {
+    site: String,
+    layers: u32,
+}
+
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let (plan, _) = Plan::open(&args.plan)?;
     let Some(site) = &args.site else {
-        list(&plan, args.json);
-        return Ok(());
+        return list(&plan, args.json);
     };
+    check_layer(site, plan.model.layers)?;
     let Some(found) = explain(&plan, site) else {
         let sites = plan.estimate.sites.iter().map(|cost| cost.name.clone());
         return Err(NoSite {
@@ -50,61 +59,115 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .into());
     };
     if args.json {
-        println!("{}", serde_json::to_string(&found)?);
+        return print(format_args!("{}\n", serde_json::to_string(&found)?));
+    }
+    print(format_args!("{}", Page(&found)))
+}
+
+/// Refuses a site in a layer that is not there; its ranges would be silently none.
+fn check_layer(site: &str, layers: u32) -> Result<(), NoLayer> {
+    let mut parts = site.split('.');
+    let number = match (parts.next(), parts.next()) {
+        (Some("layers"), Some(number)) => number.parse::<u64>().ok(),
+        _ => None,
+    };
+    if number.is_none_or(|number| number < u64::from(layers)) {
+        return Ok(());
+    }
+    Err(NoLayer {
+        site: site.into(),
+        layers,
+    })
+}
+
+fn list(plan: &Plan, json: bool) -> Result<(), Failure> {
+    let sites = &plan.estimate.sites;
+    if json {
+        return print(format_args!("{}\n", serde_json::json!({ "sites": sites })));
+    }
+    print(format_args!(
+        "{:>10} {:>10}  site\n",
+        "s a token", "operations"
+    ))?;
+    sites.iter().try_for_each(|cost| {
+        let (seconds, count, name) = (cost.seconds, cost.count, &cost.name);
+        print(format_args!("{seconds:>10.3} {count:>10}  {name}\n"))
+    })
+}
+
+/// What is known of a site, for people.
+struct Page<'a>(&'a Explained<'a>);
+
+impl fmt::Display for Page<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(found) = self;
+        let layered = in_layers(&found.site);
+        writeln!(f, "{}", found.site)?;
+        if let Some(cost) = found.cost {
+            let all = if layered { ", all layers together" } else { "" };
+            writeln!(
+                f,
+                "  costs        {:.3} s a token in {} operations{all}",
+                cost.seconds, cost.count
+            )?;
+        }
+        for work in &found.operations {
+            writeln!(
+                f,
+                "  runs         {} {} at level {} in `{}`",
+                work.count, work.op, work.level, work.template
+            )?;
+        }
+        for decision in &found.decisions {
+            write_decision(f, decision)?;
+        }
+        for a in &found.approximations {
+            writeln!(
+                f,
+                "  approximates {} on {:.4} to {:.4} by degree {}, within {:.1e} ({})",
+                a.function, a.interval.0, a.interval.1, a.degree, a.error, a.site
+            )?;
+        }
+        found
+            .ranges
+            .iter()
+            .try_for_each(|range| write_range(f, range))
+    }
+}
+
+fn write_decision(f: &mut fmt::Formatter<'_>, decision: &Decision) -> fmt::Result {
+    let each = if in_layers(&decision.site) {
+        " a layer"
     } else {
-        print(&found);
+        ""
+    };
+    writeln!(f, "  chosen       {}: {}", decision.site, decision.chosen)?;
+    for other in &decision.rejected {
+        let extra = other.extra_nanos as f64 / 1e6;
+        writeln!(
+            f,
+            "  rejected     {} ({extra:.1} ms{each} more)",
+            other.what
+        )?;
     }
     Ok(())
 }
 
-fn list(plan: &Plan, json: bool) {
-    if json {
-        println!("{}", serde_json::json!({ "sites": plan.estimate.sites }));
-        return;
-    }
-    println!("{:>10} {:>10}  site", "s a token", "operations");
-    for cost in &plan.estimate.sites {
-        println!("{:>10.3} {:>10}  {}", cost.seconds, cost.count, cost.name);
-    }
+fn write_range(f: &mut fmt::Formatter<'_>, range: &SiteRange) -> fmt::Result {
+    let (first, last) = (range.layers.0, range.layers.0 + range.layers.1.max(1) - 1);
+    let layers = match in_layers(&range.site) {
+        false => String::new(),
+        true if first == last => format!(" (layer {first})"),
+        true => format!(" (layers {first} to {last})"),
+    };
+    writeln!(
+        f,
+        "  relies on    {} within {:.4} to {:.4}, seen {:.4} to {:.4}{layers}",
+        range.site, range.bound.0, range.bound.1, range.seen.0, range.seen.1
+    )
 }
 
-fn print(found: &Explained<'_>) {
-    println!("{}", found.site);
-    if let Some(cost) = found.cost {
-        println!(
-            "  costs        {:.3} s a token in {} operations, all layers together",
-            cost.seconds, cost.count
-        );
-    }
-    for work in &found.operations {
-        println!(
-            "  runs         {} {} at level {} in `{}`",
-            work.count, work.op, work.level, work.template
-        );
-    }
-    for decision in &found.decisions {
-        println!("  chosen       {}: {}", decision.site, decision.chosen);
-        for other in &decision.rejected {
-            let extra = other.extra_nanos as f64 / 1e6;
-            println!("  rejected     {} ({extra:.1} ms a layer more)", other.what);
-        }
-    }
-    for a in &found.approximations {
-        println!(
-            "  approximates {} on {:.4} to {:.4} by degree {}, within {:.1e} ({})",
-            a.function, a.interval.0, a.interval.1, a.degree, a.error, a.site
-        );
-    }
-    for range in &found.ranges {
-        let (first, count) = range.layers;
-        println!(
-            "  relies on    {} within {:.4} to {:.4}, seen {:.4} to {:.4} (layers {first} to {})",
-            range.site,
-            range.bound.0,
-            range.bound.1,
-            range.seen.0,
-            range.seen.1,
-            first + count.max(1) - 1
-        );
-    }
+/// Whether a site stands for one in every layer.
+fn in_layers(site: &str) -> bool {
+    site.contains("{i}")
 }

@@ -7,6 +7,9 @@ pub mod reference;
 pub mod verify;
 
 use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Why a command did not succeed.
@@ -16,6 +19,8 @@ pub enum Failure {
     Check(Box<dyn Error>),
     /// The command could not be carried out on this input. Exit code 2.
     Input(Box<dyn Error>),
+    /// Whoever read standard output has read enough (`sottoc … | head`). No failure: exit code 0, and not a word.
+    Unheard,
 }
 
 impl<E: Error + 'static> From<E> for Failure {
@@ -30,6 +35,7 @@ impl Failure {
         let (error, code) = match self {
             Self::Check(error) => (error, 1),
             Self::Input(error) => (error, 2),
+            Self::Unheard => return ExitCode::SUCCESS,
         };
         let mut said = error.to_string();
         eprintln!("error: {said}");
@@ -44,5 +50,24 @@ impl Failure {
             cause = error.source();
         }
         code.into()
+    }
+}
+
+/// Writes to standard output.
+fn print(text: fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Unheard),
+        Err(cause) => Err(Failure::Input(
+            format!("writing to standard output: {cause}").into(),
+        )),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Says that what is at `path` gives way, before it does.
+fn say_replacing(path: &Path) {
+    if path.exists() {
+        eprintln!("replacing {}", path.display());
     }
 }

@@ -1,6 +1,6 @@
 //! `sottoc reference`.
 
-use super::{Failure, meter::Meter};
+use super::{Failure, meter::Meter, say_replacing};
 use crate::frontend::Checkpoint;
 use crate::{input, reference};
 use sotto_ir::decoder::Interpreter;
@@ -51,6 +51,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut done = |done| meter.set("computing in float64", done, total);
     let golden = reference::reference(&interpreter, &tokens, prompt, args.generate, &mut done)?;
     drop(meter);
+    say_replacing(&args.output);
     golden.write(&args.output)?;
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! `sottoc verify`.
 
-use super::Failure;
+use super::{Failure, print};
 use crate::emit::summary;
 use serde_json::json;
 use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError, check};
+use sotto_ir::{Digest, Violations};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,38 +39,80 @@ enum Side {
     Server,
 }
 
+/// What a plan that can be read came to.
+struct Verdict {
+    plan: Arc<Plan>,
+    digest: Digest,
+    files: usize,
+    violations: Option<Violations>,
+}
+
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let (plan, digest) = Plan::open(&args.plan)?;
-    let plan = Arc::new(plan);
-    let files = check_files(args, &plan)?;
-    let violations = check(&plan).err();
+    let verdict = look(args);
     if args.json {
-        let list = violations.iter().flat_map(|v| &v.list);
-        let line = json!({
-            "plan": args.plan,
-            "digest": digest.to_string(),
-            "sound": violations.is_none(),
-            "violations": list.map(|v| v.to_string()).collect::<Vec<_>>(),
-            "files": files,
-            "parameters": plan.params.name,
-            "security_bits": plan.params.security().bits,
-            "keys": plan.keys.galois.len(),
-            "bootstraps_per_token": plan.estimate.bootstraps.iter().map(|b| b.count).sum::<u32>(),
-            "predicted_seconds_per_token": plan.estimate.seconds,
-            "peak_memory_bytes": plan.estimate.peak_memory_bytes,
-        });
-        println!("{line}");
-    } else if violations.is_none() {
-        println!(
-            "{}: sound, {files} files with their digests",
-            args.plan.display()
-        );
+        print(format_args!("{}\n", json_line(args, &verdict)))?;
+    }
+    let Verdict {
+        plan,
+        files,
+        violations,
+        ..
+    } = verdict?;
+    if let Some(violations) = violations {
+        return Err(Failure::Check(Box::new(violations)));
+    }
+    if !args.json {
+        let path = args.plan.display();
+        print(format_args!(
+            "{path}: sound, {files} files with their digests\n"
+        ))?;
         if args.summary {
-            print!("{}", summary(&plan));
+            print(format_args!("{}", summary(&plan)))?;
         }
     }
-    violations.map_or(Ok(()), |v| Err(Failure::Check(Box::new(v))))
+    Ok(())
+}
+
+/// Reads all there is to check, and checks it.
+fn look(args: &Args) -> Result<Verdict, PlanError> {
+    let (plan, digest) = Plan::open(&args.plan)?;
+    let plan = Arc::new(plan);
+    Ok(Verdict {
+        files: check_files(args, &plan)?,
+        violations: check(&plan).err(),
+        digest,
+        plan,
+    })
+}
+
+/// The line of `--json`. A damaged plan has no figures, and says why.
+fn json_line(args: &Args, verdict: &Result<Verdict, PlanError>) -> serde_json::Value {
+    let Verdict {
+        plan,
+        digest,
+        files,
+        violations,
+    } = match verdict {
+        Ok(verdict) => verdict,
+        Err(error) => {
+            return json!({"plan": args.plan, "sound": false, "error": error.to_string()});
+        }
+    };
+    let list = violations.iter().flat_map(|v| &v.list);
+    json!({
+        "plan": args.plan,
+        "digest": digest.to_string(),
+        "sound": violations.is_none(),
+        "violations": list.map(|v| v.to_string()).collect::<Vec<_>>(),
+        "files": files,
+        "parameters": plan.params.name,
+        "security_bits": plan.params.security().bits,
+        "keys": plan.keys.galois.len(),
+        "bootstraps_per_token": plan.estimate.bootstraps.iter().map(|b| b.count).sum::<u32>(),
+        "predicted_seconds_per_token": plan.estimate.seconds,
+        "peak_memory_bytes": plan.estimate.peak_memory_bytes,
+    })
 }
 
 /// Reads every file of the sides asked for; returns how many.

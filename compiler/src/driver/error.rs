@@ -97,6 +97,17 @@ pub enum CompileError {
         /// The model's digest.
         model: String,
     },
+    /// A stage made for another context.
+    #[error(
+        "--context {asked}: the stage file was made for a context of {stage}, which is settled there; leave --context out, or start \
+         from the model or its decoder stage"
+    )]
+    StageContext {
+        /// The stage's.
+        stage: u32,
+        /// Asked for.
+        asked: u32,
+    },
     /// A file that could not be read.
     #[error("reading {path}: {source}")]
     Read {

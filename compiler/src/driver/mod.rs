@@ -6,7 +6,7 @@ mod error;
 mod stage;
 
 pub use error::CompileError;
-pub use stage::{Stage, StageFile};
+pub use stage::{Stage, StageFile, stage_context};
 
 use crate::cost;
 use crate::emit::emit;
@@ -81,13 +81,11 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
     let stage = |stage| Ok(Outcome::Stage(Box::new(stage)));
     let dump = |stage: &StageFile| stage::dump(request.dump_dir.as_deref(), stage);
 
-    if let (Some(output), None) = (&request.output, request.stop_after) {
-        // Found out now rather than after the search.
-        PlanWriter::target(output)?;
-    }
+    check_output(request)?;
     let checkpoint = Checkpoint::open(&request.model)?;
     let resumed = request.from.as_deref().map(stage::read).transpose()?;
     let resumed = stage::of_checkpoint(resumed, &checkpoint.digest()?)?;
+    stage::of_context(resumed.as_ref(), request.options.context)?;
     let decoder = match &resumed {
         Some(StageFile::Decoder(decoder)) => decoder.clone(),
         _ => checkpoint.decoder()?,
@@ -146,6 +144,7 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         return stage(StageFile::Leveled(leveled));
     }
 
+    say_replaced(request, tell);
     let bundle = Bundle {
         request,
         checkpoint: &checkpoint,
@@ -155,6 +154,23 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         ranges: &ranges,
     };
     Ok(Outcome::Plan(Box::new(bundle.write(emitted)?)))
+}
+
+/// Refuses a place that no plan can be written to, now rather than after the search.
+fn check_output(request: &Request) -> Result<(), CompileError> {
+    match (&request.output, request.stop_after) {
+        (_, Some(_)) => Ok(()),
+        (Some(output), None) => Ok(PlanWriter::target(output).map(|_| ())?),
+        (None, None) => Err(CompileError::NoOutput),
+    }
+}
+
+/// Says that the plan at the output gives way, before it does.
+fn say_replaced(request: &Request, tell: &mut dyn FnMut(News<'_>)) {
+    let output = request.output.as_deref();
+    if let Some(plan) = output.filter(|dir| dir.join("plan.ron").is_file()) {
+        found(tell, format!("replacing {}", plan.display()));
+    }
 }
 
 fn found(tell: &mut dyn FnMut(News<'_>), line: String) {
@@ -181,7 +197,8 @@ fn describe(chosen: &Found, tell: &mut dyn FnMut(News<'_>)) {
     } in &chosen.decisions
     {
         let saves = rejected.first().map_or("no alternative".into(), |next| {
-            format!("saves {:.1} ms a layer", next.extra_nanos as f64 / 1e6)
+            let each = if site.contains("{i}") { " a layer" } else { "" };
+            format!("saves {:.1} ms{each}", next.extra_nanos as f64 / 1e6)
         });
         found(tell, format!("  {site}: {chosen} ({saves})"));
     }

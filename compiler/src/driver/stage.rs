@@ -49,6 +49,15 @@ impl StageFile {
         }
     }
 
+    /// Tokens that it holds, if that is settled at its stage.
+    fn context(&self) -> Option<u32> {
+        match self {
+            StageFile::Decoder(_) => None,
+            StageFile::Packed(program) => Some(program.capacity),
+            StageFile::Leveled(program) => Some(program.capacity),
+        }
+    }
+
     fn checkpoint(&self) -> String {
         match self {
             StageFile::Decoder(stage) => stage.checkpoint.to_string(),
@@ -84,6 +93,19 @@ pub fn of_checkpoint(
             model: digest.to_string(),
         }),
         stage => Ok(stage),
+    }
+}
+
+/// The context of a stage file, if that is settled at its stage.
+pub fn stage_context(path: &Path) -> Result<Option<u32>, CompileError> {
+    Ok(read(path)?.context())
+}
+
+/// Refuses a stage that was made for another context than the one asked for.
+pub fn of_context(stage: Option<&StageFile>, asked: u32) -> Result<(), CompileError> {
+    match stage.and_then(StageFile::context) {
+        Some(stage) if stage != asked => Err(CompileError::StageContext { stage, asked }),
+        _ => Ok(()),
     }
 }
 

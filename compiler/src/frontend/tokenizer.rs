@@ -13,6 +13,14 @@ pub struct Tokenizer {
 /// Why text was not tokenized.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
+    /// There is none.
+    #[error(
+        "{path} is missing: text needs the checkpoint's tokenizer.json, token ids (safetensors with input_ids) do not; add the file"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
     /// The tokenizer does not load.
     #[error(
         "{path}: the tokenizer does not load; text needs the checkpoint's tokenizer.json, token ids do not"
@@ -37,6 +45,9 @@ impl Tokenizer {
     /// Loads the tokenizer beside `checkpoint`'s weights.
     pub fn open(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
         let path = checkpoint.dir().join("tokenizer.json");
+        if !path.exists() {
+            return Err(TokenizerError::Missing { path });
+        }
         let inner =
             tokenizers::Tokenizer::from_file(&path).map_err(|source| TokenizerError::Load {
                 path: path.clone(),

@@ -1,5 +1,6 @@
 //! The key folder that `sotto keygen` makes: the secret key, which never leaves it, and what the server gets.
 
+use super::Unfinished;
 use crate::cpu::{key_name, parameters_digest, request};
 use crate::keys::{KEY_FILE, KeyDirError, KeyEntry, MANIFEST_VERSION, Manifest};
 use sotto_ckks::{CkksError, Context, KeyGenerator, SecretKey};
@@ -8,6 +9,7 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use tempfile::TempDir;
 
 /// File name of the secret key.
 const SECRET_FILE: &str = "secret.key";
@@ -33,6 +35,14 @@ pub enum KeyringError {
         cause: String,
         /// Bytes that the keys take.
         bytes: u64,
+    },
+    /// The folder holds no secret key.
+    #[error("there is no secret.key in {dir}: {remedy}")]
+    NoSecret {
+        /// The folder.
+        dir: PathBuf,
+        /// What to do.
+        remedy: String,
     },
     /// The secret key is not its owner's alone.
     #[error(
@@ -64,6 +74,7 @@ pub struct Made {
 #[derive(Clone, Debug)]
 pub struct Keyring {
     dir: PathBuf,
+    unfinished: Unfinished,
 }
 
 impl Keyring {
@@ -71,6 +82,7 @@ impl Keyring {
     pub fn at(dir: &Path) -> Self {
         Self {
             dir: dir.to_path_buf(),
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -82,7 +94,10 @@ impl Keyring {
     /// Reads the secret key, whose file must be its owner's alone.
     pub fn secret(&self, context: &Context) -> Result<SecretKey, KeyringError> {
         let path = self.dir.join(SECRET_FILE);
-        // A file that is absent or cannot be looked at is named by the reader.
+        if !path.exists() {
+            return Err(self.no_secret());
+        }
+        // A file that cannot be looked at is named by the reader.
         if let Ok(metadata) = fs::metadata(&path) {
             let mode = metadata.permissions().mode() & 0o777;
             if mode & OTHERS != 0 {
@@ -90,6 +105,25 @@ impl Keyring {
             }
         }
         Ok(SecretKey::read_file(context, path)?)
+    }
+
+    fn no_secret(&self) -> KeyringError {
+        let dir = self.dir.clone();
+        // Both are easily taken for each other: the folder for the server lies in the client's.
+        let remedy = match dir.parent() {
+            Some(parent) if parent.join(SECRET_FILE).exists() => format!(
+                "that folder is the server's part; pass --keys {}",
+                parent.display()
+            ),
+            _ => "pass --keys KEYS as `sotto keygen --plan PLAN -o KEYS` made it".into(),
+        };
+        KeyringError::NoSecret { dir, remedy }
+    }
+
+    /// The same, with somebody who may remove the folder in the making.
+    pub fn tracked(mut self, unfinished: &Unfinished) -> Self {
+        self.unfinished = unfinished.clone();
+        self
     }
 
     /// Generates every key that a plan needs into this folder, which must not exist: whole or not at all. `progress` hears
@@ -109,50 +143,103 @@ impl Keyring {
             // The uniform half of a key is a seed on disk.
             bytes: plan.estimate.key_bytes / 2,
         };
-        let write = |error: CkksError| match error {
-            CkksError::Io { path, source } => failed(format!("{}: {source}", path.display())),
-            other => KeyringError::Scheme(other),
-        };
-        let io = |cause: io::Error| failed(cause.to_string());
+        let building = self.begin().map_err(|cause| failed(cause.to_string()))?;
+        let filled = fill(building.path(), plan, context, progress);
+        // Where the process is ending, this waits for the end.
+        let mut place = self.unfinished.place();
+        *place = None;
+        let manifest = filled.map_err(|error| match error {
+            Unfilled::Scheme(CkksError::Io { path, source }) => {
+                failed(format!("{}: {source}", path.display()))
+            }
+            Unfilled::Scheme(other) => KeyringError::Scheme(other),
+            Unfilled::Io(cause) => failed(cause.to_string()),
+        })?;
+        fs::rename(building.path(), &self.dir).map_err(|cause| failed(cause.to_string()))?;
+        Ok(Made { manifest })
+    }
+
+    /// A folder to make the keys in, beside the place they will have.
+    fn begin(&self) -> io::Result<TempDir> {
         let parent = match self.dir.parent() {
             Some(parent) if parent != Path::new("") => parent,
             _ => Path::new("."),
         };
-        fs::create_dir_all(parent).map_err(io)?;
+        fs::create_dir_all(parent)?;
+        let mut place = self.unfinished.place();
         let building = tempfile::Builder::new()
             .prefix(".keys-")
-            .tempdir_in(parent)
-            .map_err(io)?;
-        let evaluation = building.path().join(EVALUATION_DIR);
-        fs::create_dir(&evaluation).map_err(io)?;
+            .tempdir_in(parent)?;
+        *place = Some(building.path().to_path_buf());
+        Ok(building)
+    }
+}
 
-        let secret = SecretKey::generate(context)?;
-        secret
-            .write_file(building.path().join(SECRET_FILE))
-            .map_err(write)?;
-        let generator = KeyGenerator::new(&secret);
-        let wanted = request(&plan.keys, context);
-        let file = evaluation.join(KEY_FILE);
-        generator
-            .write_evaluation_keys(&wanted, &file, progress)
-            .map_err(write)?;
-        let log_n = context.params().log_n;
-        let entry = |(kind, level)| KeyEntry {
-            name: key_name(kind, log_n),
-            level: level as u32,
-        };
-        let mut hash = blake3::Hasher::new();
-        hash.update_reader(File::open(&file).map_err(io)?)
-            .map_err(io)?;
-        let manifest = Manifest {
-            version: MANIFEST_VERSION,
-            parameters_digest: parameters_digest(context.params()),
-            keys: wanted.kinds().into_iter().map(entry).collect(),
-            bytes: hash.count(),
-            checksum: hash.finalize().to_hex().to_string(),
-        };
-        manifest.write(&evaluation).map_err(io)?;
-        fs::rename(building.path(), &self.dir).map_err(io)?;
-        Ok(Made { manifest })
+/// Why a key folder was not filled.
+#[derive(Debug, thiserror::Error)]
+enum Unfilled {
+    #[error(transparent)]
+    Scheme(#[from] CkksError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Makes every key that a plan needs in an empty folder.
+fn fill(
+    dir: &Path,
+    plan: &Plan,
+    context: &Context,
+    progress: impl FnMut(usize, usize),
+) -> Result<Manifest, Unfilled> {
+    let evaluation = dir.join(EVALUATION_DIR);
+    fs::create_dir(&evaluation)?;
+    let secret = SecretKey::generate(context)?;
+    secret.write_file(dir.join(SECRET_FILE))?;
+    let wanted = request(&plan.keys, context);
+    let file = evaluation.join(KEY_FILE);
+    KeyGenerator::new(&secret).write_evaluation_keys(&wanted, &file, progress)?;
+    let log_n = context.params().log_n;
+    let entry = |(kind, level)| KeyEntry {
+        name: key_name(kind, log_n),
+        level: level as u32,
+    };
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(File::open(&file)?)?;
+    let manifest = Manifest {
+        version: MANIFEST_VERSION,
+        parameters_digest: parameters_digest(context.params()),
+        keys: wanted.kinds().into_iter().map(entry).collect(),
+        bytes: hash.count(),
+        checksum: hash.finalize().to_hex().to_string(),
+    };
+    manifest.write(&evaluation)?;
+    Ok(manifest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_the_making_is_removed_with_what_is_in_it() {
+        let root = tempfile::tempdir().unwrap();
+        let unfinished = Unfinished::default();
+        drop(unfinished.remove());
+        let keyring = Keyring::at(&root.path().join("keys")).tracked(&unfinished);
+        let building = keyring.begin().unwrap();
+        fs::write(building.path().join(SECRET_FILE), "secret").unwrap();
+        drop(unfinished.remove());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_is_finished_stays() {
+        let root = tempfile::tempdir().unwrap();
+        let unfinished = Unfinished::default();
+        let keyring = Keyring::at(&root.path().join("keys")).tracked(&unfinished);
+        let building = keyring.begin().unwrap();
+        *unfinished.place() = None;
+        drop(unfinished.remove());
+        assert!(building.path().is_dir());
     }
 }

@@ -9,6 +9,7 @@ mod model;
 mod sample;
 mod seal;
 mod text;
+mod unfinished;
 
 pub use ckks::{CkksSealer, SealError};
 pub use connection::{Connection, StepAnswer};
@@ -19,3 +20,4 @@ pub use model::{ClientModel, ModelError};
 pub use sample::{Sampler, Sampling};
 pub use seal::Sealer;
 pub use text::TextStream;
+pub use unfinished::Unfinished;

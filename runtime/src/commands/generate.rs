@@ -1,14 +1,13 @@
 //! `sotto generate`.
 
-use super::{Consent, Failure, Meter, on_interrupt, runtime};
+use super::screen::Screen;
+use super::{Consent, Failure, human_bytes, on_interrupt, runtime};
 use crate::client::{
-    CkksSealer, ClientModel, Connection, Generation, Keyring, Listener, Request, Sampling, Stop,
-    TextStream, check_prompt, generate,
+    CkksSealer, ClientModel, Connection, Generation, Keyring, Request, Sampling, Stop,
+    check_prompt, generate,
 };
 use crate::plan::PlanDir;
-use crate::proto::wire;
 use sotto_ckks::Context;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     prompt: String,
     /// Most tokens to add.
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     max_tokens: u32,
     #[command(flatten)]
     sampling: SamplingArgs,
@@ -99,53 +98,59 @@ impl SamplingArgs {
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let sampling = args.sampling.checked()?;
+    check_text(&args.prompt)?;
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
     args.consent.check(dir.plan())?;
     let client = Client::load(&dir, &args.keys)?;
     let asked = Asked {
+        text: args.prompt.clone(),
         prompt: client.model.prompt(&args.prompt).map_err(Failure::input)?,
         max_tokens: args.max_tokens,
         sampling,
     };
-    show(&args.prompt).map_err(Failure::Input)?;
     let made = runtime()?
         .block_on(async { client.generate(&args.server, asked, on_interrupt()).await })?;
-    println!();
-    if let Some(line) = summary(&made) {
-        eprintln!("{line}");
-    }
-    match made.stop {
-        Stop::Failed(error) => Err(error.into()),
-        _ => Ok(()),
-    }
+    finish(made)
 }
 
-/// Writes text to standard output at once.
-pub(super) fn show(text: &str) -> Result<(), String> {
-    let mut out = std::io::stdout();
-    write!(out, "{text}")
-        .and_then(|()| out.flush())
-        .map_err(|cause| format!("writing text: {cause}"))
+/// Refuses a prompt without text: nothing to continue, and what a model makes of nothing is rarely meant.
+pub(super) fn check_text(prompt: &str) -> Result<(), Failure> {
+    if prompt.is_empty() {
+        return Err(Failure::Input(
+            "--prompt is empty: give it some text to continue".into(),
+        ));
+    }
+    Ok(())
 }
 
-fn summary(made: &Generation) -> Option<String> {
-    let why = match &made.stop {
+/// Says how a generation went, and why it ended.
+fn finish(made: Generation) -> Result<(), Failure> {
+    let why = match made.stop {
         Stop::EndOfText => "the model ended the text",
         Stop::MaxTokens => "--max-tokens reached",
         Stop::Capacity => "the session is full; compile with a larger --context for longer texts",
-        Stop::Interrupted => "interrupted",
-        Stop::Failed(_) => return None,
+        Stop::Interrupted => {
+            return Err(Failure::Interrupted(summary(&made, "interrupted")));
+        }
+        Stop::Failed(error) => return Err(error.into()),
     };
-    let trips = made.seconds.len().max(1) as f64;
-    let mean = made.seconds.iter().sum::<f64>() / trips;
-    Some(format!(
-        "{} tokens; {mean:.1} s a round trip; {why}",
-        made.tokens.len()
-    ))
+    eprintln!("{}", summary(&made, why));
+    Ok(())
+}
+
+fn summary(made: &Generation, why: &str) -> String {
+    let (tokens, trips) = (made.tokens.len(), made.seconds.len());
+    if trips == 0 {
+        return format!("{tokens} tokens; {why}");
+    }
+    let mean = made.seconds.iter().sum::<f64>() / trips as f64;
+    format!("{tokens} tokens; {mean:.1} s a round trip; {why}")
 }
 
 /// What a user asks for.
 pub(super) struct Asked {
+    /// The prompt as it was typed, and as tokens.
+    pub text: String,
     pub prompt: Vec<u32>,
     pub max_tokens: u32,
     pub sampling: Sampling,
@@ -176,7 +181,8 @@ impl Client {
         })
     }
 
-    /// Generates, streaming text to standard output and progress to standard error.
+    /// Generates, streaming text to standard output and progress to standard error. Nothing is shown or sent of a prompt that
+    /// does not fit.
     pub async fn generate(
         &self,
         server: &str,
@@ -185,83 +191,102 @@ impl Client {
     ) -> Result<Generation, Failure> {
         check_prompt(&asked.prompt, self.model.vocabulary(), self.capacity)?;
         let tokenizer = self.model.tokenizer().map_err(Failure::input)?;
-        let meter = Meter::bytes("sending evaluation keys");
-        let mut connection = Connection::open(
-            server,
-            &self.plan_digest,
-            &self.evaluation,
-            move |done, all| {
-                meter.set(done, all);
-            },
-        )
-        .await?;
+        let (quit, interrupt) = either(interrupt);
+        let mut screen = Screen::new(tokenizer, &asked.text, quit);
+        let made = self.converse(server, asked, &mut screen, interrupt).await;
+        // However it ended, what is said of it comes after the text.
+        screen.end()?;
+        made
+    }
+
+    async fn converse(
+        &self,
+        server: &str,
+        asked: Asked,
+        screen: &mut Screen<'_>,
+        mut interrupt: watch::Receiver<bool>,
+    ) -> Result<Generation, Failure> {
+        let mut connection = tokio::select! {
+            biased;
+            () = told(&mut interrupt) => {
+                return Err(Failure::Interrupted("interrupted before the first token".into()));
+            }
+            connection = self.connect(server, screen) => connection?,
+        };
         let request = Request {
             prompt: asked.prompt,
             max_tokens: asked.max_tokens,
             sampling: asked.sampling,
             end: self.model.end().to_vec(),
         };
-        let mut screen = Screen {
-            meter: Meter::bar(0, "waiting"),
-            text: TextStream::new(tokenizer),
-        };
-        let made = generate(
-            &mut connection,
-            &self.sealer,
-            &request,
-            &mut screen,
-            interrupt,
-        )
-        .await;
-        screen.end();
+        screen.meter.in_pieces();
+        let made = generate(&mut connection, &self.sealer, &request, screen, interrupt).await;
         // However it ended, others wait for the place. A server that does not answer drops the session after it has idled.
         let _unanswered = tokio::time::timeout(PARTING, connection.close()).await;
         Ok(made?)
     }
+
+    async fn connect(&self, server: &str, screen: &mut Screen<'_>) -> Result<Connection, Failure> {
+        screen.meter.in_bytes();
+        screen.meter.say("sending evaluation keys");
+        let sent = screen
+            .meter
+            .reporter(|bytes| format!("sending {} of evaluation keys", human_bytes(bytes)));
+        Ok(Connection::open(server, &self.plan_digest, &self.evaluation, sent).await?)
+    }
 }
 
-/// Shows a generation as it happens.
-struct Screen<'t> {
-    meter: Meter,
-    text: TextStream<'t>,
+/// A sender and a receiver of its own: true when either the sender or `interrupt` says so.
+fn either(mut interrupt: watch::Receiver<bool>) -> (watch::Sender<bool>, watch::Receiver<bool>) {
+    let (sender, receiver) = watch::channel(false);
+    let ours = sender.clone();
+    tokio::spawn(async move {
+        told(&mut interrupt).await;
+        ours.send_replace(true);
+    });
+    (sender, receiver)
 }
 
-impl Screen<'_> {
-    fn show(&self, piece: Result<String, String>) {
-        let shown = piece.and_then(|text| self.meter.aside(|| show(&text)));
-        if let Err(cause) = shown {
-            self.meter.println(&cause);
+/// Completes when the channel says true.
+async fn told(interrupt: &mut watch::Receiver<bool>) {
+    if interrupt.wait_for(|&now| now).await.is_err() {
+        // Nobody can say so any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn generation(seconds: Vec<f64>, stop: Stop) -> Generation {
+        Generation {
+            tokens: vec![],
+            logits: vec![],
+            seconds,
+            bootstraps: vec![],
+            stop,
         }
     }
 
-    fn end(mut self) {
-        let rest = self.text.finish();
-        self.show(rest);
-    }
-}
-
-impl Listener for Screen<'_> {
-    fn begins(&mut self, position: u32, prompt: u32) {
-        let what = if position < prompt {
-            format!("prompt token {} of {prompt}", position + 1)
-        } else {
-            format!("token {}", position + 1 - prompt)
+    #[test]
+    fn round_trips_are_told_if_there_were_any() {
+        let words = |seconds| {
+            finish(generation(seconds, Stop::Interrupted))
+                .unwrap_err()
+                .to_string()
         };
-        self.meter.set(0, 0);
-        self.meter.say(what);
+        assert_eq!(words(vec![]), "0 tokens; interrupted");
+        assert_eq!(
+            words(vec![1.0, 2.0]),
+            "0 tokens; 1.5 s a round trip; interrupted"
+        );
     }
 
-    fn progress(&mut self, progress: &wire::Progress) {
-        self.meter.set(progress.done, progress.total);
-        self.meter.say(match progress.total {
-            // Nothing is computed yet.
-            0 => progress.site.clone(),
-            _ => format!("{}, {} bootstraps", progress.site, progress.bootstraps_done),
-        });
-    }
-
-    fn token(&mut self, id: u32) {
-        let piece = self.text.push(id);
-        self.show(piece);
+    #[test]
+    fn an_interrupted_generation_is_no_success() {
+        let failure = finish(generation(vec![], Stop::Interrupted)).unwrap_err();
+        assert!(matches!(failure, Failure::Interrupted(_)));
+        finish(generation(vec![], Stop::MaxTokens)).unwrap();
     }
 }

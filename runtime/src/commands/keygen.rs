@@ -1,7 +1,7 @@
 //! `sotto keygen`.
 
-use super::{Consent, Failure, Meter, human_bytes};
-use crate::client::{Keyring, Made};
+use super::{Consent, Failure, Meter, end_on_interrupt, human_bytes, print, runtime};
+use crate::client::{Keyring, Made, Unfinished};
 use crate::plan::PlanDir;
 use serde_json::json;
 use sotto_ckks::Context;
@@ -33,7 +33,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
     args.consent.check(dir.plan())?;
     let started = Instant::now();
-    let made = generate(&dir, &args.output)?;
+    let unfinished = Unfinished::default();
+    // Keys are made on this thread; the runtime's hear the interrupt.
+    let runtime = runtime()?;
+    runtime.spawn(end_on_interrupt(unfinished.clone()));
+    let made = generate(&dir, &args.output, &unfinished)?;
     let seconds = started.elapsed().as_secs_f64();
     let manifest = &made.manifest;
     if args.json {
@@ -46,7 +50,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             "fingerprint": manifest.checksum,
             "seconds": seconds,
         });
-        println!("{line}");
+        print(format_args!("{line}\n"))?;
     } else {
         eprintln!(
             "{} evaluation keys, {}, in {seconds:.1} s: {}",
@@ -59,10 +63,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 /// Generates the keys of a plan, with progress.
-pub(super) fn generate(dir: &PlanDir, output: &Path) -> Result<Made, Failure> {
+pub(super) fn generate(
+    dir: &PlanDir,
+    output: &Path,
+    unfinished: &Unfinished,
+) -> Result<Made, Failure> {
     let context = Context::new(dir.plan().params.clone()).map_err(Failure::input)?;
     let meter = Meter::bar(0, "generating keys");
     Keyring::at(output)
+        .tracked(unfinished)
         .generate(dir.plan(), &context, |done, total| {
             meter.set(done as u64, total as u64);
         })

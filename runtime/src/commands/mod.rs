@@ -7,11 +7,13 @@ pub mod demo;
 pub mod generate;
 pub mod keygen;
 mod progress;
+mod screen;
 pub mod serve;
 
-use crate::client::ClientError;
+use crate::client::{ClientError, Unfinished};
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -30,16 +32,22 @@ pub enum Failure {
     Remote(String),
     /// Ctrl-C or SIGTERM came before there was anything to judge. Exit code 130.
     Interrupted(String),
+    /// Whoever read standard output has read enough (`sotto … | head`). No failure: exit code 0, and not a word.
+    Unheard,
 }
 
 impl Failure {
-    /// Prints the error and gives the exit code.
+    /// Says why and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        let code = match self {
+        let code: u8 = match self {
             Self::Check(_) => 1,
             Self::Input(_) => 2,
             Self::Remote(_) => 3,
-            Self::Interrupted(_) => INTERRUPTED,
+            Self::Interrupted(text) => {
+                eprintln!("{text}");
+                return INTERRUPTED.into();
+            }
+            Self::Unheard => return ExitCode::SUCCESS,
         };
         eprintln!("error: {self}");
         code.into()
@@ -53,9 +61,11 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Check(text) | Self::Input(text) | Self::Remote(text) | Self::Interrupted(text)) =
-            self;
-        f.write_str(text)
+        match self {
+            Self::Check(text) | Self::Input(text) | Self::Remote(text) => f.write_str(text),
+            Self::Interrupted(text) => f.write_str(text),
+            Self::Unheard => f.write_str("nobody reads standard output any more"),
+        }
     }
 }
 
@@ -83,6 +93,18 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
+/// Writes to standard output, at once.
+fn print(text: fmt::Arguments<'_>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_fmt(text).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Unheard),
+        Err(cause) => Err(Failure::Input(format!(
+            "writing to standard output: {cause}"
+        ))),
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Exit code of a process that Ctrl-C or SIGTERM ended.
 const INTERRUPTED: u8 = 130;
 
@@ -97,6 +119,15 @@ fn on_interrupt() -> watch::Receiver<bool> {
         std::process::exit(INTERRUPTED.into());
     });
     receiver
+}
+
+/// Ends the process at Ctrl-C or SIGTERM, and leaves no unfinished keys behind.
+async fn end_on_interrupt(unfinished: Unfinished) {
+    interrupted().await;
+    // Held to the end: whoever makes the keys waits meanwhile.
+    let _held = unfinished.remove();
+    eprintln!("interrupted");
+    std::process::exit(INTERRUPTED.into());
 }
 
 /// Completes at Ctrl-C or SIGTERM.

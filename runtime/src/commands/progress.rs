@@ -1,70 +1,118 @@
 //! Progress on standard error.
 
 use indicatif::{ProgressBar, ProgressStyle};
+use std::sync::Once;
 use std::time::Duration;
 
 /// How often a waiting line moves.
 const TICK: Duration = Duration::from_millis(120);
+/// A line of work in pieces, and in bytes. What is going on comes last and is cut to the terminal's width.
+const PIECES: &str = "[{bar:20}] {pos}/{len} · {elapsed} · {eta} left · {wide_msg}";
+const BYTES: &str = "[{bar:10}] {binary_bytes}/{binary_total_bytes} · {eta} left · {wide_msg}";
 
-/// One line of progress: a bar where the amount of work is known, else a spinner. It vanishes when it is dropped, and shows
-/// nothing where standard error is no terminal.
-pub struct Meter(ProgressBar);
+/// One line of progress. It vanishes when it is dropped, and shows nothing where standard error is no terminal.
+pub struct Meter {
+    bar: ProgressBar,
+    line: &'static str,
+    /// Whether there is text above.
+    topped: bool,
+}
 
 impl Meter {
-    /// A line for work of unknown size.
-    pub fn spinner(message: impl Into<String>) -> Self {
-        let bar = ProgressBar::new_spinner().with_message(message.into());
-        bar.enable_steady_tick(TICK);
-        Self(bar)
-    }
-
     /// A line for `total` pieces of work.
     pub fn bar(total: u64, message: impl Into<String>) -> Self {
         let bar = ProgressBar::new(total).with_message(message.into());
-        let style = "{msg} [{bar:30}] {pos}/{len} · {elapsed} · {eta} left";
-        bar.set_style(
-            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
+        bar.set_style(style(PIECES));
         bar.enable_steady_tick(TICK);
-        Self(bar)
+        Self {
+            bar,
+            line: PIECES,
+            topped: false,
+        }
     }
 
-    /// Bytes instead of pieces.
-    pub fn bytes(message: impl Into<String>) -> Self {
-        let bar = ProgressBar::new(0).with_message(message.into());
-        let style = "{msg} [{bar:30}] {binary_bytes}/{binary_total_bytes} · {eta} left";
-        bar.set_style(
-            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        Self(bar)
+    /// Counts bytes from now on.
+    pub fn in_bytes(&mut self) {
+        self.line = BYTES;
+        self.restyle();
+    }
+
+    /// Counts pieces from now on.
+    pub fn in_pieces(&mut self) {
+        self.line = PIECES;
+        self.restyle();
     }
 
     /// How far the work is.
     pub fn set(&self, done: u64, total: u64) {
-        self.0.set_length(total);
-        self.0.set_position(done);
+        set(&self.bar, done, total);
+    }
+
+    /// For work elsewhere: hears how far it is. Where the line shows nothing, `announce` of the total is printed once.
+    pub fn reporter(
+        &self,
+        announce: impl Fn(u64) -> String + Send + Sync + 'static,
+    ) -> impl Fn(u64, u64) + Send + Sync + 'static {
+        let (bar, once) = (self.bar.clone(), Once::new());
+        move |done, total| {
+            if bar.is_hidden() {
+                once.call_once(|| eprintln!("{}", announce(total)));
+            }
+            set(&bar, done, total);
+        }
+    }
+
+    /// Says it on a line of its own where the line shows nothing.
+    pub fn announce(&self, line: &str) {
+        if self.bar.is_hidden() {
+            eprintln!("{line}");
+        }
     }
 
     /// What is going on now.
     pub fn say(&self, message: impl Into<String>) {
-        self.0.set_message(message.into());
+        self.bar.set_message(message.into());
     }
 
-    /// Prints a line above.
-    pub fn println(&self, line: &str) {
-        self.0.suspend(|| eprintln!("{line}"));
+    /// Whether anything is shown.
+    pub fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
+    /// Shows a line of text above the progress, in place of the one before.
+    pub fn above(&mut self, text: String) {
+        self.topped = !text.is_empty();
+        self.restyle();
+        self.bar.set_prefix(text);
+    }
+
+    fn restyle(&self) {
+        let style = match self.topped {
+            true => style(&format!("{{prefix}}\n{}", self.line)),
+            false => style(self.line),
+        };
+        self.bar.set_style(style);
     }
 
     /// Runs `print` while the line is out of the way.
     pub fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.0.suspend(print)
+        self.bar.suspend(print)
     }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
+}
+
+fn set(bar: &ProgressBar, done: u64, total: u64) {
+    bar.set_length(total);
+    bar.set_position(done);
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
 /// Bytes for people.

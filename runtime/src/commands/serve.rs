@@ -1,9 +1,10 @@
 //! `sotto serve`.
 
-use super::{Consent, Failure, Meter, interrupted, runtime};
+use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
 use crate::cpu::{CpuEngine, EngineOptions};
+use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
-use crate::server::{KeyStore, ListenError, Service, bind};
+use crate::server::{KeyStore, ListenError, Notice, Service, bind};
 use crate::trace::Trace;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,16 +54,18 @@ pub struct Args {
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    args.keys.as_deref().map_or(Ok(()), check_keys)?;
     let engine = engine(args)?;
     let (store, _temporary) = store(args.key_store.as_deref())?;
     let patience = Duration::from_secs(60 * u64::from(args.idle_minutes));
-    let mut service = Service::new(engine, store, patience);
+    let mut service = Service::new(engine, store, patience).telling(tell);
     runtime()?.block_on(async {
         let server = bind(args.addr, args.allow_remote)
             .await
             .map_err(listen_failure)?;
         if let Some(keys) = &args.keys {
             let meter = Meter::bar(0, "loading keys");
+            meter.announce("loading keys");
             service
                 .preload(keys, &mut |done, total| {
                     meter.set(done as u64, total as u64)
@@ -70,12 +73,43 @@ pub fn run(args: &Args) -> Result<(), Failure> {
                 .await
                 .map_err(Failure::input)?;
         }
-        println!("listening on {}", server.addr());
+        match print(format_args!("listening on {}\n", server.addr())) {
+            // Clients may know the address all the same.
+            Err(Failure::Unheard) => {}
+            printed => printed?,
+        }
         server
             .run(service, ended(args.until_stdin_ends))
             .await
             .map_err(listen_failure)
     })
+}
+
+/// Refuses a client's whole key folder, which holds its secret key.
+fn check_keys(dir: &Path) -> Result<(), Failure> {
+    let (dir, inner) = (dir.display(), dir.join("evaluation"));
+    if !inner.join(MANIFEST_FILE).is_file() {
+        return Ok(());
+    }
+    Err(Failure::Input(format!(
+        "--keys {dir} is a client's whole key folder, secret key included: pass --keys {}, and keep {dir} where the client runs",
+        inner.display()
+    )))
+}
+
+/// Says what happens with keys that clients send.
+fn tell(notice: &Notice) {
+    match notice {
+        Notice::Receiving { bytes } => {
+            eprintln!("receiving {} of evaluation keys", human_bytes(*bytes));
+        }
+        Notice::Received { bytes, seconds } => eprintln!(
+            "received {} of evaluation keys in {seconds:.1} s",
+            human_bytes(*bytes)
+        ),
+        Notice::Lost { cause } => eprintln!("evaluation keys did not arrive: {cause}"),
+        Notice::Loading => eprintln!("loading keys"),
+    }
 }
 
 fn engine(args: &Args) -> Result<CpuEngine, Failure> {

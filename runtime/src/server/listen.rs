@@ -5,7 +5,11 @@ use super::service::Service;
 use crate::proto::{MAX_MESSAGE, wire::sotto_server::SottoServer};
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tonic::transport::server::TcpIncoming;
+
+/// Bytes that a client may have on their way. Evaluation keys are gigabytes: with little more than one chunk in flight, each would
+/// wait for the network's round trip.
+const WINDOW: u32 = 16 << 20;
 
 /// Why the server does not listen.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +65,14 @@ impl Server {
         let service = SottoServer::new(service)
             .max_decoding_message_size(MAX_MESSAGE)
             .max_encoding_message_size(MAX_MESSAGE);
+        // Without delay: window updates are small, and held back until the client's (itself delayed) acknowledgement they let
+        // through one window of an upload in 40 ms.
+        let incoming = TcpIncoming::from(self.listener).with_nodelay(Some(true));
         tonic::transport::Server::builder()
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .add_service(service)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(self.listener), stop)
+            .serve_with_incoming_shutdown(incoming, stop)
             .await?;
         Ok(())
     }

@@ -6,12 +6,14 @@
 mod engine;
 mod held;
 mod listen;
+mod notice;
 mod service;
 mod sessions;
 mod store;
 
 pub use engine::{Engine, StepOutput, StepProgress, Watch};
 pub use listen::{ListenError, Server, bind};
+pub use notice::Notice;
 pub use service::Service;
 pub use store::KeyStore;
 

@@ -3,6 +3,7 @@
 use super::engine::{Engine, StepProgress, Watch};
 use super::held::{Held, Turn};
 use super::lock;
+use super::notice::{Ear, Notice};
 use super::sessions::{Sessions, StepReply};
 use super::store::{KeyStore, Upload};
 use crate::keys::Manifest;
@@ -36,6 +37,7 @@ pub struct Service<E: Engine> {
     only: Option<String>,
     /// One upload at a time.
     uploads: Semaphore,
+    tell: Ear,
 }
 
 impl<E: Engine> Service<E> {
@@ -49,7 +51,14 @@ impl<E: Engine> Service<E> {
             sessions: Arc::new(Sessions::new(patience)),
             only: None,
             uploads: Semaphore::new(1),
+            tell: Arc::new(|_| {}),
         }
+    }
+
+    /// The same, with somebody who hears what happens with clients' keys.
+    pub fn telling(mut self, tell: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
+        self.tell = Arc::new(tell);
+        self
     }
 
     /// Loads keys that are already on the server's disk and serves these alone: nobody else's can take their place. Returns
@@ -96,7 +105,7 @@ impl<E: Engine> Service<E> {
         }
         let mut turn = self.held.turn().await;
         let (engine, store) = (self.engine.clone(), self.store.clone());
-        let fingerprint = fingerprint.to_string();
+        let (fingerprint, tell) = (fingerprint.to_string(), self.tell.clone());
         blocking(move || {
             if turn.keys(&fingerprint).is_some() {
                 return Ok(());
@@ -104,10 +113,39 @@ impl<E: Engine> Service<E> {
             let dir = store
                 .find(&fingerprint)
                 .ok_or_else(|| keys_absent(&fingerprint))?;
+            tell(&Notice::Loading);
             let replaced = turn.load(&engine, &fingerprint, &dir, &mut |_, _| {})?;
             replaced.map_or(Ok(()), |old| store.remove(&old))
         })
         .await
+    }
+
+    /// Takes an upload whose manifest has come: every chunk, and what they come to.
+    async fn take_all(
+        &self,
+        mut upload: Upload,
+        stream: &mut Streaming<wire::KeyUpload>,
+    ) -> Result<wire::KeyReceipt, Status> {
+        while let Some(message) = next(stream).await? {
+            let Some(key_upload::Part::Chunk(chunk)) = message.part else {
+                return Err(Fault::new(
+                    FaultCode::KeyDamaged,
+                    "a second manifest in an upload",
+                    "send one manifest, then chunks",
+                )
+                .into());
+            };
+            upload = blocking(move || take(upload, chunk)).await?;
+        }
+        let store = self.store.clone();
+        // Keys that are being loaded have a session already.
+        let in_use = self
+            .sessions
+            .fingerprint()
+            .or_else(|| self.held.fingerprint());
+        let admitted = blocking(move || store.admit(upload, in_use.as_deref())).await?;
+        let (fingerprint, bytes) = admitted;
+        Ok(wire::KeyReceipt { fingerprint, bytes })
     }
 
     fn check_identity(&self, request: &wire::OpenRequest) -> Result<(), Fault> {
@@ -173,32 +211,26 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
             .into());
         };
         self.check_served(&manifest.checksum)?;
-        let mut upload = self.store.receive(
+        let bytes = manifest.bytes;
+        let upload = self.store.receive(
             manifest,
             self.engine.parameters_digest(),
             self.engine.needed_keys(),
             self.engine.key_bytes(),
         )?;
-        while let Some(message) = next(&mut stream).await? {
-            let Some(key_upload::Part::Chunk(chunk)) = message.part else {
-                return Err(Fault::new(
-                    FaultCode::KeyDamaged,
-                    "a second manifest in an upload",
-                    "send one manifest, then chunks",
-                )
-                .into());
-            };
-            upload = blocking(move || take(upload, chunk)).await?;
-        }
-        let store = self.store.clone();
-        // Keys that are being loaded have a session already.
-        let in_use = self
-            .sessions
-            .fingerprint()
-            .or_else(|| self.held.fingerprint());
-        let admitted = blocking(move || store.admit(upload, in_use.as_deref())).await?;
-        let (fingerprint, bytes) = admitted;
-        Ok(Response::new(wire::KeyReceipt { fingerprint, bytes }))
+        (self.tell)(&Notice::Receiving { bytes });
+        let started = Instant::now();
+        let receipt = self.take_all(upload, &mut stream).await;
+        (self.tell)(&match &receipt {
+            Ok(receipt) => Notice::Received {
+                bytes: receipt.bytes,
+                seconds: started.elapsed().as_secs_f64(),
+            },
+            Err(status) => Notice::Lost {
+                cause: status.message().into(),
+            },
+        });
+        Ok(Response::new(receipt?))
     }
 
     async fn step(

@@ -217,6 +217,11 @@ fn tokenizer() -> String {
 
 /// Writes the plan directory.
 pub fn write_plan(dir: &Path) {
+    write_plan_with(dir, STEP);
+}
+
+/// The same for tokens of another size: a large one leaves the declared ranges.
+pub fn write_plan_with(dir: &Path, step: f64) {
     let params = ParamSet::insecure_test(9);
     let spec = BootstrapSpec::new(&params, KIND.slots as usize, KIND.complex).unwrap();
     let decode = program(&spec, params.top_app_level() as u32);
@@ -234,7 +239,7 @@ pub fn write_plan(dir: &Path) {
     let mut data = MemoryData::default();
     data.insert(DataId(0), 0, shift);
     writer.write_arrays(&decode, &data, Encoding::I16).unwrap();
-    let embedding = (0..n * n).map(|i| if i / n == i % n { STEP as f32 } else { 0.0 });
+    let embedding = (0..n * n).map(|i| if i / n == i % n { step as f32 } else { 0.0 });
     let table = writer.write_client_table("embedding", embedding).unwrap();
     let tokenizer = tokenizer();
     let tokenizer = writer

@@ -8,11 +8,11 @@ use sotto_ckks::{Context, SecretKey};
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
 use sotto_ir::write_whole;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Measure a cost table of this machine for `sottoc compile --cost-table`.
 ///
-/// Times single operations at several levels and bootstraps, never models or plans; takes about ten minutes and 10 GiB on an otherwise
+/// Times single operations at several levels and bootstraps, never models or plans; takes about two minutes and 5 GiB on an otherwise
 /// idle machine. Every figure is normalized by a yardstick timed beside it, so that a machine that changes its speed does not bend
 /// the table.
 #[derive(clap::Args, Debug)]
@@ -32,6 +32,7 @@ pub struct Args {
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    check_place(&args.cost_table)?;
     let params = match args.insecure_ring {
         Some(log_n) => ParamSet::insecure_test(log_n),
         None => ParamSet::secure_128(),
@@ -68,4 +69,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         yardstick_seconds * 1e3
     );
     Ok(())
+}
+
+/// Refuses a place that no file can be written to, now rather than after the measurement.
+fn check_place(path: &Path) -> Result<(), Failure> {
+    let parent = path.parent().filter(|parent| *parent != Path::new(""));
+    let folder = parent.unwrap_or(Path::new("."));
+    let wrong = match (folder.is_dir(), path.is_dir()) {
+        (false, _) => format!("there is no folder {}; make it", folder.display()),
+        (true, true) => "that is a folder; name a file in it".into(),
+        (true, false) => return Ok(()),
+    };
+    let path = path.display();
+    Err(Failure::Input(format!(
+        "--cost-table {path}: {wrong}, or choose another place"
+    )))
 }

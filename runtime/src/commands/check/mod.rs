@@ -1,17 +1,19 @@
 //! `sotto check`: a plan against the float64 truth, teacher-forced.
 
+mod outcome;
 mod report;
 
-use super::{Consent, Failure, Meter, consent};
+use super::{Consent, Failure, Meter, consent, print};
 use crate::client::ClientModel;
 use crate::plan::PlanDir;
 use crate::trial::{CipherTrial, ClearTrial, TrialError};
-use report::{StepReport, Summary};
+use outcome::{FirstEscape, Outcome, Stopped};
+use report::StepReport;
 use serde_json::json;
 use sotto_ir::exec::Escape;
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -64,48 +66,63 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         BackendName::Cpu => args.consent.check(dir.plan())?,
     }
     dir.check().map_err(Failure::input)?;
-    let golden = Golden::read(&args.golden).map_err(Failure::input)?;
+    let golden = golden(&args.golden)?;
     let steps = steps(args, &dir, &golden)?;
-    let mut trial = Trial::new(args, &dir)?;
-    let mut reports = Vec::with_capacity(steps);
+    let trial = Trial::new(args, &dir)?;
+    let outcome = compare(args, trial, &golden, steps)?;
+    if args.json {
+        print(format_args!("{}\n", json_line(args, &outcome)))?;
+    } else {
+        print(format_args!("{outcome}"))?;
+    }
+    outcome.verdict(args.tolerance)
+}
+
+fn golden(path: &Path) -> Result<Golden, Failure> {
+    Golden::read(path).map_err(|error| {
+        let remedy = "make one with `sottoc reference MODEL --input TEXT -o GOLDEN`";
+        Failure::Input(format!("--golden: {error}; {remedy}"))
+    })
+}
+
+/// Runs the steps, telling each as it comes. Ends early where values have left their ranges so far that the plan's rules no longer
+/// hold.
+fn compare(
+    args: &Args,
+    mut trial: Trial,
+    golden: &Golden,
+    steps: usize,
+) -> Result<Outcome, Failure> {
+    let mut outcome = Outcome::default();
     if !args.json {
-        println!("step     token  error [σ]  top-1  seconds");
+        print(format_args!("step     token  error [σ]  top-1  seconds\n"))?;
     }
     for (position, &token) in golden.input_ids.iter().enumerate().take(steps) {
         let started = Instant::now();
-        let logits = trial.step(token).map_err(Failure::input)?;
+        let computed = trial.step(token);
+        outcome.note_escapes(position, trial.escapes());
+        let logits = match computed {
+            Ok(logits) => logits,
+            Err(error) if outcome.escapes.is_empty() => return Err(Failure::input(error)),
+            Err(error) => {
+                outcome.stopped = Some(Stopped {
+                    step: position,
+                    cause: error.to_string(),
+                });
+                break;
+            }
+        };
         let report = StepReport {
             fidelity: Fidelity::of(&logits, golden.logits.row(position)).map_err(Failure::input)?,
             tolerance: args.tolerance,
             seconds: started.elapsed().as_secs_f64(),
         };
         if !args.json {
-            println!("{position:>4} {token:>9}  {report}");
+            print(format_args!("{position:>4} {token:>9}  {report}\n"))?;
         }
-        reports.push(report);
+        outcome.reports.push(report);
     }
-    let summary = Summary::of(&reports);
-    let escapes = trial.escapes();
-    if args.json {
-        println!("{}", json_line(args, &reports, &summary, &escapes));
-    } else {
-        println!("{summary}");
-        for escape in &escapes {
-            println!(
-                "out of range: {} ({}), {:.3} where {:.3} is declared, {} times",
-                escape.site, escape.op, escape.seen, escape.declared, escape.times
-            );
-        }
-    }
-    if summary.misses > 0 {
-        return Err(Failure::Check(format!(
-            "{} of {} steps miss the tolerance of {} σ",
-            summary.misses,
-            reports.len(),
-            args.tolerance
-        )));
-    }
-    Ok(())
+    Ok(outcome)
 }
 
 fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> {
@@ -180,19 +197,9 @@ impl Trial {
     }
 }
 
-fn json_line(
-    args: &Args,
-    reports: &[StepReport],
-    summary: &Summary,
-    escapes: &[Escape],
-) -> serde_json::Value {
-    let steps: Vec<_> = reports.iter().map(StepReport::json).collect();
-    let escapes: Vec<_> = escapes
-        .iter()
-        .map(|e| {
-            json!({"site": e.site, "op": e.op, "declared": e.declared, "seen": e.seen, "times": e.times})
-        })
-        .collect();
+fn json_line(args: &Args, outcome: &Outcome) -> serde_json::Value {
+    let summary = outcome.summary();
+    let steps: Vec<_> = outcome.reports.iter().map(StepReport::json).collect();
     json!({
         "backend": format!("{:?}", args.backend).to_lowercase(),
         "noise": args.noise,
@@ -201,6 +208,7 @@ fn json_line(
         "max_logit_error_sigma": summary.largest,
         "top1": {"agree": summary.agree, "compared": summary.compared},
         "misses": summary.misses,
-        "out_of_range": escapes,
+        "out_of_range": outcome.escapes.iter().map(FirstEscape::json).collect::<Vec<_>>(),
+        "stopped": outcome.stopped.as_ref().map(Stopped::json),
     })
 }

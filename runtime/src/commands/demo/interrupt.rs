@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM during the demo: a generation stops and keeps its text; anything else ends the process, without leaving
 //! keys behind.
 
+use crate::client::Unfinished;
 use crate::commands::{INTERRUPTED, interrupted};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,12 +16,13 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Begins to listen. An interrupt outside generation removes `temporary` and ends the process; child processes notice by
-    /// themselves.
-    pub fn listen(runtime: &Runtime, temporary: Option<&Path>) -> Self {
+    /// Begins to listen. An interrupt outside generation removes `temporary` and `unfinished` keys and ends the process; child
+    /// processes notice by themselves.
+    pub fn listen(runtime: &Runtime, temporary: Option<&Path>, unfinished: &Unfinished) -> Self {
         let generating = Arc::new(AtomicBool::new(false));
         let (sender, receiver) = watch::channel(false);
         let (in_generation, temporary) = (generating.clone(), temporary.map(Path::to_path_buf));
+        let unfinished = unfinished.clone();
         runtime.spawn(async move {
             loop {
                 interrupted().await;
@@ -28,6 +30,8 @@ impl Interrupt {
                 if in_generation.load(Ordering::SeqCst) && !sender.send_replace(true) {
                     continue;
                 }
+                // Held to the end: whoever makes the keys waits meanwhile.
+                let _held = unfinished.remove();
                 if let Some(Err(cause)) = temporary.as_deref().map(std::fs::remove_dir_all) {
                     eprintln!("cannot remove the working folder: {cause}");
                 }

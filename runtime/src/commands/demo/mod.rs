@@ -7,9 +7,9 @@ mod children;
 mod interrupt;
 mod report;
 
-use super::generate::{Asked, Client, show};
-use super::{Failure, keygen, runtime};
-use crate::client::{Generation, Keyring, Sampling, Stop};
+use super::generate::{Asked, Client, check_text};
+use super::{Failure, keygen, print, runtime};
+use crate::client::{ClientModel, Generation, Keyring, Sampling, Stop, Unfinished};
 use crate::plan::PlanDir;
 use children::{Compiler, ServerProcess};
 use interrupt::Interrupt;
@@ -54,33 +54,36 @@ pub struct Args {
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
+    check_text(&args.prompt)?;
     let compiler = Compiler::beside_us()?;
     let work = Workplace::make(args.keep.as_deref())?;
     let runtime = runtime()?;
-    let interrupt = Interrupt::listen(&runtime, work.temporary());
+    let unfinished = Unfinished::default();
+    let interrupt = Interrupt::listen(&runtime, work.temporary(), &unfinished);
     let compiled = compile(args, &compiler, &work)?;
     let dir = PlanDir::open(&work.plan()).map_err(Failure::input)?;
     report::print_plan(dir.plan());
+    let model = ClientModel::load(&dir).map_err(Failure::input)?;
+    let prompt = model.prompt(&args.prompt).map_err(Failure::input)?;
+    check_room(prompt.len(), args.tokens, dir.plan().capacity)?;
 
     let keygen_started = Instant::now();
     eprintln!("generating keys");
-    keygen::generate(&dir, &work.keys())?;
+    keygen::generate(&dir, &work.keys(), &unfinished)?;
     let keygen_seconds = keygen_started.elapsed().as_secs_f64();
 
     let client = Client::load(&dir, &work.keys())?;
-    let prompt = client.model.prompt(&args.prompt).map_err(Failure::input)?;
     eprintln!("starting the server, which gets the plan and the evaluation keys");
     let server = ServerProcess::start(&work.plan(), &Keyring::at(&work.keys()).evaluation())?;
     let asked = Asked {
+        text: args.prompt.clone(),
         prompt: prompt.clone(),
         max_tokens: args.tokens,
         sampling: Sampling::GREEDY,
     };
     eprintln!("one encrypted round trip per token, prompt tokens included");
-    show(&args.prompt).map_err(Failure::Input)?;
     let made = runtime.block_on(client.generate(server.address(), asked, interrupt.take_over()));
     interrupt.hand_back();
-    println!();
     let made = made?;
     let peaks = Peaks {
         client: crate::process::peak_memory(std::process::id()),
@@ -103,11 +106,27 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         },
         peaks,
     };
-    report.print();
+    print(format_args!("{report}"))?;
     if args.json {
-        println!("{}", report.json());
+        print(format_args!("{}\n", report.json()))?;
     }
     report.verdict(args.tokens)
+}
+
+/// Refuses more tokens than a session holds. The last one is never fed back.
+fn check_room(prompt: usize, tokens: u32, capacity: u32) -> Result<(), Failure> {
+    let most = (u64::from(capacity) + 1).saturating_sub(prompt as u64);
+    if most == 0 {
+        return Err(Failure::Input(format!(
+            "--prompt has {prompt} tokens, the plan holds {capacity}: shorten it"
+        )));
+    }
+    if u64::from(tokens) > most {
+        return Err(Failure::Input(format!(
+            "--tokens {tokens}: the plan holds {capacity} tokens and the prompt takes {prompt}; ask for at most {most}"
+        )));
+    }
+    Ok(())
 }
 
 /// A generation that can be compared with float64: one that came to its own end.
@@ -240,6 +259,19 @@ mod tests {
             bootstraps: vec![],
             stop,
         }
+    }
+
+    #[test]
+    fn more_tokens_than_a_session_holds_are_refused() {
+        check_room(4, 253, 256).unwrap();
+        check_room(256, 1, 256).unwrap();
+        let refused = |prompt, tokens| check_room(prompt, tokens, 256).unwrap_err().to_string();
+        let said = refused(4, 1000);
+        assert!(
+            said.contains("--tokens 1000") && said.contains("at most 253"),
+            "{said}"
+        );
+        assert!(refused(257, 1).contains("--prompt has 257"));
     }
 
     #[test]

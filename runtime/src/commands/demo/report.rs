@@ -6,6 +6,7 @@ use crate::commands::human_bytes;
 use serde_json::{Value, json};
 use sotto_ir::params::SecretKind;
 use sotto_ir::plan::Plan;
+use std::fmt;
 
 /// Seconds of each part.
 pub(super) struct Seconds {
@@ -78,37 +79,6 @@ impl Report<'_> {
         self.made.bootstraps.iter().copied().max().unwrap_or(0)
     }
 
-    /// Prints it for people.
-    pub fn print(&self) {
-        let verdict = if self.identical() {
-            "identical"
-        } else {
-            "DIFFERENT"
-        };
-        let trips = self.made.seconds.len().max(1) as f64;
-        let mean = self.made.seconds.iter().sum::<f64>() / trips;
-        let memory = |peak: Option<u64>| peak.map_or("unknown".into(), human_bytes);
-        println!("encrypted tokens  {:?}", self.made.tokens);
-        println!("float64 tokens    {:?}: {verdict}", self.float64);
-        println!(
-            "largest error     {:.6} σ of the logits",
-            self.max_error_sigma
-        );
-        println!(
-            "per token         {mean:.1} s, {} bootstraps",
-            self.bootstraps()
-        );
-        println!(
-            "seconds           compile {:.1}, keygen {:.1}, total {:.1}",
-            self.seconds.compile, self.seconds.keygen, self.seconds.total
-        );
-        println!(
-            "peak memory       client {}, server {}",
-            memory(self.peaks.client),
-            memory(self.peaks.server)
-        );
-    }
-
     /// The line that `--json` ends with.
     pub fn json(&self) -> Value {
         let params = &self.plan.params;
@@ -153,5 +123,38 @@ impl Report<'_> {
             eprintln!("the text ended after {} tokens", self.made.tokens.len());
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = if self.identical() {
+            "identical"
+        } else {
+            "DIFFERENT"
+        };
+        let trips = self.made.seconds.len().max(1) as f64;
+        let mean = self.made.seconds.iter().sum::<f64>() / trips;
+        let memory = |peak: Option<u64>| peak.map_or("unknown".into(), human_bytes);
+        let (bootstraps, seconds) = (self.bootstraps(), &self.seconds);
+        writeln!(f, "encrypted tokens  {:?}", self.made.tokens)?;
+        writeln!(f, "float64 tokens    {:?}: {verdict}", self.float64)?;
+        writeln!(
+            f,
+            "largest error     {:.6} σ of the logits",
+            self.max_error_sigma
+        )?;
+        writeln!(f, "per token         {mean:.1} s, {bootstraps} bootstraps")?;
+        writeln!(
+            f,
+            "seconds           compile {:.1}, keygen {:.1}, total {:.1}",
+            seconds.compile, seconds.keygen, seconds.total
+        )?;
+        writeln!(
+            f,
+            "peak memory       client {}, server {}",
+            memory(self.peaks.client),
+            memory(self.peaks.server)
+        )
     }
 }

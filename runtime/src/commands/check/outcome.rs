@@ -1,0 +1,177 @@
+//! What a whole check came to: its steps, the values that left their ranges, and where it could not go on.
+
+use super::report::{StepReport, Summary};
+use crate::commands::Failure;
+use serde_json::{Value, json};
+use sotto_ir::exec::Escape;
+use std::fmt;
+
+/// What to do about values out of range.
+const REMEDY: &str = "calibrate on text like this, or raise --margin (`sottoc compile`)";
+
+/// The worst of a site, and the step at which it first escaped.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct FirstEscape {
+    escape: Escape,
+    step: usize,
+}
+
+impl FirstEscape {
+    /// The escape as JSON. An infinite value, which JSON does not have, is null.
+    pub fn json(&self) -> Value {
+        let Escape {
+            site,
+            op,
+            declared,
+            seen,
+            times,
+        } = &self.escape;
+        json!({
+            "site": site, "op": op, "declared": declared, "seen": seen, "times": times,
+            "first_step": self.step,
+        })
+    }
+}
+
+impl fmt::Display for FirstEscape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Escape {
+            site,
+            op,
+            declared,
+            seen,
+            times,
+        } = &self.escape;
+        let step = self.step;
+        // An escape feeds on itself: figures may have hundreds of digits.
+        let seen = match *seen < 1e6 {
+            true => format!("{seen:.3}"),
+            false => format!("{seen:.1e}"),
+        };
+        write!(
+            f,
+            "out of range: {site} ({op}), {seen} where {declared:.3} is declared, {times} times, first at step {step}"
+        )
+    }
+}
+
+/// A step that could not be computed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Stopped {
+    pub step: usize,
+    /// What the backend said.
+    pub cause: String,
+}
+
+impl Stopped {
+    /// It as JSON.
+    pub fn json(&self) -> Value {
+        json!({"step": self.step, "cause": self.cause})
+    }
+}
+
+/// The whole check.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Outcome {
+    pub reports: Vec<StepReport>,
+    /// The largest excess first.
+    pub escapes: Vec<FirstEscape>,
+    pub stopped: Option<Stopped>,
+}
+
+impl Outcome {
+    /// Takes the escapes known after a step in place of those before.
+    pub fn note_escapes(&mut self, step: usize, escapes: Vec<Escape>) {
+        let before = std::mem::take(&mut self.escapes);
+        let first = |site: &str| before.iter().find(|e| e.escape.site == site);
+        let noted = escapes.into_iter().map(|escape| FirstEscape {
+            step: first(&escape.site).map_or(step, |e| e.step),
+            escape,
+        });
+        self.escapes = noted.collect();
+    }
+
+    /// All steps together.
+    pub fn summary(&self) -> Summary {
+        Summary::of(&self.reports)
+    }
+
+    /// Whether the plan computes what float64 does.
+    pub fn verdict(&self, tolerance: f64) -> Result<(), Failure> {
+        if let Some(Stopped { step, cause }) = &self.stopped {
+            return Err(Failure::Check(format!(
+                "step {step} cannot be computed, values have left their ranges too far: {REMEDY} ({cause})"
+            )));
+        }
+        let misses = self.summary().misses;
+        if misses == 0 {
+            return Ok(());
+        }
+        let remedy = match self.escapes.is_empty() {
+            true => String::new(),
+            false => format!("; values have left their ranges: {REMEDY}"),
+        };
+        Err(Failure::Check(format!(
+            "{misses} of {} steps miss the tolerance of {tolerance} σ{remedy}",
+            self.reports.len()
+        )))
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.reports.is_empty() {
+            writeln!(f, "{}", self.summary())?;
+        }
+        self.escapes
+            .iter()
+            .try_for_each(|escape| writeln!(f, "{escape}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escape(site: &str, seen: f64) -> Escape {
+        Escape {
+            site: site.into(),
+            op: "poly",
+            declared: 1.0,
+            seen,
+            times: 1,
+        }
+    }
+
+    #[test]
+    fn an_escape_is_told_with_its_first_step_and_its_worst() {
+        let mut outcome = Outcome::default();
+        outcome.note_escapes(0, vec![]);
+        outcome.note_escapes(1, vec![escape("a", 2.0)]);
+        outcome.note_escapes(2, vec![escape("b", f64::INFINITY), escape("a", 3.0)]);
+        let told: Vec<_> = outcome.escapes.iter().map(|e| e.to_string()).collect();
+        assert!(
+            told[0].contains("b (poly), inf") && told[0].ends_with("first at step 2"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].contains("a (poly), 3.000") && told[1].ends_with("first at step 1"),
+            "{told:?}"
+        );
+        assert_eq!(outcome.escapes[1].json()["first_step"], 1);
+    }
+
+    #[test]
+    fn a_step_that_escapes_stop_is_a_failed_check_with_a_remedy() {
+        let mut outcome = Outcome::default();
+        outcome.verdict(0.02).unwrap();
+        outcome.stopped = Some(Stopped {
+            step: 3,
+            cause: "no".into(),
+        });
+        let failure = outcome.verdict(0.02).unwrap_err();
+        assert!(matches!(failure, Failure::Check(_)));
+        let said = failure.to_string();
+        assert!(said.contains("step 3") && said.contains(REMEDY), "{said}");
+    }
+}

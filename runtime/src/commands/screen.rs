@@ -1,0 +1,162 @@
+//! Text as it comes, and progress below it.
+//!
+//! Where both share a terminal, progress shows the line of text that still grows above its own line, so that neither can be drawn
+//! over the other; complete lines are printed above both, and the last one when progress has gone.
+
+use super::{Failure, Meter, print};
+use crate::client::{Listener, TextStream};
+use crate::proto::wire;
+use std::io::IsTerminal;
+use tokenizers::Tokenizer;
+use tokio::sync::watch;
+
+/// Characters of a growing line that are shown: more might not fit on a small terminal. The end shows all.
+const SHOWN: usize = 600;
+
+/// Shows a generation as it happens.
+pub(super) struct Screen<'t> {
+    pub meter: Meter,
+    text: TextStream<'t>,
+    lines: Lines,
+    /// Whether text and progress are on one terminal.
+    shared: bool,
+    /// The first failure to write text, and who is told to stop then.
+    lost: Option<Failure>,
+    quit: watch::Sender<bool>,
+}
+
+impl<'t> Screen<'t> {
+    /// Shows the text to continue. If text cannot be written, `quit` becomes true.
+    pub fn new(tokenizer: &'t Tokenizer, prompt: &str, quit: watch::Sender<bool>) -> Self {
+        let meter = Meter::bar(1, "connecting");
+        let mut screen = Self {
+            shared: std::io::stdout().is_terminal() && meter.is_shown(),
+            meter,
+            text: TextStream::new(tokenizer),
+            lines: Lines::default(),
+            lost: None,
+            quit,
+        };
+        screen.write(prompt);
+        screen
+    }
+
+    fn write(&mut self, text: &str) {
+        if !self.shared {
+            return self.print(text);
+        }
+        let complete = self.lines.push(text);
+        if !complete.is_empty() {
+            self.meter.above(String::new());
+            self.print(&complete);
+        }
+        self.meter.above(self.lines.shown());
+    }
+
+    fn print(&mut self, text: &str) {
+        let printed = self.meter.aside(|| print(format_args!("{text}")));
+        if let Err(failure) = printed {
+            self.lost.get_or_insert(failure);
+            self.quit.send_replace(true);
+        }
+    }
+
+    fn show(&mut self, piece: Result<String, String>) {
+        match piece {
+            Ok(text) => self.write(&text),
+            Err(cause) => self.meter.aside(|| eprintln!("{cause}")),
+        }
+    }
+
+    /// Takes progress away and ends the line, so that all text stands alone.
+    pub fn end(mut self) -> Result<(), Failure> {
+        let rest = self.text.finish();
+        self.show(rest);
+        drop(self.meter);
+        self.lost.map_or(Ok(()), Err)?;
+        print(format_args!("{}\n", self.lines.last))
+    }
+}
+
+impl Listener for Screen<'_> {
+    fn begins(&mut self, position: u32, prompt: u32) {
+        let what = if position < prompt {
+            format!("prompt token {} of {prompt}", position + 1)
+        } else {
+            format!("token {}", position + 1 - prompt)
+        };
+        // Of nothing, a bar would be full.
+        self.meter.set(0, 1);
+        self.meter.say(what);
+    }
+
+    fn progress(&mut self, progress: &wire::Progress) {
+        self.meter.set(progress.done, progress.total.max(1));
+        self.meter.say(match progress.total {
+            // Nothing is computed yet.
+            0 => progress.site.clone(),
+            _ => format!("{} bootstraps, {}", progress.bootstraps_done, progress.site),
+        });
+    }
+
+    fn token(&mut self, id: u32) {
+        let piece = self.text.push(id);
+        self.show(piece);
+    }
+}
+
+/// Text in lines, of which the last one still grows.
+#[derive(Default)]
+struct Lines {
+    last: String,
+}
+
+impl Lines {
+    /// Adds text; returns the lines that it completes.
+    fn push(&mut self, text: &str) -> String {
+        self.last.push_str(text);
+        let end = self.last.rfind('\n').map_or(0, |at| at + 1);
+        let rest = self.last.split_off(end);
+        std::mem::replace(&mut self.last, rest)
+    }
+
+    /// The growing line for a place where other things are drawn: its end if it is long, and nothing that moves the cursor.
+    fn shown(&self) -> String {
+        let skipped = self.last.chars().count().saturating_sub(SHOWN);
+        let cut = if skipped > 0 { "…" } else { "" };
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let end = self.last.chars().skip(skipped).map(plain);
+        cut.chars().chain(end).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the lines printed and the one that still grows come to.
+    fn assembled(pieces: &[&str]) -> (String, String) {
+        let mut lines = Lines::default();
+        let printed = pieces.iter().map(|piece| lines.push(piece)).collect();
+        (printed, lines.last)
+    }
+
+    #[test]
+    fn every_piece_of_text_comes_once_and_in_order() {
+        let pieces = ["Once", " upon\n", "", "a\n\nti", "me", "\n", "end"];
+        let (printed, last) = assembled(&pieces);
+        assert_eq!(printed, "Once upon\na\n\ntime\n");
+        assert_eq!(last, "end");
+        assert_eq!(printed + &last, pieces.concat());
+        assert_eq!(assembled(&[]), Default::default());
+    }
+
+    #[test]
+    fn a_growing_line_is_shown_whole_or_by_its_end() {
+        let mut lines = Lines::default();
+        lines.push("Grüße,\t日本\r🙂");
+        assert_eq!(lines.shown(), "Grüße, 日本 🙂");
+        lines.push(&"ä".repeat(SHOWN));
+        assert_eq!(lines.shown(), format!("…{}", "ä".repeat(SHOWN)));
+    }
+}
