@@ -154,3 +154,38 @@ fn help_shows_examples() {
     let help = String::from_utf8(sottoc(&[&"reference", &"--help"]).stdout).unwrap();
     assert!(help.contains("Examples:") && help.contains("--generate"));
 }
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "a search over 32 layers: run in release")]
+fn a_preset_of_eight_billion_weights_is_planned_without_them() {
+    let estimate = |more: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let mut arguments: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"estimate", &"--preset"];
+        arguments.extend(more);
+        sottoc(&arguments)
+    };
+    let once = || estimate(&[&"llama-3-8b", &"--context", &"512", &"--json"]);
+    let (first, second) = (once(), once());
+    assert!(first.status.success());
+    assert_eq!(first.stdout, second.stdout);
+    let found: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
+    // 3,712 products a layer by matrices (width² / slots, two in one complex one), 8,192 for the head; the rest are masks
+    let matrices = 32 * 3712 + 8192;
+    let products = found["token"]["plain_products"].as_u64().unwrap();
+    assert!(
+        (matrices..matrices + 32 * 600).contains(&products),
+        "{products}"
+    );
+    let bootstraps = found["bootstraps"].as_array().unwrap();
+    let count: u64 = bootstraps
+        .iter()
+        .map(|b| b["count"].as_u64().unwrap())
+        .sum();
+    assert!(count <= 32 * 6, "{bootstraps:?}");
+    let unknown = estimate(&[&"llama-9"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(
+        said.contains("llama-9") && said.contains("tinyllama-1.1b"),
+        "{said}"
+    );
+}

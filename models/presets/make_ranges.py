@@ -74,7 +74,8 @@ CREST = 5.5  # assumed: largest of some 10^4 to 10^5 near-normal values over the
 FIRST_MS, LAST_MS = 4e-4, 1.0  # assumed: mean square of the embedding (init 0.02 squared) and of the last residual
 SCORE_TOP = 25.0  # assumed: largest attention score; the published span then fixes the smallest
 
-LOG_MEAN, LOG_SPREAD = 5.0, 2.0  # assumed: middle and reach, over positions, of the logarithm of a head's mean exponential
+# assumed: the logarithm of a head's mean exponential is that of one score at the top among 512, and 2 more or less over positions
+LOG_MEAN, LOG_SPREAD = SCORE_TOP - math.log(512), 2.0
 
 
 def site(name, low, high, ms_low, ms_high):

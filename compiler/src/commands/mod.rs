@@ -1,6 +1,7 @@
 //! `sottoc`'s commands, one module each, and what they have in common: errors and exit codes.
 
 pub mod compile;
+pub mod estimate;
 pub mod explain;
 mod meter;
 pub mod reference;

@@ -3,9 +3,11 @@
 mod bundle;
 mod calibration;
 mod error;
+mod estimate;
 mod stage;
 
 pub use error::CompileError;
+pub use estimate::{EstimateRequest, Estimated, estimate};
 pub use stage::{Stage, StageFile, stage_context};
 
 use crate::cost;

@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here any more; the figures follow from the leveled program and the parameter set.
 
+mod counts;
 mod disclose;
 mod estimate;
 pub mod explain;
@@ -12,6 +13,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use counts::Counts;
 pub use disclose::disclosures;
 pub use summary::summary;
 

@@ -52,7 +52,7 @@ pub fn choose(
     options: &Options,
     prices: &dyn Prices,
 ) -> Result<Found, LowerError> {
-    let plain = Choices::default();
+    let plain = plainest(decoder, ranges, options)?;
     let model = crate::lower::model(decoder, ranges, options, &plain)?;
     let groups = groups(&model)?;
     let largest = groups.iter().rev().max_by_key(|layers| layers.len());
@@ -70,6 +70,20 @@ pub fn choose(
         one(&model, template, layers, prices, &mut found)?;
     }
     Ok(found)
+}
+
+/// The fewest decisions with which every layer can be lowered: squarings where an exponential's window is too wide for one polynomial.
+fn plainest(decoder: &Decoder, ranges: &Ranges, options: &Options) -> Result<Choices, LowerError> {
+    let mut plain = Choices::default();
+    loop {
+        let model = crate::lower::model(decoder, ranges, options, &plain)?;
+        match groups(&model) {
+            Err(LowerError::Fit { .. }) if plain.squarings < rules::MAX_SQUARINGS => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(plain),
+        }
+        plain.squarings += 1;
+    }
 }
 
 /// Searches one template and adds what it finds.

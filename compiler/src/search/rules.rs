@@ -9,7 +9,7 @@ use egg::{
 use super::language::Kernel;
 
 /// Most squarings after the exponential.
-pub const MAX_SQUARINGS: u32 = 3;
+pub const MAX_SQUARINGS: u32 = 5;
 /// Most baby steps.
 pub const MAX_BABY: u32 = 256;
 
@@ -137,6 +137,16 @@ const PLAIN: &[Rule] = &[
         "square-3",
         "(attend ?i ?t 2 ?q ?kv)",
         "(attend ?i ?t 3 ?q ?kv)",
+    ),
+    (
+        "square-4",
+        "(attend ?i ?t 3 ?q ?kv)",
+        "(attend ?i ?t 4 ?q ?kv)",
+    ),
+    (
+        "square-5",
+        "(attend ?i ?t 4 ?q ?kv)",
+        "(attend ?i ?t 5 ?q ?kv)",
     ),
     (
         "inputs",
@@ -286,9 +296,9 @@ mod tests {
     }
 
     #[test]
-    fn exponentials_are_squared_up_to_three_times() {
-        assert!(proves("(attend 0 2 0 q s)", "(attend 0 2 3 q s)"));
-        assert!(!proves("(attend 0 2 0 q s)", "(attend 0 2 4 q s)"));
+    fn exponentials_are_squared_up_to_five_times() {
+        assert!(proves("(attend 0 2 0 q s)", "(attend 0 2 5 q s)"));
+        assert!(!proves("(attend 0 2 0 q s)", "(attend 0 2 6 q s)"));
     }
 
     #[test]

@@ -1,0 +1,70 @@
+//! `sottoc estimate`: every pass but the packing of weights, for a model whose weights need not be here.
+
+use super::{CompileError, News, describe, found};
+use crate::cost;
+use crate::emit::Emitted;
+use crate::frontend::Preset;
+use crate::level::level;
+use crate::lower::{Options, Ranges, lower};
+use crate::place;
+use crate::search::choose;
+use sotto_ir::params::ParamSet;
+use sotto_ir::plan::Decision;
+use std::path::PathBuf;
+
+/// What to estimate.
+#[derive(Clone, Debug)]
+pub struct EstimateRequest {
+    /// Name of a preset.
+    pub preset: String,
+    /// Ring and chain.
+    pub params: ParamSet,
+    /// Context, margin, tolerance, who holds the ends.
+    pub options: Options,
+    /// Measured prices [default: the committed table, or counts for another ring].
+    pub cost_table: Option<PathBuf>,
+    /// Most bytes that the server may need.
+    pub memory: Option<u64>,
+}
+
+/// What a plan would be.
+#[derive(Clone, Debug)]
+pub struct Estimated {
+    /// The program with its keys and costs.
+    pub emitted: Emitted,
+    /// What the search decided.
+    pub decisions: Vec<Decision>,
+}
+
+/// Searches, places and prices a preset on its profile of ranges. Values between the profile's sites are taken to fill their unit.
+///
+/// # Errors
+/// An unknown preset, options that do not suit it, or no placement within the memory.
+pub fn estimate(
+    request: &EstimateRequest,
+    tell: &mut dyn FnMut(News<'_>),
+) -> Result<Estimated, CompileError> {
+    let preset = Preset::named(&request.preset)?;
+    let most = preset.facts.max_positions;
+    let context = request.options.context;
+    if context == 0 || context as usize > most {
+        return Err(CompileError::Context { context, most });
+    }
+    let table = match &request.cost_table {
+        Some(path) => cost::read(path, &request.params)?,
+        None => cost::of(&request.params)?,
+    };
+    let ranges = Ranges::assumed(&preset.decoder, &preset.profile)?;
+    let chosen = choose(&preset.decoder, &ranges, &request.options, &table)?;
+    describe(&chosen, tell);
+    let draft = lower(&preset.decoder, &ranges, &request.options, &chosen.choices)?;
+    let packed = draft.program;
+    packed.verify().map_err(CompileError::Verify)?;
+    found(tell, format!("{} templates", packed.templates.len()));
+    let options = place::Options::default();
+    let placed = level(&packed, &request.params, &table, &options, request.memory)?;
+    Ok(Estimated {
+        emitted: placed.emitted,
+        decisions: chosen.decisions,
+    })
+}
