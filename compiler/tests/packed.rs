@@ -4,7 +4,7 @@ use sotto_compiler::cost;
 use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::lower::{Choices, Options, Ranges, Way, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
-use sotto_compiler::search::{Found, choose};
+use sotto_compiler::search::{Form, Found, Pin, choose};
 use sotto_ir::fidelity::{Fidelity, largest};
 use sotto_ir::golden;
 use sotto_ir::plan::Placement;
@@ -99,11 +99,11 @@ fn chosen(name: &str, options: &Options) -> Found {
     let decoder = checkpoint.decoder().unwrap();
     let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
     let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
-    let found = choose(&decoder, &ranges, options, &cost::committed().unwrap()).unwrap();
+    let found = choose(&decoder, &ranges, options, &[], &cost::committed().unwrap()).unwrap();
     assert!(found.note.saturated && found.exact, "{name}: {found:?}");
     assert_eq!(
         found,
-        choose(&decoder, &ranges, options, &cost::committed().unwrap()).unwrap()
+        choose(&decoder, &ranges, options, &[], &cost::committed().unwrap()).unwrap()
     );
     found
 }
@@ -195,4 +195,78 @@ fn the_server_can_hold_the_embedding_and_the_client_the_head() {
     options.embedding = Placement::Server;
     let worst = error("llama-tied-sharded", &options, &pairs());
     assert!(worst < 0.003, "{worst} σ");
+}
+
+/// Every alternative of the search, by itself or with what it needs.
+const PINS: [&[&str]; 12] = [
+    &[],
+    &[
+        "layers.{i}.mlp.up_proj=alone",
+        "layers.{i}.attention.k_proj=alone",
+    ],
+    &["layers.{i}.mlp.up_proj=with:layers.{i}.mlp.gate_proj"],
+    &["layers.{i}.attention.k_proj=with:layers.{i}.attention.v_proj"],
+    &[
+        "layers.{i}.attention.o_proj=real",
+        "layers.{i}.mlp.down_proj=real",
+    ],
+    &[
+        "layers.{i}.attention.o_proj=inputs",
+        "layers.{i}.attention.q_proj=inputs",
+    ],
+    &["layers.{i}.mlp.up_proj=spread:4"],
+    &["layers.{i}.mlp.down_proj=tiled"],
+    &["layers.{i}.attention.attend=inside:8"],
+    &["layers.{i}.attention.attend=outside:4"],
+    &[
+        "layers.{i}.attention.attend=squarings:2",
+        "final_norm=exact",
+    ],
+    &[
+        "layers.{i}.attention_norm=additions",
+        "layers.{i}.mlp.down_proj=baby:4",
+    ],
+];
+
+#[test]
+fn every_alternative_can_be_pinned_and_computes_the_same_model() {
+    let options = Options::new(2048, 24);
+    let table = cost::committed().unwrap();
+    for name in FIXTURES {
+        let dir = fixture(name);
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        let decoder = checkpoint.decoder().unwrap();
+        let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
+        let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
+        for pins in PINS {
+            let pins: Vec<Pin> = pins.iter().map(|pin| pin.parse().unwrap()).collect();
+            let found = choose(&decoder, &ranges, &options, &pins, &table).unwrap();
+            for pin in &pins {
+                let mut decisions = found.decisions.iter();
+                let mut said = |words: &str| {
+                    decisions.any(|d| d.site.contains(&pin.site) && d.chosen.contains(words))
+                };
+                let honoured = match &pin.form {
+                    Form::Spread(n) => said(&format!("spread {n} slots")),
+                    Form::Inside(n) => said(&format!("{n} tokens interleaved")),
+                    Form::Outside(n) => said(&format!("{n} tokens a group")),
+                    Form::Squarings(n) => said(&format!("by {n} squarings")),
+                    Form::Inputs => said("two diagonals in one"),
+                    Form::With(_) => said("one complex product"),
+                    Form::Exact => said("exact window"),
+                    _ => true,
+                };
+                assert!(honoured, "{name}: {pin:?} in {:#?}", found.decisions);
+            }
+            let worst = error(name, &options, &found.choices);
+            assert!(worst < 0.003, "{name}, {pins:?}: {worst} σ");
+        }
+        for wrong in ["nowhere=tiled", "layers.{i}.mlp.up_proj=spread:1024"] {
+            let pins = [wrong.parse().unwrap()];
+            assert!(
+                choose(&decoder, &ranges, &options, &pins, &table).is_err(),
+                "{wrong}"
+            );
+        }
+    }
 }

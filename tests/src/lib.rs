@@ -2,6 +2,7 @@
 
 use sotto_compiler::driver::{Outcome, Request, compile};
 use sotto_compiler::lower::Options;
+use sotto_compiler::search::Pin;
 use sotto_ir::params::ParamSet;
 use sotto_runtime::client::ClientModel;
 use sotto_runtime::plan::PlanDir;
@@ -35,6 +36,7 @@ pub fn tiny_request(output: &Path) -> Request {
         options: Options::new(params.slots() as u32, 256),
         params,
         cost_table: None,
+        pins: vec![],
         memory: None,
         stop_after: None,
         from: None,
@@ -52,6 +54,7 @@ pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path
         options: Options::new(params.slots() as u32, context),
         params,
         cost_table: None,
+        pins: vec![],
         memory: None,
         stop_after: None,
         from: None,
@@ -72,6 +75,21 @@ pub struct Compiled {
 /// Compiles a fixture to a plan in a directory of its own.
 pub fn compile_fixture(name: &str, params: ParamSet, context: u32) -> Result<Compiled> {
     compile_into(|output| fixture_request(name, params, context, output))
+}
+
+/// Compiles a fixture with decisions taken from the search.
+pub fn compile_pinned(
+    name: &str,
+    params: ParamSet,
+    context: u32,
+    pins: &[&str],
+) -> Result<Compiled> {
+    let pins = pins.iter().map(|pin| pin.parse());
+    let pins = pins.collect::<std::result::Result<Vec<Pin>, _>>()?;
+    compile_into(|output| Request {
+        pins,
+        ..fixture_request(name, params, context, output)
+    })
 }
 
 /// Compiles the bundled model to a plan in a directory of its own.

@@ -5,6 +5,7 @@ use crate::driver::{CompileError, Outcome, Request, Stage, compile, stage_contex
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
+use crate::search::Pin;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Placement;
 use sotto_ir::write_whole;
@@ -47,6 +48,9 @@ pub struct Args {
     /// Prices of this machine, as `sotto bench --cost-table` measures them [default: those of a 2-core AVX-512 server].
     #[arg(long, value_name = "FILE")]
     cost_table: Option<PathBuf>,
+    /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
+    #[arg(long = "pin", value_name = "PIN")]
+    pins: Vec<Pin>,
     /// Refuse a plan whose server needs more memory than this.
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
@@ -140,6 +144,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         params,
         options,
         cost_table: args.cost_table.clone(),
+        pins: args.pins.clone(),
         memory: args.memory.map(|gib| (gib * GIB) as u64),
         stop_after: args.stop_after,
         from: args.from.clone(),

@@ -4,6 +4,7 @@ use super::{Failure, meter::Meter, print};
 use crate::driver::{EstimateRequest, estimate};
 use crate::emit::Counts;
 use crate::lower::Options;
+use crate::search::Pin;
 use serde_json::json;
 use sotto_ir::params::ParamSet;
 use std::path::PathBuf;
@@ -27,6 +28,9 @@ pub struct Args {
     /// Prices of a machine, as `sotto bench --cost-table` measures them.
     #[arg(long, value_name = "FILE")]
     cost_table: Option<PathBuf>,
+    /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
+    #[arg(long = "pin", value_name = "PIN")]
+    pins: Vec<Pin>,
     /// Refuse a plan whose server needs more memory than this.
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
@@ -43,6 +47,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         options: Options::new(params.slots() as u32, args.context),
         params,
         cost_table: args.cost_table.clone(),
+        pins: args.pins.clone(),
         memory: args.memory.map(|gib| (gib * f64::from(1 << 30)) as u64),
     };
     let mut meter = Meter::new();

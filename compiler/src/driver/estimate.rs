@@ -7,7 +7,7 @@ use crate::frontend::Preset;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
-use crate::search::choose;
+use crate::search::{Pin, choose};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Decision;
 use std::path::PathBuf;
@@ -23,6 +23,8 @@ pub struct EstimateRequest {
     pub options: Options,
     /// Measured prices [default: the committed table, or counts for another ring].
     pub cost_table: Option<PathBuf>,
+    /// Decisions taken from the search.
+    pub pins: Vec<Pin>,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
 }
@@ -55,7 +57,13 @@ pub fn estimate(
         None => cost::of(&request.params)?,
     };
     let ranges = Ranges::assumed(&preset.decoder, &preset.profile)?;
-    let chosen = choose(&preset.decoder, &ranges, &request.options, &table)?;
+    let chosen = choose(
+        &preset.decoder,
+        &ranges,
+        &request.options,
+        &request.pins,
+        &table,
+    )?;
     describe(&chosen, tell);
     let draft = lower(&preset.decoder, &ranges, &request.options, &chosen.choices)?;
     let packed = draft.program;

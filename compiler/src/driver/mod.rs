@@ -16,7 +16,7 @@ use crate::frontend::Checkpoint;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
-use crate::search::{Found, choose};
+use crate::search::{Found, Pin, choose};
 use bundle::{Bundle, Findings};
 use calibration::Calibration;
 use sotto_ir::cost::CostTable;
@@ -37,6 +37,8 @@ pub struct Request {
     pub options: Options,
     /// Measured prices [default: the committed table, or counts for another ring].
     pub cost_table: Option<PathBuf>,
+    /// Decisions taken from the search.
+    pub pins: Vec<Pin>,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
     /// Go no further than this stage.
@@ -119,7 +121,8 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
             let mut packed = match resumed {
                 Some(StageFile::Packed(packed)) => packed,
                 _ => {
-                    let chosen = choose(&decoder, &ranges, &request.options, &table)?;
+                    let chosen =
+                        choose(&decoder, &ranges, &request.options, &request.pins, &table)?;
                     describe(&chosen, tell);
                     let draft = lower(&decoder, &ranges, &request.options, &chosen.choices)?;
                     findings.search = chosen.note;

@@ -5,6 +5,17 @@ use crate::approx::FitError;
 /// Why a decoder could not be lowered.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum LowerError {
+    /// A pin at a site that the model does not have.
+    #[error(
+        "there is no site `{site}` to pin; `sottoc explain PLAN` lists a plan's sites, with {{i}} for the layer"
+    )]
+    NoSite {
+        /// The site asked for.
+        site: String,
+    },
+    /// Pins that contradict each other or what the model's sizes allow.
+    #[error("no program of this model has everything that is pinned; pin less")]
+    Pinned,
     /// A vector does not fit one ciphertext.
     #[error(
         "{what}: {features} features do not fit the {slots} slots of one ciphertext; vectors of several ciphertexts are not supported yet"

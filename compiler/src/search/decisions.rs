@@ -4,6 +4,7 @@
 use super::Found;
 use super::extract::{Extracted, Priced, extract};
 use super::language::Kernel;
+use super::pin::{Form, Pin};
 use super::price::{leaf, site};
 use crate::lower::{Choices, Way};
 use egg::{EGraph, Id};
@@ -19,6 +20,8 @@ pub struct Search<'a> {
     pub priced: Priced,
     /// Site of the attention, which its kernel does not name.
     pub attend: String,
+    /// Decisions that are not the search's.
+    pub pins: &'a [Pin],
 }
 
 /// A decision in words.
@@ -49,8 +52,54 @@ impl Search<'_> {
     pub fn best(&self, allowed: &dyn Fn(&Kernel) -> bool) -> Option<Extracted> {
         // a pair of one weight with itself is a waste that rules need not know about
         let sensible = |node: &Kernel| !matches!(node, Kernel::Pair([a, b]) if a == b);
-        let allowed = |node: &Kernel| sensible(node) && allowed(node);
+        let allowed = |node: &Kernel| sensible(node) && self.suits_pins(node) && allowed(node);
         extract(self.egraph, self.root, &self.priced, &allowed)
+    }
+
+    /// Whether a node takes every decision that is pinned at its sites as pinned.
+    fn suits_pins(&self, node: &Kernel) -> bool {
+        self.pins.iter().all(|pin| match self.product(node) {
+            Some(product) => self.product_suits(product, pin),
+            None => self.kernel_suits(node, pin),
+        })
+    }
+
+    fn product_suits(&self, product: Product, pin: &Pin) -> bool {
+        let sites = self.serves(product.weight);
+        if !sites.contains(&pin.site) {
+            return true;
+        }
+        match &pin.form {
+            Form::Tiled => product.lie == Lie::Tiled,
+            Form::Spread(stride) => product.lie == Lie::Spread(*stride),
+            Form::Gather(stride) => product.lie == Lie::Gathered(*stride),
+            Form::Inputs => product.inputs,
+            Form::Real => !product.inputs,
+            Form::Baby(baby) => product.baby == *baby,
+            Form::Alone => sites.len() == 1,
+            Form::With(other) => sites.contains(other),
+            _ => true,
+        }
+    }
+
+    fn kernel_suits(&self, node: &Kernel, pin: &Pin) -> bool {
+        let number = |id: &Id| self.number(*id);
+        match node {
+            Kernel::Norm([scaled, norm, _]) if self.name(*norm) == pin.site => match pin.form {
+                Form::Exact => number(scaled) == 1,
+                Form::Additions => number(scaled) == 0,
+                _ => true,
+            },
+            Kernel::Attend([inside, tokens, squarings, ..]) if self.attend == pin.site => {
+                match pin.form {
+                    Form::Inside(n) => (number(inside), number(tokens)) == (1, n),
+                    Form::Outside(n) => (number(inside), number(tokens)) == (0, n),
+                    Form::Squarings(n) => number(squarings) == n,
+                    _ => true,
+                }
+            }
+            _ => true,
+        }
     }
 
     /// Adds a program's decisions to what was found.

@@ -10,6 +10,7 @@ mod decisions;
 mod extract;
 mod facts;
 mod language;
+mod pin;
 mod price;
 mod rules;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use decisions::Search;
 use egg::{Runner, SimpleScheduler, StopReason};
 use facts::Facts;
 use language::term;
+pub use pin::{Form, Pin, PinError};
 use price::Pricing;
 use sotto_ir::decoder::{Decoder, Op, Template};
 use sotto_ir::plan::{Decision, SearchNote};
@@ -50,8 +52,10 @@ pub fn choose(
     decoder: &Decoder,
     ranges: &Ranges,
     options: &Options,
+    pins: &[Pin],
     prices: &dyn Prices,
 ) -> Result<Found, LowerError> {
+    check_pins(decoder, pins)?;
     let plain = plainest(decoder, ranges, options)?;
     let model = crate::lower::model(decoder, ranges, options, &plain)?;
     let groups = groups(&model)?;
@@ -67,7 +71,7 @@ pub fn choose(
         decisions: Vec::new(),
     };
     for (template, layers) in [(&decoder.layer, layers), (&decoder.final_, 0..1)] {
-        one(&model, template, layers, prices, &mut found)?;
+        one(&model, template, layers, pins, prices, &mut found)?;
     }
     Ok(found)
 }
@@ -91,6 +95,7 @@ fn one(
     model: &Model<'_>,
     template: &Template,
     layers: Range<u32>,
+    pins: &[Pin],
     prices: &dyn Prices,
     found: &mut Found,
 ) -> Result<(), LowerError> {
@@ -117,13 +122,37 @@ fn one(
             },
         ),
         attend: attend_site(template),
+        pins,
     };
     let Some(best) = search.best(&|_| true) else {
-        return Ok(()); // nothing to choose: the lowering will say what it misses
+        let pinned = pins.iter().any(|pin| has_site(template, &pin.site));
+        return match pinned {
+            true => Err(LowerError::Pinned),
+            false => Ok(()), // nothing to choose: the lowering will say what it misses
+        };
     };
     found.exact &= best.exact;
     search.adopt(&best, found);
     Ok(())
+}
+
+/// Refuses pins at sites that the model does not have.
+fn check_pins(decoder: &Decoder, pins: &[Pin]) -> Result<(), LowerError> {
+    let templates = [&decoder.layer, &decoder.final_];
+    let unknown = pins.iter().find(|pin| {
+        !templates
+            .iter()
+            .any(|template| has_site(template, &pin.site))
+    });
+    unknown.map_or(Ok(()), |pin| {
+        Err(LowerError::NoSite {
+            site: pin.site.clone(),
+        })
+    })
+}
+
+fn has_site(template: &Template, site: &str) -> bool {
+    template.insts.iter().any(|inst| inst.site == site)
 }
 
 /// Site of a template's attention; empty if it has none.

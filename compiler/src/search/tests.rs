@@ -57,6 +57,7 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
         egraph: &runner.egraph,
         priced: priced(&runner.egraph, &facts, prices),
         attend: String::new(),
+        pins: &[],
     };
     let best = search.best(&|_| true).unwrap();
     assert!(best.exact);
@@ -120,6 +121,7 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
         egraph: &runner.egraph,
         priced: priced(&runner.egraph, &facts, &Made { conjugate: 20 }),
         attend: String::new(),
+        pins: &[],
     };
     let best = search.best(&|_| true).unwrap();
     let mut found = Found {

@@ -1,0 +1,121 @@
+//! Pins: decisions that the caller takes from the search.
+
+use std::str::FromStr;
+use thiserror::Error;
+
+/// What is pinned at a site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A product of a tiled vector, its result tiled.
+    Tiled,
+    /// A product whose features end this many slots apart.
+    Spread(u32),
+    /// A product that gathers features this many slots apart.
+    Gather(u32),
+    /// Two diagonals in one complex one.
+    Inputs,
+    /// Real diagonals.
+    Real,
+    /// So many baby steps.
+    Baby(u32),
+    /// A product of its own.
+    Alone,
+    /// One complex product with another site.
+    With(String),
+    /// A norm that spends a level on its exact window.
+    Exact,
+    /// A norm that finds its window by additions.
+    Additions,
+    /// Attention with so many tokens of a group inside the features.
+    Inside(u32),
+    /// Attention with so many tokens of a group outside the features.
+    Outside(u32),
+    /// An exponential with so many squarings.
+    Squarings(u32),
+}
+
+/// A decision at a site, `{i}` for the layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The site.
+    pub site: String,
+    /// What must be chosen there.
+    pub form: Form,
+}
+
+/// A pin that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, alone, with:SITE \
+     (products); exact, additions (norms); inside:TOKENS, outside:TOKENS, squarings:COUNT (attention)"
+)]
+pub struct PinError(String);
+
+impl FromStr for Pin {
+    type Err = PinError;
+
+    fn from_str(text: &str) -> Result<Self, PinError> {
+        let wrong = || PinError(text.into());
+        let (site, form) = text.split_once('=').ok_or_else(wrong)?;
+        let (word, value) = form.split_once(':').unwrap_or((form, ""));
+        let number = || value.parse::<u32>().map_err(|_| wrong());
+        let plain = |form| {
+            if value.is_empty() {
+                Ok(form)
+            } else {
+                Err(wrong())
+            }
+        };
+        let form = match word {
+            "tiled" => plain(Form::Tiled)?,
+            "spread" => Form::Spread(number()?),
+            "gather" => Form::Gather(number()?),
+            "inputs" => plain(Form::Inputs)?,
+            "real" => plain(Form::Real)?,
+            "baby" => Form::Baby(number()?),
+            "alone" => plain(Form::Alone)?,
+            "with" if !value.is_empty() => Form::With(value.into()),
+            "exact" => plain(Form::Exact)?,
+            "additions" => plain(Form::Additions)?,
+            "inside" => Form::Inside(number()?),
+            "outside" => Form::Outside(number()?),
+            "squarings" => Form::Squarings(number()?),
+            _ => return Err(wrong()),
+        };
+        if site.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Pin {
+            site: site.into(),
+            form,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pins_are_read_or_refused() {
+        let pin: Pin = "layers.{i}.mlp.up_proj=spread:8".parse().unwrap();
+        assert_eq!(
+            (pin.site.as_str(), pin.form),
+            ("layers.{i}.mlp.up_proj", Form::Spread(8))
+        );
+        let pin: Pin = "a=with:b".parse().unwrap();
+        assert_eq!(pin.form, Form::With("b".into()));
+        for wrong in [
+            "",
+            "a",
+            "a=",
+            "=tiled",
+            "a=spread",
+            "a=spread:x",
+            "a=tiled:2",
+            "a=with:",
+        ] {
+            assert!(wrong.parse::<Pin>().is_err(), "{wrong}");
+        }
+    }
+}
