@@ -3,7 +3,7 @@
 //! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
 use clap::{Parser, Subcommand};
-use sotto_compiler::commands::{compile, estimate, explain, reference, verify};
+use sotto_compiler::commands::{ablate, compile, estimate, explain, reference, verify};
 use std::process::ExitCode;
 
 /// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
@@ -20,6 +20,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Compile(compile::Args),
+    Ablate(ablate::Args),
     Estimate(estimate::Args),
     Explain(explain::Args),
     Reference(reference::Args),
@@ -29,6 +30,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Compile(args) => compile::run(&args),
+        Command::Ablate(args) => ablate::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Reference(args) => reference::run(&args),

@@ -4,7 +4,7 @@ use sotto_compiler::cost;
 use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::lower::{Choices, Options, Ranges, Way, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
-use sotto_compiler::search::{Form, Found, Pin, choose};
+use sotto_compiler::search::{Form, Found, Guidance, Pin, choose};
 use sotto_ir::fidelity::{Fidelity, largest};
 use sotto_ir::golden;
 use sotto_ir::plan::Placement;
@@ -99,11 +99,25 @@ fn chosen(name: &str, options: &Options) -> Found {
     let decoder = checkpoint.decoder().unwrap();
     let sequences = golden::read_ids(&dir.join("calibration.safetensors")).unwrap();
     let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
-    let found = choose(&decoder, &ranges, options, &[], &cost::committed().unwrap()).unwrap();
+    let found = choose(
+        &decoder,
+        &ranges,
+        options,
+        &Guidance::default(),
+        &cost::committed().unwrap(),
+    )
+    .unwrap();
     assert!(found.note.saturated && found.exact, "{name}: {found:?}");
     assert_eq!(
         found,
-        choose(&decoder, &ranges, options, &[], &cost::committed().unwrap()).unwrap()
+        choose(
+            &decoder,
+            &ranges,
+            options,
+            &Guidance::default(),
+            &cost::committed().unwrap()
+        )
+        .unwrap()
     );
     found
 }
@@ -240,11 +254,23 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
         let ranges = Ranges::calibrate(&decoder, &checkpoint, &sequences, &mut |_| ()).unwrap();
         for pins in PINS {
             let pins: Vec<Pin> = pins.iter().map(|pin| pin.parse().unwrap()).collect();
-            let found = choose(&decoder, &ranges, &options, &pins, &table).unwrap();
-            for pin in &pins {
+            let guidance = Guidance {
+                pins,
+                ..Guidance::default()
+            };
+            let pins = &guidance.pins;
+            let found = choose(&decoder, &ranges, &options, &guidance, &table).unwrap();
+            for pin in pins {
                 let mut decisions = found.decisions.iter();
                 let mut said = |words: &str| {
                     decisions.any(|d| d.site.contains(&pin.site) && d.chosen.contains(words))
+                };
+                let ever = |words: &str| {
+                    let mut here = found
+                        .decisions
+                        .iter()
+                        .filter(|d| d.site.contains(&pin.site));
+                    here.any(|d| d.chosen.contains(words))
                 };
                 let honoured = match &pin.form {
                     Form::Spread(n) => said(&format!("spread {n} slots")),
@@ -254,19 +280,31 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
                     Form::Inputs => said("two diagonals in one"),
                     Form::With(_) => said("one complex product"),
                     Form::Exact => said("exact window"),
-                    _ => true,
+                    Form::Additions => said("additions"),
+                    Form::Baby(n) => said(&format!("{n} baby steps")),
+                    Form::Alone => !ever("one complex product"),
+                    Form::Real => !ever("two diagonals"),
+                    Form::Tiled => !ever("gathered") && !ever("spread"),
+                    Form::Gather(n) => said(&format!("gathered from {n} slots")),
                 };
                 assert!(honoured, "{name}: {pin:?} in {:#?}", found.decisions);
             }
             let worst = error(name, &options, &found.choices);
             assert!(worst < 0.003, "{name}, {pins:?}: {worst} σ");
         }
-        for wrong in ["nowhere=tiled", "layers.{i}.mlp.up_proj=spread:1024"] {
-            let pins = [wrong.parse().unwrap()];
-            assert!(
-                choose(&decoder, &ranges, &options, &pins, &table).is_err(),
-                "{wrong}"
-            );
+        for wrong in [
+            "nowhere=tiled",
+            "layers.{i}.mlp.up_proj=spread:1024",
+            "layers.{i}.mlp.up_proj=exact",
+            "layers.{i}.attention_norm=spread:4",
+            "layers.{i}.mlp.silu=baby:4",
+        ] {
+            let guidance = Guidance {
+                pins: vec![wrong.parse().unwrap()],
+                ..Guidance::default()
+            };
+            let refused = choose(&decoder, &ranges, &options, &guidance, &table);
+            assert!(refused.is_err(), "{wrong}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use sotto_compiler::driver::{Outcome, Request, compile};
 use sotto_compiler::lower::Options;
-use sotto_compiler::search::Pin;
+use sotto_compiler::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_runtime::client::ClientModel;
 use sotto_runtime::plan::PlanDir;
@@ -36,7 +36,7 @@ pub fn tiny_request(output: &Path) -> Request {
         options: Options::new(params.slots() as u32, 256),
         params,
         cost_table: None,
-        pins: vec![],
+        guidance: Guidance::default(),
         memory: None,
         stop_after: None,
         from: None,
@@ -54,7 +54,7 @@ pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path
         options: Options::new(params.slots() as u32, context),
         params,
         cost_table: None,
-        pins: vec![],
+        guidance: Guidance::default(),
         memory: None,
         stop_after: None,
         from: None,
@@ -86,8 +86,12 @@ pub fn compile_pinned(
 ) -> Result<Compiled> {
     let pins = pins.iter().map(|pin| pin.parse());
     let pins = pins.collect::<std::result::Result<Vec<Pin>, _>>()?;
-    compile_into(|output| Request {
+    let guidance = Guidance {
         pins,
+        ..Guidance::default()
+    };
+    compile_into(|output| Request {
+        guidance,
         ..fixture_request(name, params, context, output)
     })
 }

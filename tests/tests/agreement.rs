@@ -7,7 +7,7 @@ use sotto_ckks::Context;
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
-use sotto_ir::slot::StateId;
+use sotto_ir::slot::{Form, Layout, Matrix, Pairing, StateDecl, StateId};
 use sotto_runtime::cpu::request;
 use sotto_tests::*;
 use std::collections::BTreeMap;
@@ -38,16 +38,23 @@ const PINS: [&str; 4] = [
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn a_cache_of_several_groups_agrees_decrypted_and_in_the_clear() {
-    agrees(&[]);
+    let _compiled = agrees(&[]);
 }
 
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn so_it_does_with_every_kernel_that_larger_rings_want() {
-    agrees(&PINS);
+    let compiled = agrees(&PINS);
+    let decode = &compiled.plan.plan().decode;
+    let has = |wanted: fn(&Matrix) -> bool| decode.matrices.iter().any(wanted);
+    assert!(has(|m| matches!(m.form, Form::Spread { stride: 2.. })));
+    assert!(has(|m| matches!(m.form, Form::Gather { stride: 2.. })));
+    assert!(has(|m| m.pairing == Pairing::Inputs));
+    let inside = |state: &StateDecl| matches!(state.ty.layout, Layout::Interleaved { .. });
+    assert!(decode.states.iter().all(inside));
 }
 
-fn agrees(pins: &[&str]) {
+fn agrees(pins: &[&str]) -> Compiled {
     let name = "llama-variants";
     let compiled = compile_pinned(name, ParamSet::insecure_test(10), 24, pins).unwrap();
     let golden = golden(name);
@@ -77,6 +84,7 @@ fn agrees(pins: &[&str]) {
         .into_iter()
         .collect();
     assert_eq!(used, listed);
+    compiled
 }
 
 #[test]

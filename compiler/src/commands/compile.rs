@@ -5,7 +5,7 @@ use crate::driver::{CompileError, Outcome, Request, Stage, compile, stage_contex
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
-use crate::search::Pin;
+use crate::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Placement;
 use sotto_ir::write_whole;
@@ -144,7 +144,10 @@ fn request(args: &Args) -> Result<Request, Failure> {
         params,
         options,
         cost_table: args.cost_table.clone(),
-        pins: args.pins.clone(),
+        guidance: Guidance {
+            pins: args.pins.clone(),
+            ..Guidance::default()
+        },
         memory: args.memory.map(|gib| (gib * GIB) as u64),
         stop_after: args.stop_after,
         from: args.from.clone(),

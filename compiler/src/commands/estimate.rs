@@ -4,7 +4,7 @@ use super::{Failure, meter::Meter, print};
 use crate::driver::{EstimateRequest, estimate};
 use crate::emit::Counts;
 use crate::lower::Options;
-use crate::search::Pin;
+use crate::search::{Guidance, Pin};
 use serde_json::json;
 use sotto_ir::params::ParamSet;
 use std::path::PathBuf;
@@ -47,7 +47,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         options: Options::new(params.slots() as u32, args.context),
         params,
         cost_table: args.cost_table.clone(),
-        pins: args.pins.clone(),
+        guidance: Guidance {
+            pins: args.pins.clone(),
+            ..Guidance::default()
+        },
         memory: args.memory.map(|gib| (gib * f64::from(1 << 30)) as u64),
     };
     let mut meter = Meter::new();

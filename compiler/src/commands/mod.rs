@@ -1,5 +1,6 @@
 //! `sottoc`'s commands, one module each, and what they have in common: errors and exit codes.
 
+pub mod ablate;
 pub mod compile;
 pub mod estimate;
 pub mod explain;

@@ -50,9 +50,10 @@ struct Verdict {
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let verdict = look(args);
-    if args.json {
-        print(format_args!("{}\n", json_line(args, &verdict)))?;
-    }
+    let told = match args.json {
+        true => print(format_args!("{}\n", json_line(args, &verdict))),
+        false => Ok(()),
+    };
     let Verdict {
         plan,
         files,
@@ -62,6 +63,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     if let Some(violations) = violations {
         return Err(Failure::Check(Box::new(violations)));
     }
+    told?;
     if !args.json {
         let path = args.plan.display();
         print(format_args!(

@@ -17,6 +17,11 @@ use std::path::{Path, PathBuf};
 /// Why a model was not compiled. Nothing has been written then, dumps aside.
 #[derive(Debug, thiserror::Error)]
 pub enum CompileError {
+    /// Pins for decisions that a stage file has taken.
+    #[error(
+        "the stage file has taken the decisions that --pin is for; resume from a decoder stage, or edit the file"
+    )]
+    LatePins,
     /// The checkpoint.
     #[error(transparent)]
     Frontend(#[from] FrontendError),

@@ -7,7 +7,7 @@ use crate::frontend::Preset;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
-use crate::search::{Pin, choose};
+use crate::search::{Guidance, choose};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Decision;
 use std::path::PathBuf;
@@ -23,8 +23,8 @@ pub struct EstimateRequest {
     pub options: Options,
     /// Measured prices [default: the committed table, or counts for another ring].
     pub cost_table: Option<PathBuf>,
-    /// Decisions taken from the search.
-    pub pins: Vec<Pin>,
+    /// What is taken from the search.
+    pub guidance: Guidance,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
 }
@@ -61,7 +61,7 @@ pub fn estimate(
         &preset.decoder,
         &ranges,
         &request.options,
-        &request.pins,
+        &request.guidance,
         &table,
     )?;
     describe(&chosen, tell);

@@ -16,7 +16,7 @@ use crate::frontend::Checkpoint;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
-use crate::search::{Found, Pin, choose};
+use crate::search::{Found, Guidance, choose};
 use bundle::{Bundle, Findings};
 use calibration::Calibration;
 use sotto_ir::cost::CostTable;
@@ -37,8 +37,8 @@ pub struct Request {
     pub options: Options,
     /// Measured prices [default: the committed table, or counts for another ring].
     pub cost_table: Option<PathBuf>,
-    /// Decisions taken from the search.
-    pub pins: Vec<Pin>,
+    /// What is taken from the search.
+    pub guidance: Guidance,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
     /// Go no further than this stage.
@@ -90,6 +90,10 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
     let resumed = request.from.as_deref().map(stage::read).transpose()?;
     let resumed = stage::of_checkpoint(resumed, &checkpoint.digest()?)?;
     stage::of_context(resumed.as_ref(), request.options.context)?;
+    let decided = matches!(resumed, Some(StageFile::Packed(_) | StageFile::Leveled(_)));
+    if decided && !request.guidance.pins.is_empty() {
+        return Err(CompileError::LatePins);
+    }
     let decoder = match &resumed {
         Some(StageFile::Decoder(decoder)) => decoder.clone(),
         _ => checkpoint.decoder()?,
@@ -121,8 +125,13 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
             let mut packed = match resumed {
                 Some(StageFile::Packed(packed)) => packed,
                 _ => {
-                    let chosen =
-                        choose(&decoder, &ranges, &request.options, &request.pins, &table)?;
+                    let chosen = choose(
+                        &decoder,
+                        &ranges,
+                        &request.options,
+                        &request.guidance,
+                        &table,
+                    )?;
                     describe(&chosen, tell);
                     let draft = lower(&decoder, &ranges, &request.options, &chosen.choices)?;
                     findings.search = chosen.note;

@@ -13,6 +13,15 @@ pub enum LowerError {
         /// The site asked for.
         site: String,
     },
+    /// A pin of a form that its site's operation does not have.
+    #[error(
+        "`{site}` cannot be pinned to that: products take tiled, spread, gather, inputs, real, baby, alone or with; norms exact or \
+         additions; attention inside, outside or squarings"
+    )]
+    NoForm {
+        /// The site.
+        site: String,
+    },
     /// Pins that contradict each other or what the model's sizes allow.
     #[error("no program of this model has everything that is pinned; pin less")]
     Pinned,

@@ -139,7 +139,7 @@ impl Ranges {
             ranges.assume_layer(decoder, i, own, after)?;
         }
         let last = find(&profile.head, "norm_in")?;
-        ranges.assume_norm("final_norm", 0, last);
+        ranges.assume_norm("final_norm", 0, last, decoder.model.hidden);
         ranges.assume("lm_head", "", 0, 0, find(&profile.head, "logits")?, 1.0);
         let first = profile.layers.first().map_or(&[][..], |sites| sites);
         ranges.assume("embed", "", 0, 0, find(first, "attention_norm_in")?, 1.0);
@@ -154,12 +154,9 @@ impl Ranges {
         after: &SiteProfile,
     ) -> Result<(), LowerError> {
         let middle = find(sites, "mlp_norm_in")?;
-        self.assume_norm(
-            "layers.{i}.attention_norm",
-            layer,
-            find(sites, "attention_norm_in")?,
-        );
-        self.assume_norm("layers.{i}.mlp_norm", layer, middle);
+        let (input, width) = (find(sites, "attention_norm_in")?, decoder.model.hidden);
+        self.assume_norm("layers.{i}.attention_norm", layer, input, width);
+        self.assume_norm("layers.{i}.mlp_norm", layer, middle, width);
         let known = [
             ("attention.q_proj", find(sites, "q")?, 1.0),
             ("attention.q_rope", find(sites, "q")?, 1.0),
@@ -199,7 +196,7 @@ impl Ranges {
         Ok(())
     }
 
-    fn assume_norm(&mut self, site: &str, layer: usize, input: &SiteProfile) {
+    fn assume_norm(&mut self, site: &str, layer: usize, input: &SiteProfile, width: usize) {
         let span = |lo: f64, hi: f64| Span {
             lo,
             hi,
@@ -207,7 +204,8 @@ impl Ranges {
             count: 1.0,
         };
         let reach = input.max.abs().max(input.min.abs());
-        let normed = reach / input.mean_square_max.sqrt();
+        // no entry exceeds the root of the vector's length once its mean square is 1
+        let normed = (reach / input.mean_square_min.sqrt()).min((width as f64).sqrt());
         let squares = span(input.mean_square_min, input.mean_square_max);
         for (part, span) in [("mean_square", squares), ("normed", span(normed, normed))] {
             self.spans.insert((site.into(), part, 0, layer), span);

@@ -200,7 +200,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         if let ([output], Some((value, _))) = (&outputs[..], inst.result)
             && places(&output.map) > self.model.geometry.slots
         {
-            let blocks = self.blocks(&x, output, &way);
+            let blocks = self.blocks(&x, output, &way)?;
             self.values.insert(value, Lowered::Blocks(blocks));
             return Ok(());
         }
@@ -214,10 +214,10 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
     }
 
     /// A linear map whose output fills several ciphertexts, one product each.
-    fn blocks(&mut self, x: &Input, output: &Output, way: &Way) -> Vec<Val> {
+    fn blocks(&mut self, x: &Input, output: &Output, way: &Way) -> Result<Vec<Val>, LowerError> {
         let (slots, FeatureMap::Plain { count, .. }) = (self.model.geometry.slots, &output.map)
         else {
-            return Vec::new();
+            return Err(self.unsupported(&output.site, "heads that fill several ciphertexts"));
         };
         let mut blocks = Vec::new();
         for first in (0..*count).step_by(slots as usize) {
@@ -236,7 +236,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 Landing::All,
             ));
         }
-        blocks
+        Ok(blocks)
     }
 
     /// The linear map that shares a product with this one.

@@ -73,6 +73,8 @@ pub struct Facts {
     pub tokens: u32,
     /// Width of the residual stream.
     pub hidden: u32,
+    /// Width of the MLP's inner vectors.
+    pub inner: u32,
     /// Width of all query heads.
     pub heads_width: u32,
     /// Lanes of a head.
@@ -102,6 +104,7 @@ impl Facts {
         let mut facts = Facts {
             tokens: geometry.tokens,
             hidden: (model.decoder.model.hidden as u32).next_power_of_two(),
+            inner: (model.decoder.model.intermediate as u32).next_power_of_two(),
             heads_width: geometry.width(),
             lanes: geometry.lanes,
             context: model.options.context,
@@ -128,7 +131,11 @@ impl Facts {
                     for squarings in 0..=MAX_SQUARINGS {
                         let softmax = model.softmax(name, scale, squarings, layers.clone())?;
                         let exp = softmax.exponential().ok();
-                        facts.exp.push(exp.as_ref().and_then(plan));
+                        // other layers may need more squarings than these do
+                        let enough = squarings >= model.choices.squarings;
+                        facts
+                            .exp
+                            .push(exp.filter(|_| enough).as_ref().and_then(plan));
                         facts.inverse = softmax.inverse().ok().as_ref().and_then(plan);
                     }
                 }

@@ -91,7 +91,9 @@ pub fn term(template: &Template, facts: &Facts) -> RecExpr<Kernel> {
             }
             Op::Attend { q, .. } => {
                 let tokens = num(&mut term, facts.tokens);
-                let (squarings, outside) = (num(&mut term, 0), num(&mut term, 0));
+                let fewest = facts.exp.iter().position(Option::is_some).unwrap_or(0);
+                let squarings = num(&mut term, fewest as u32);
+                let outside = num(&mut term, 0);
                 Kernel::Attend([outside, tokens, squarings, of(q), state])
             }
             Op::Silu { x } => {

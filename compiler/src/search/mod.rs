@@ -24,8 +24,9 @@ use facts::Facts;
 use language::term;
 pub use pin::{Form, Pin, PinError};
 use price::Pricing;
+pub use rules::Alternative;
 use sotto_ir::decoder::{Decoder, Op, Template};
-use sotto_ir::plan::{Decision, SearchNote};
+use sotto_ir::plan::{Decision, Placement, SearchNote};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -33,6 +34,15 @@ use std::time::Duration;
 const NODES: usize = 50_000;
 /// Most rounds of rewriting; the longest chain of rules is the baby steps'.
 const ROUNDS: usize = 40;
+
+/// What the caller takes from the search.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guidance {
+    /// Decisions made.
+    pub pins: Vec<Pin>,
+    /// Families of rules not to use.
+    pub without: Vec<Alternative>,
+}
 
 /// What a search found.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,10 +62,11 @@ pub fn choose(
     decoder: &Decoder,
     ranges: &Ranges,
     options: &Options,
-    pins: &[Pin],
+    guidance: &Guidance,
     prices: &dyn Prices,
 ) -> Result<Found, LowerError> {
-    check_pins(decoder, pins)?;
+    let last = finale(decoder, options);
+    check_pins(&[&decoder.layer, &last], &guidance.pins)?;
     let plain = plainest(decoder, ranges, options)?;
     let model = crate::lower::model(decoder, ranges, options, &plain)?;
     let groups = groups(&model)?;
@@ -70,8 +81,8 @@ pub fn choose(
         exact: true,
         decisions: Vec::new(),
     };
-    for (template, layers) in [(&decoder.layer, layers), (&decoder.final_, 0..1)] {
-        one(&model, template, layers, pins, prices, &mut found)?;
+    for (template, layers) in [(&decoder.layer, layers), (&last, 0..1)] {
+        one(&model, template, layers, guidance, prices, &mut found)?;
     }
     Ok(found)
 }
@@ -95,18 +106,19 @@ fn one(
     model: &Model<'_>,
     template: &Template,
     layers: Range<u32>,
-    pins: &[Pin],
+    guidance: &Guidance,
     prices: &dyn Prices,
     found: &mut Found,
 ) -> Result<(), LowerError> {
     let facts = Facts::new(model, template, layers)?;
+    let Guidance { pins, without } = guidance;
     let runner = Runner::default()
         .with_expr(&term(template, &facts))
         .with_scheduler(SimpleScheduler)
         .with_node_limit(NODES)
         .with_iter_limit(ROUNDS)
         .with_time_limit(Duration::MAX)
-        .run(&rules::rules(facts.tokens, facts.strides()));
+        .run(&rules::rules(facts.tokens, facts.strides(), without));
     let note = &mut found.note;
     note.saturated &= matches!(runner.stop_reason, Some(StopReason::Saturated));
     note.iterations += runner.iterations.len() as u32;
@@ -128,7 +140,11 @@ fn one(
         let pinned = pins.iter().any(|pin| has_site(template, &pin.site));
         return match pinned {
             true => Err(LowerError::Pinned),
-            false => Ok(()), // nothing to choose: the lowering will say what it misses
+            // nothing to choose: the lowering will say what it misses
+            false => {
+                found.exact = false;
+                Ok(())
+            }
         };
     };
     found.exact &= best.exact;
@@ -136,19 +152,35 @@ fn one(
     Ok(())
 }
 
-/// Refuses pins at sites that the model does not have.
-fn check_pins(decoder: &Decoder, pins: &[Pin]) -> Result<(), LowerError> {
-    let templates = [&decoder.layer, &decoder.final_];
-    let unknown = pins.iter().find(|pin| {
-        !templates
-            .iter()
-            .any(|template| has_site(template, &pin.site))
-    });
-    unknown.map_or(Ok(()), |pin| {
-        Err(LowerError::NoSite {
-            site: pin.site.clone(),
-        })
-    })
+/// What the server computes after the last layer: the final template, without the head where the client computes it.
+fn finale(decoder: &Decoder, options: &Options) -> Template {
+    let mut last = decoder.final_.clone();
+    if options.head == Placement::Client {
+        let result = last.result;
+        let head = last.definition(result).cloned();
+        if let Some(x) = head.and_then(|head| head.op.operands().first().copied()) {
+            last.insts
+                .retain(|inst| inst.result.is_none_or(|(value, _)| value != result));
+            last.result = x;
+        }
+    }
+    last
+}
+
+/// Refuses pins at sites that the server does not compute, or of a form that their operation does not have.
+fn check_pins(templates: &[&Template], pins: &[Pin]) -> Result<(), LowerError> {
+    for pin in pins {
+        let insts = templates.iter().flat_map(|template| &template.insts);
+        let site = pin.site.clone();
+        let mut here = insts.filter(|inst| inst.site == pin.site).peekable();
+        if here.peek().is_none() {
+            return Err(LowerError::NoSite { site });
+        }
+        if !here.any(|inst| pin.form.suits(&inst.op)) {
+            return Err(LowerError::NoForm { site });
+        }
+    }
+    Ok(())
 }
 
 fn has_site(template: &Template, site: &str) -> bool {

@@ -1,5 +1,6 @@
 //! Pins: decisions that the caller takes from the search.
 
+use sotto_ir::decoder::Op;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -32,6 +33,19 @@ pub enum Form {
     Outside(u32),
     /// An exponential with so many squarings.
     Squarings(u32),
+}
+
+impl Form {
+    /// Whether an operation has this form.
+    pub fn suits(&self, op: &Op) -> bool {
+        match self {
+            Form::Exact | Form::Additions => matches!(op, Op::RmsNorm { .. }),
+            Form::Inside(_) | Form::Outside(_) | Form::Squarings(_) => {
+                matches!(op, Op::Attend { .. })
+            }
+            _ => matches!(op, Op::Linear { .. }),
+        }
+    }
 }
 
 /// A decision at a site, `{i}` for the layer.

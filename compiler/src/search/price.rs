@@ -57,7 +57,7 @@ impl Pricing<'_> {
     /// The price of a node, or None where it cannot be lowered.
     pub fn of(&self, egraph: &EGraph<Kernel, ()>, node: &Kernel) -> Option<Price> {
         let num = |id: &Id| number(egraph, *id);
-        let hidden = self.facts.hidden;
+        let inner = self.facts.inner;
         Some(match node {
             Kernel::Num(_) | Kernel::Site(_) | Kernel::Weight(_) | Kernel::Pair(_) => {
                 self.price(&[], 0, 1)
@@ -88,14 +88,14 @@ impl Pricing<'_> {
             Kernel::Clean([stride, _]) => {
                 let rotations = num(stride).ilog2();
                 let work = [Work::MulPlain, Work::Rescale, Work::Fold { rotations }];
-                self.price(&work, 1, hidden * num(stride))
+                self.price(&work, 1, inner * num(stride))
             }
             Kernel::Conjugate(_) => self.price(&[Work::Conjugate], 0, 1),
             Kernel::Real(_) | Kernel::Imaginary(_) | Kernel::Add(_) => {
                 self.price(&[Work::Add], 0, 1)
             }
             Kernel::Mul([stride, ..]) => {
-                self.price(&[Work::Mul, Work::Rescale], 1, hidden * num(stride))
+                self.price(&[Work::Mul, Work::Rescale], 1, inner * num(stride))
             }
             Kernel::Rope(_) => {
                 let turn = [Work::Encode, Work::MulPlain, Work::Encode, Work::MulPlain];
@@ -118,7 +118,7 @@ impl Pricing<'_> {
             }
             Kernel::Silu([stride, name, _]) => {
                 let plan = self.facts.silu.get(&site(egraph, *name))?;
-                let period = hidden * num(stride);
+                let period = inner * num(stride);
                 self.price(&[Work::Poly(plan.clone())], plan.depth, period)
             }
             Kernel::Attend([inside, tokens, squarings, ..]) => {
@@ -131,11 +131,15 @@ impl Pricing<'_> {
     fn product(&self, fact: LinearFact, form: Form, inputs: bool, baby: u32) -> Option<Price> {
         let matrix = fact.matrix(form, inputs, baby);
         let stride = form.stride();
+        // what the verifier lets through: the strided side fits the slots and is no shorter than the other, and folding leaves a
+        // period of the output's width
         let (strided, other) = match form {
-            Form::Spread { .. } => (fact.to, 1),
+            Form::Spread { .. } => (fact.to, fact.from),
             Form::Gather { .. } => (fact.from, fact.to),
         };
-        let fits = strided * stride <= self.facts.slots && strided * stride >= other;
+        let period = strided * stride;
+        let whole = matches!(form, Form::Spread { .. }) || stride <= fact.to;
+        let fits = whole && (other..=self.facts.slots).contains(&period);
         let halves = !inputs || matrix.all_diagonals() >= 2;
         let diagonals = matrix.diagonals();
         if !fits || !halves || baby > diagonals {

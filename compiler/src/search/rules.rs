@@ -13,6 +13,69 @@ pub const MAX_SQUARINGS: u32 = 5;
 /// Most baby steps.
 pub const MAX_BABY: u32 = 256;
 
+/// A family of rules, to be switched off by `sottoc ablate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Alternative {
+    /// Two outputs in one complex product.
+    Outputs,
+    /// Two diagonals in one complex one.
+    Inputs,
+    /// Vectors whose features stand apart, and products that spread and gather them.
+    Strides,
+    /// Tokens inside the features.
+    Interleaving,
+    /// Groups of fewer tokens than fit.
+    Groups,
+    /// More squarings of an exponential than it needs.
+    Squarings,
+    /// Norms that spend a level.
+    Norms,
+    /// Baby steps other than balanced ones. Spread and gathered products start from one step, so this switches them off too.
+    Steps,
+}
+
+impl Alternative {
+    /// All of them.
+    pub const ALL: [Alternative; 8] = [
+        Alternative::Outputs,
+        Alternative::Inputs,
+        Alternative::Strides,
+        Alternative::Interleaving,
+        Alternative::Groups,
+        Alternative::Squarings,
+        Alternative::Norms,
+        Alternative::Steps,
+    ];
+
+    /// What a table calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Alternative::Outputs => "pairs of outputs",
+            Alternative::Inputs => "pairs of diagonals",
+            Alternative::Strides => "spread and gathered vectors",
+            Alternative::Interleaving => "tokens inside features",
+            Alternative::Groups => "smaller groups",
+            Alternative::Squarings => "more squarings",
+            Alternative::Norms => "exact windows of norms",
+            Alternative::Steps => "baby and giant splits",
+        }
+    }
+
+    /// How the names of its rules begin.
+    fn prefixes(self) -> &'static [&'static str] {
+        match self {
+            Alternative::Outputs => &["pair"],
+            Alternative::Inputs => &["inputs"],
+            Alternative::Strides => &["gather", "strided", "baby-spread", "baby-gather"],
+            Alternative::Interleaving => &["interleave", "first", "landed"],
+            Alternative::Groups => &["tokens"],
+            Alternative::Squarings => &["square"],
+            Alternative::Norms => &["norm"],
+            Alternative::Steps => &["baby"],
+        }
+    }
+}
+
 /// A rule: name, left side, right side.
 type Rule = (&'static str, &'static str, &'static str);
 
@@ -171,8 +234,18 @@ const PAIR: (&str, &str) = (
     "?z = (linear 0 ?n (pair (w ?shape ?a) (w ?shape ?b)) ?x), ?c = (conj ?z), ?p = (re ?z ?c), ?q = (im ?z ?c)",
 );
 
-/// All rules, for groups of up to `tokens` tokens and strides up to `strides`.
-pub fn rules(tokens: u32, strides: u32) -> Vec<Rewrite<Kernel, ()>> {
+/// The rules for groups of up to `tokens` tokens and strides up to `strides`, but for those of the families `without`.
+pub fn rules(tokens: u32, strides: u32, without: &[Alternative]) -> Vec<Rewrite<Kernel, ()>> {
+    let off = |name: &str| {
+        let mut prefixes = without.iter().flat_map(|family| family.prefixes());
+        prefixes.any(|prefix| name.starts_with(prefix))
+    };
+    let mut rules = all(tokens, strides);
+    rules.retain(|rule| !off(rule.name.as_str()));
+    rules
+}
+
+fn all(tokens: u32, strides: u32) -> Vec<Rewrite<Kernel, ()>> {
     let mut rules: Vec<_> = PLAIN
         .iter()
         .map(|(name, left, right)| rule(name, left, right))
@@ -265,7 +338,9 @@ mod tests {
     /// Whether the rules prove two terms equal.
     fn proves(left: &str, right: &str) -> bool {
         let parse = |text: &str| -> RecExpr<Kernel> { text.parse().unwrap() };
-        let runner = Runner::default().with_expr(&parse(left)).run(&rules(8, 4));
+        let runner = Runner::default()
+            .with_expr(&parse(left))
+            .run(&rules(8, 4, &[]));
         let egraph: EGraph<Kernel, ()> = runner.egraph;
         egraph.lookup_expr(&parse(right)) == Some(egraph.find(runner.roots[0]))
     }
@@ -275,7 +350,7 @@ mod tests {
         let text = "(add (linear 0 8 (w 0 a) x) (linear 0 8 (w 0 b) x))";
         let runner = Runner::default()
             .with_expr(&text.parse().unwrap())
-            .run(&rules(8, 4));
+            .run(&rules(8, 4, &[]));
         assert!(matches!(runner.stop_reason, Some(StopReason::Saturated)));
     }
 
@@ -377,5 +452,16 @@ mod tests {
         assert!(proves(&out(&attend), &gathered(&inside)));
         let tokens = inside.replace("attend 1 4", "attend 1 8");
         assert!(!proves(&out(&attend), &gathered(&tokens)));
+    }
+
+    #[test]
+    fn every_rule_belongs_to_a_family_that_can_be_switched_off() {
+        assert!(rules(8, 4, &Alternative::ALL).is_empty());
+        for family in Alternative::ALL {
+            assert!(
+                rules(8, 4, &[family]).len() < rules(8, 4, &[]).len(),
+                "{family:?}"
+            );
+        }
     }
 }

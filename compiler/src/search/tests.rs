@@ -34,6 +34,7 @@ fn facts(sites: &[&str], diagonals: u32) -> Facts {
     };
     let mut facts = Facts::default();
     (facts.tokens, facts.hidden, facts.heads_width) = (1, 16, 16);
+    facts.inner = 16;
     (facts.lanes, facts.context, facts.slots) = (4, 1, 64);
     for site in sites {
         facts.insert(Symbol::from(*site), fact);
@@ -51,7 +52,7 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
     let runner = Runner::default()
         .with_expr(&expr)
         .with_scheduler(SimpleScheduler)
-        .run(&rules::rules(1, 1));
+        .run(&rules::rules(1, 1, &[]));
     let search = Search {
         root: runner.roots[0],
         egraph: &runner.egraph,
@@ -115,7 +116,7 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
     let runner = Runner::default()
         .with_expr(&expr)
         .with_scheduler(SimpleScheduler)
-        .run(&rules::rules(1, 1));
+        .run(&rules::rules(1, 1, &[]));
     let search = Search {
         root: runner.roots[0],
         egraph: &runner.egraph,

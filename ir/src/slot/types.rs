@@ -68,9 +68,9 @@ impl Layout {
     pub fn period(&self) -> u32 {
         match *self {
             Layout::Periodic { width, .. } => width,
-            Layout::Strided { width, stride, .. } => width * stride,
+            Layout::Strided { width, stride, .. } => width.saturating_mul(stride),
             Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
-                tokens * width
+                tokens.saturating_mul(width)
             }
             Layout::Scalar => 1,
             Layout::Partial { period } => period,

@@ -145,17 +145,36 @@ impl Keyring {
         };
         let building = self.begin().map_err(|cause| failed(cause.to_string()))?;
         let filled = fill(building.path(), plan, context, progress);
-        // Where the process is ending, this waits for the end.
+        // Where the process is ending, this waits for the end; what fails from here on is removed before anybody else may end it.
         let mut place = self.unfinished.place();
-        *place = None;
-        let manifest = filled.map_err(|error| match error {
-            Unfilled::Scheme(CkksError::Io { path, source }) => {
-                failed(format!("{}: {source}", path.display()))
+        let removed = |building: TempDir, error: KeyringError| match building.close() {
+            Ok(()) => error,
+            Err(cause) => failed(format!(
+                "{error}; and the folder in the making, which holds a secret key, could not be removed: {cause}"
+            )),
+        };
+        let manifest = match filled {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                let error = match error {
+                    Unfilled::Scheme(CkksError::Io { path, source }) => {
+                        failed(format!("{}: {source}", path.display()))
+                    }
+                    Unfilled::Scheme(other) => KeyringError::Scheme(other),
+                    Unfilled::Io(cause) => failed(cause.to_string()),
+                };
+                let error = removed(building, error);
+                *place = None;
+                return Err(error);
             }
-            Unfilled::Scheme(other) => KeyringError::Scheme(other),
-            Unfilled::Io(cause) => failed(cause.to_string()),
-        })?;
-        fs::rename(building.path(), &self.dir).map_err(|cause| failed(cause.to_string()))?;
+        };
+        let renamed = fs::rename(building.path(), &self.dir);
+        if let Err(cause) = renamed {
+            let error = removed(building, failed(cause.to_string()));
+            *place = None;
+            return Err(error);
+        }
+        *place = None;
         Ok(Made { manifest })
     }
 

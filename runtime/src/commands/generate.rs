@@ -195,8 +195,9 @@ impl Client {
         let mut screen = Screen::new(tokenizer, &asked.text, quit);
         let made = self.converse(server, asked, &mut screen, interrupt).await;
         // However it ended, what is said of it comes after the text.
-        screen.end()?;
-        made
+        let shown = screen.end();
+        let made = made?;
+        shown.map(|()| made)
     }
 
     async fn converse(

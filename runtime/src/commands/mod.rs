@@ -130,14 +130,19 @@ async fn end_on_interrupt(unfinished: Unfinished) {
     std::process::exit(INTERRUPTED.into());
 }
 
-/// Completes at Ctrl-C or SIGTERM.
+/// Completes at Ctrl-C, SIGTERM or the end of the terminal.
 async fn interrupted() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+    let handlers = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(mut terminate), Ok(mut hangup)) = handlers else {
         // Without a handler the signal ends the process itself.
         return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}
+        _ = hangup.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
 }

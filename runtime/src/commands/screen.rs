@@ -91,11 +91,13 @@ impl Listener for Screen<'_> {
     }
 
     fn progress(&mut self, progress: &wire::Progress) {
+        // A server's word is not to steer the terminal.
+        let site: String = progress.site.chars().filter(|c| !c.is_control()).collect();
         self.meter.set(progress.done, progress.total.max(1));
         self.meter.say(match progress.total {
             // Nothing is computed yet.
-            0 => progress.site.clone(),
-            _ => format!("{} bootstraps, {}", progress.bootstraps_done, progress.site),
+            0 => site,
+            _ => format!("{} bootstraps, {site}", progress.bootstraps_done),
         });
     }
 

@@ -47,7 +47,9 @@ pub fn check(plan: &Plan) -> Result<(), Violations> {
             bootstraps: &plan.bootstraps,
         };
         if let Err(violations) = program.verify(&rules) {
+            // Everything else takes the tables' numbers for granted.
             report.list.extend(violations.list);
+            return report.finish("the plan");
         }
         bootstraps(plan, &program, &mut report);
         keys::check(plan, &program, &mut report);

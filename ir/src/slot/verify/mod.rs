@@ -7,10 +7,11 @@
 //! - data: names are unique and not empty, extents positive; tensor names contain `{i}` exactly when the data is per layer;
 //! - plaintexts: every factor repeats with a power of two of at most `slots`; constants are finite; vectors have the shape
 //!   `[width]`, position rows `[≥ capacity, width]`;
-//! - matrices: widths are powers of two, at most `slots`; `baby` is in `1 ..= min(in, out)`; the data has in·out entries, twice
-//!   that if complex;
+//! - matrices: widths and strides are powers of two, at most `slots`; the strided side fits `slots` (a gathering one is no shorter than
+//!   its output); `baby` is in `1 ..=` its diagonals; halves of diagonals are paired only where there are two; the data has in·out entries,
+//!   twice that for two outputs;
 //! - polynomials: coefficients are finite, the degree is in `1 ..= MAX_DEGREE`, the error is not negative;
-//! - states: names are unique, the layout is `tokens` and repeats with at most `slots`; a level (in the leveled stage only) is an
+//! - states: names are unique, the layout is `tokens` or `interleaved` and repeats with at most `slots`; a level (in the leveled stage only) is an
 //!   application level.
 //!
 //! Types: periods are powers of two of at most `slots`; `count` ≤ `width`; ranges are finite and not negative, units finite and
@@ -19,9 +20,9 @@
 //! Templates:
 //! - names are unique; every value is defined once and before it is read; sites are not empty and contain no blank;
 //! - `append` has no result, `sum_groups` those of its group template, every other operation one;
-//! - table numbers exist; a `fold`'s count is a power of two and its copies fit `slots`;
+//! - table numbers exist; a `fold`'s count is a power of two and its copies fit `slots`, and so is a `fold_current`'s;
 //! - a result's period is no smaller than what its operation gives: the longest among operands and plaintext; for `linear`, and
-//!   max(in, out); for a `fold` over a whole orbit, its step;
+//!   its diagonals' period; for a `fold` over a whole orbit, its step;
 //! - real results come from real operands, except that `add`, `sub`, `mul` and `mul_i` may cancel imaginary parts; a real
 //!   value times i, and a complex matrix's product, are complex;
 //! - `poly` reads a real value of range ≤ 1;

@@ -69,13 +69,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let golden = golden(&args.golden)?;
     let steps = steps(args, &dir, &golden)?;
     let trial = Trial::new(args, &dir)?;
-    let outcome = compare(args, trial, &golden, steps)?;
-    if args.json {
-        print(format_args!("{}\n", json_line(args, &outcome)))?;
-    } else {
-        print(format_args!("{outcome}"))?;
-    }
-    outcome.verdict(args.tolerance)
+    let (outcome, told) = compare(args, trial, &golden, steps)?;
+    let told = told.and_then(|()| match args.json {
+        true => print(format_args!("{}\n", json_line(args, &outcome))),
+        false => print(format_args!("{outcome}")),
+    });
+    // A miss is a miss, whoever listens.
+    outcome.verdict(args.tolerance).and(told)
 }
 
 fn golden(path: &Path) -> Result<Golden, Failure> {
@@ -85,18 +85,22 @@ fn golden(path: &Path) -> Result<Golden, Failure> {
     })
 }
 
-/// Runs the steps, telling each as it comes. Ends early where values have left their ranges so far that the plan's rules no longer
+/// Runs the steps, telling each as it comes; beside the outcome, whether it was heard. Ends early where values have left their ranges so far that the plan's rules no longer
 /// hold.
 fn compare(
     args: &Args,
     mut trial: Trial,
     golden: &Golden,
     steps: usize,
-) -> Result<Outcome, Failure> {
+) -> Result<(Outcome, Result<(), Failure>), Failure> {
     let mut outcome = Outcome::default();
-    if !args.json {
-        print(format_args!("step     token  error [σ]  top-1  seconds\n"))?;
-    }
+    let mut told = Ok(());
+    let mut tell = |line: String| {
+        if told.is_ok() && !args.json {
+            told = print(format_args!("{line}\n"));
+        }
+    };
+    tell("step     token  error [σ]  top-1  seconds".into());
     for (position, &token) in golden.input_ids.iter().enumerate().take(steps) {
         let started = Instant::now();
         let computed = trial.step(token);
@@ -117,12 +121,10 @@ fn compare(
             tolerance: args.tolerance,
             seconds: started.elapsed().as_secs_f64(),
         };
-        if !args.json {
-            print(format_args!("{position:>4} {token:>9}  {report}\n"))?;
-        }
+        tell(format!("{position:>4} {token:>9}  {report}"));
         outcome.reports.push(report);
     }
-    Ok(outcome)
+    Ok((outcome, told))
 }
 
 fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> {

@@ -106,11 +106,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         },
         peaks,
     };
-    print(format_args!("{report}"))?;
-    if args.json {
-        print(format_args!("{}\n", report.json()))?;
-    }
-    report.verdict(args.tokens)
+    let told = print(format_args!("{report}")).and_then(|()| match args.json {
+        true => print(format_args!("{}\n", report.json())),
+        false => Ok(()),
+    });
+    report.verdict(args.tokens).and(told)
 }
 
 /// Refuses more tokens than a session holds. The last one is never fed back.
