@@ -259,7 +259,8 @@ fn a_reader_that_goes_early_is_no_failure() {
         "keygen --insecure --plan plan -o others --json".to_string(),
         generate(&server, "a", 3),
     ] {
-        let script = format!("set -o pipefail; {SOTTO} {command} | true");
+        // The reader has gone before anything is written.
+        let script = format!("set -o pipefail; (sleep 0.2; {SOTTO} {command}) | true");
         let output = Command::new("bash")
             .args(["-c", &script])
             .current_dir(folder.0.path())

@@ -195,9 +195,11 @@ impl Client {
         let mut screen = Screen::new(tokenizer, &asked.text, quit);
         let made = self.converse(server, asked, &mut screen, interrupt).await;
         // However it ended, what is said of it comes after the text.
-        let shown = screen.end();
-        let made = made?;
-        shown.map(|()| made)
+        match (made, screen.end()) {
+            // What could not be shown is why it was interrupted.
+            (Ok(_) | Err(Failure::Interrupted(_)), Err(lost)) => Err(lost),
+            (made, _) => made,
+        }
     }
 
     async fn converse(
