@@ -31,6 +31,7 @@ pub fn level(program: &Program<Packed>) -> Program<Leveled> {
         name: program.name.clone(),
         model_digest: program.model_digest.clone(),
         slots: program.slots,
+        block: program.block,
         capacity: program.capacity,
         data: program.data.clone(),
         plains: program.plains.clone(),
@@ -214,6 +215,7 @@ impl Leveler {
 pub fn lower(program: &Program<Leveled>) -> PlanProgram {
     PlanProgram {
         name: program.name.clone(),
+        block: program.block,
         data: program.data.clone(),
         plains: program.plains.clone(),
         matrices: program.matrices.clone(),
@@ -281,6 +283,7 @@ fn lower_template(template: &Template<Leveled>) -> PlanTemplate {
 pub fn plan(program: &Program<Leveled>) -> Plan {
     let params = params();
     let wire = Wire {
+        block: 1,
         count: 4,
         width: 4,
         unit: 1.0,
@@ -323,7 +326,7 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
             }],
             ..Estimate::default()
         },
-        keys: KeyList::of(&decode, &[bootstrap()], program.slots),
+        keys: KeyList::of([&decode], &[bootstrap()], program.slots),
         bootstraps: vec![bootstrap()],
         approximations: vec![],
         sites: vec![],
@@ -331,6 +334,7 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
         decisions: vec![],
         params,
         decode,
+        prefill: None,
         arrays: (0..2)
             .map(|layer| ArrayEntry {
                 data: DataId(0),

@@ -124,10 +124,14 @@ fn missing(what: &str, id: u32) -> WorkError {
 /// Whether a plaintext with this factor has to be encoded anew for every token.
 pub fn depends_on_position(factor: &PlainFactor) -> bool {
     match factor {
-        PlainFactor::Const(_) | PlainFactor::Vector { .. } | PlainFactor::FirstOf { .. } => false,
+        PlainFactor::Const(_)
+        | PlainFactor::Vector { .. }
+        | PlainFactor::FirstOf { .. }
+        | PlainFactor::LastOf { .. } => false,
         PlainFactor::PositionRow { .. }
+        | PlainFactor::KeyRow { .. }
         | PlainFactor::CurrentToken { .. }
         | PlainFactor::CachedTokens { .. }
-        | PlainFactor::InverseCount => true,
+        | PlainFactor::InverseCount { .. } => true,
     }
 }

@@ -68,6 +68,7 @@ impl Bundle<'_> {
             decisions: self.findings.decisions.clone(),
             params,
             decode: emitted.decode,
+            prefill: None,
             arrays: Vec::new(), // the writer knows them
         };
         Ok(writer.finish(plan)?)
@@ -210,6 +211,7 @@ fn wire(ty: &ValueType, at: At) -> Wire {
     Wire {
         count,
         width,
+        block: 1,
         unit: ty.unit,
         level: at.level,
     }

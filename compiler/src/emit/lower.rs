@@ -13,6 +13,7 @@ pub fn lower(program: &Program<Leveled>) -> Result<PlanProgram, EmitError> {
     let templates: Result<_, _> = program.templates.iter().map(template).collect();
     Ok(PlanProgram {
         name: program.name.clone(),
+        block: program.block,
         data: program.data.clone(),
         plains: program.plains.clone(),
         matrices: program.matrices.clone(),

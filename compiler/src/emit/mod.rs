@@ -76,7 +76,7 @@ pub fn emit(
 ) -> Result<Emitted, EmitError> {
     let decode = lower::lower(program)?;
     let bootstraps = keys::bootstraps(&decode, params)?;
-    let keys = KeyList::of(&decode, &bootstraps, program.slots);
+    let keys = KeyList::of([&decode], &bootstraps, program.slots);
     let mut estimate = estimate::estimate(&decode, program.capacity, table)?;
     memory::fill(
         &mut estimate,

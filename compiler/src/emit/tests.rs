@@ -20,6 +20,7 @@ fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
     let level = level(&program, params, &table, &Options::default(), None).unwrap();
     let entry = level.program.steps[0].template;
     let wire = |level| Wire {
+        block: 1,
         count: synthetic::WIDTH,
         width: synthetic::WIDTH,
         unit: 1.0,
@@ -65,6 +66,7 @@ fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
         decisions: vec![],
         params: params.clone(),
         decode: emitted.decode,
+        prefill: None,
         arrays: vec![],
     };
     (plan, level)

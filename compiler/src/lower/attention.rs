@@ -1,19 +1,22 @@
 //! Rotary embedding, the KV state, and softmax attention over it.
 //!
-//! One group template does per group: products q·k summed over lanes, one mask that keeps lane 0 and carries every factor
-//! before the exponential, a broadcast back to all lanes, the exponential, one mask that drops empty tokens and carries the
-//! factor 1/count and each head's normalisation, then the sums over tokens with and without V, as imaginary and real part of one
-//! product. Because 1/count is in the masked exponentials, numerator and denominator stay in [-1, 1] at every position. The division
-//! comes once, after the loop.
+//! One group template does per group: products q·k summed over lanes, the exponential, one mask that drops empty tokens and carries
+//! the factor 1/count and each head's normalisation, then the products with 1/2 + i·V, whose sum over all tokens, after the loop, is the
+//! softmax's denominator and numerator as real and imaginary part. Because 1/count is in the masked exponentials, both stay in [-1, 1]
+//! at every position. The division comes once, after the sum.
 //!
 //! Tokens of a group lie either outside the features (tiled vectors: token r in slots r·width + f) or inside (spread vectors: f·tokens
-//! + r, Cachemir's layout, arXiv 2602.11470); steps and masks follow from [`Geometry::stride`] and [`Geometry::token_stride`].
+//! + r, Cachemir's layout, arXiv 2602.11470); steps and masks follow from [`Geometry::stride`] and [`Geometry::token_stride`]. Outside,
+//! the sums over lanes wrap into the next token: a mask keeps lane 0, carries every factor before the exponential, and lane 0 is
+//! repeated. Inside, they wrap into the same token and repeat by themselves, and the factors are in the query.
+//!
+//! A block of tokens shares one such loop ([`super::block`]): each of its tokens is a query of its own, to the same keys.
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
-use sotto_ir::slot::{DataDecl, Layout, Op, PlainFactor, Recipe, StateId, ValueType};
+use sotto_ir::slot::{DataDecl, DataId, Layout, Op, PlainFactor, Recipe, StateId, ValueType};
 
 use super::LowerError;
-use super::builder::{Builder, Draft, Val, real};
+use super::builder::{Builder, Draft, Val, real, whole};
 use super::linear;
 use super::options::Geometry;
 
@@ -52,6 +55,11 @@ impl Softmax {
         (-2.0 * self.spread).exp()
     }
 
+    /// The unit of a query with which its products with keys of a unit, summed, are the exponential's argument but for the middle.
+    pub fn query_unit(&self, keys: f64) -> f64 {
+        self.scores.half() / (self.scale * keys)
+    }
+
     /// 1 / denominator on [least, least + 1]: doubling makes that window fill [-1, 1].
     pub fn inverse(&self) -> Result<Fit, FitError> {
         let window = Window {
@@ -75,85 +83,141 @@ pub struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn tokens(&self) -> Layout {
+    /// The layout of a group as attention reads it.
+    pub fn tokens(&self) -> Layout {
         group_layout(self.geometry)
     }
 
-    /// The mask of the current token.
+    /// The layout of a group as it is stored for decode: one with room for as many tokens as all tokens of a block have together.
+    fn stored(&self) -> Layout {
+        stored_layout(self.geometry)
+    }
+
+    /// The mask of the current tokens in a stored group.
     fn current(&self) -> PlainFactor {
         PlainFactor::CurrentToken {
-            tokens: self.geometry.tokens,
+            tokens: self.geometry.tokens * self.geometry.block,
             width: self.geometry.token_stride(),
         }
     }
+
+    /// The mask of the current tokens in a group that each token of a block has.
+    pub fn shared(&self) -> PlainFactor {
+        let mask = PlainFactor::CurrentToken {
+            tokens: self.geometry.tokens,
+            width: self.geometry.token_stride(),
+        };
+        whole(mask, self.geometry.block)
+    }
 }
 
-/// Which slots of a rotary embedding are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    /// All: the vector is tiled.
-    All,
-    /// The first slot of each feature of a spread vector.
-    First,
-    /// The current token's slots in a KV group.
-    Current,
+/// What a rotary embedding is for, and so which slots are kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Turn {
+    /// A query, in the unit that suits the scores. Of a spread one the first slot of each feature is kept.
+    Query {
+        /// Unit of the result.
+        unit: f64,
+    },
+    /// A key: the current tokens' slots of a KV group.
+    Key,
+    /// The keys of a block where each token's vector holds all of them: the current tokens' slots of a group that they share.
+    SharedKeys,
 }
 
-/// Rotary embedding, with a mask that joins it at no price.
-pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, keep: Keep) -> Val {
+/// Rotary embedding, with masks and factors that join it at no price.
+pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, turn: Turn) -> Val {
     let geometry = place.geometry;
     let (width, stride) = (geometry.width(), geometry.stride());
-    // every head turns alike, so keys and queries share the tables
-    let map = geometry.queries();
+    let (mut factors, name, unit) = (Vec::new(), turn_name(turn, geometry), turn_unit(turn, x));
+    let layout = match turn {
+        Turn::Query { .. } => {
+            if geometry.interleaved {
+                let (width, first) = (stride, 1);
+                factors.push(whole(PlainFactor::FirstOf { width, first }, b.block));
+            }
+            if unit != x.unit() {
+                factors.push(PlainFactor::Const(x.unit() / unit));
+            }
+            x.ty.layout.clone()
+        }
+        Turn::Key => {
+            factors.push(place.current());
+            place.stored()
+        }
+        Turn::SharedKeys => {
+            factors.push(place.shared());
+            place.tokens().block(b.block)
+        }
+    };
+    let plains = tables(b, place).map(|(part, data)| {
+        let row = match turn {
+            Turn::SharedKeys => PlainFactor::KeyRow {
+                data,
+                stride,
+                block: 1,
+            },
+            _ => PlainFactor::PositionRow {
+                data,
+                stride,
+                block: 1,
+            },
+        };
+        let row = whole(row, b.block);
+        b.whole_plain(
+            &format!("rope.{part}{name}"),
+            [&[row], &factors[..]].concat(),
+        )
+    });
+    let period = width * stride;
+    let other = b.rotate(site, x, period as i32 / 2, Layout::Partial { period });
+    let mut product = |v: &Val, plain| {
+        let op = Op::MulPlain { v: v.id, plain };
+        b.emit_whole(site, op, real(layout.clone(), unit))
+    };
+    let [cos, sin] = [product(x, plains[0]), product(&other, plains[1])];
+    b.add_whole(site, &cos, &sin)
+}
+
+fn turn_name(turn: Turn, geometry: &Geometry) -> &'static str {
+    match turn {
+        Turn::Query { .. } if geometry.interleaved => ".first",
+        Turn::Query { .. } => "",
+        Turn::Key => ".current",
+        Turn::SharedKeys => ".shared",
+    }
+}
+
+fn turn_unit(turn: Turn, x: &Val) -> f64 {
+    match turn {
+        Turn::Query { unit } => unit,
+        Turn::Key | Turn::SharedKeys => x.unit(),
+    }
+}
+
+/// Cosines and sines. Every head turns alike, so keys and queries share them.
+fn tables(b: &mut Builder<'_>, place: &Place<'_>) -> [(&'static str, DataId); 2] {
+    let (map, scale) = (place.geometry.queries(), 1.0);
     let table = |name: &str, recipe| DataDecl {
-        name: name.into(),
+        name: format!("rope.{name}"),
         per_layer: false,
-        shape: vec![place.capacity, width],
+        shape: vec![place.capacity, place.geometry.width()],
         recipe,
     };
-    let (map, scale) = (map, 1.0);
-    let cos = b.data(table(
-        "rope.cos",
-        Recipe::RopeCos {
-            map: map.clone(),
-            scale,
-        },
-    ));
-    let sin = b.data(table("rope.sin", Recipe::RopeSin { map, scale }));
-    let (mask, suffix) = match keep {
-        Keep::All => (None, ""),
-        Keep::First => {
-            let (width, first) = (stride, 1);
-            (Some(PlainFactor::FirstOf { width, first }), ".first")
-        }
-        Keep::Current => (Some(place.current()), ".current"),
+    let cos = Recipe::RopeCos {
+        map: map.clone(),
+        scale,
     };
-    let plain = |b: &mut Builder<'_>, name: &str, data| {
-        let mut factors = vec![PlainFactor::PositionRow { data, stride }];
-        factors.extend(mask.clone());
-        b.plain(name, factors)
-    };
-    let cos = plain(b, &format!("rope.cos{suffix}"), cos);
-    let sin = plain(b, &format!("rope.sin{suffix}"), sin);
-    let layout = match keep {
-        Keep::Current => place.tokens(),
-        Keep::All | Keep::First => x.ty.layout.clone(),
-    };
-    let period = width * stride;
-    let other = Op::Rotate {
-        v: x.id,
-        by: period as i32 / 2,
-    };
-    let other = b.emit(site, other, real(Layout::Partial { period }, x.unit()));
-    let a = b.mul_plain(site, x, cos, layout.clone(), x.unit());
-    let c = b.mul_plain(site, &other, sin, layout, x.unit());
-    b.add(site, &a, &c)
+    let cos = b.data(table("cos", cos));
+    let sin = b.data(table("sin", Recipe::RopeSin { map, scale }));
+    [("cos", cos), ("sin", sin)]
 }
 
 /// A head vector in the current token's slots only.
 pub fn at_current(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> Val {
-    let mask = b.plain("current", vec![place.current()]);
-    b.mul_plain(site, x, mask, place.tokens(), x.unit())
+    let plain = b.whole_plain("current", vec![place.current()]);
+    let op = Op::MulPlain { v: x.id, plain };
+    b.emit_whole(site, op, real(place.stored(), x.unit()))
 }
 
 /// Emits attention of `q` over the states `k` and `v`, given their units; the result, a mean of
@@ -177,12 +241,15 @@ pub fn lower(
     // half of half the denominator + i·numerator
     let ty = ValueType {
         complex: true,
-        ..real(summed(geometry), v.1)
+        ..real(place.tokens(), v.1)
     };
-    let sums = b.sum_groups(site, group, &[k.0, v.0], &[q], vec![ty]);
+    let weighted = b.sum_groups(site, group, &[k.0, v.0], &[q], vec![ty]);
+    let (step, tokens) = (geometry.token_stride() as i32, geometry.tokens);
+    let sum = &format!("{site}.sum");
+    let sums = b.fold(sum, &weighted[0], step, tokens, summed(geometry));
     let sums = match geometry.interleaved {
-        true => linear::clean(b, site, &sums[0], &queries),
-        false => sums[0].clone(),
+        true => linear::clean(b, site, &sums, &queries),
+        false => sums,
     };
     let name = format!("{site}.inverse");
     let (denominator, numerator) = b.split((&name, site), &sums, (2.0, v.1));
@@ -204,7 +271,7 @@ fn summed(geometry: &Geometry) -> Layout {
     }
 }
 
-/// The group template: (q, K, V) to half of half the denominator + i·numerator.
+/// The group template: (q, K, V) to each token's part of half of half the denominator + i·numerator.
 fn group(
     draft: &mut Draft,
     place: &Place<'_>,
@@ -214,30 +281,32 @@ fn group(
 ) -> Result<usize, FitError> {
     let Place { site, geometry, .. } = place;
     let (heads, lanes, tokens) = (geometry.heads_padded, geometry.lanes, geometry.tokens);
-    let (period, stride) = (tokens * geometry.width(), geometry.stride());
+    let period = tokens * geometry.width();
     let mut b = Builder::new(draft);
     let query = b.param(q.ty.clone());
     let keys = b.param(real(place.tokens(), units.0));
     let values = b.param(real(place.tokens(), units.1));
 
-    let partial = Layout::Partial { period };
     let scores = &format!("{site}.scores");
     let products = b.mul(scores, &query, &keys);
-    let lane = (heads * stride) as i32;
-    let sums = b.fold(scores, &products, lane, lanes, partial.clone());
-    let (mid, half) = (softmax.scores.mid(), softmax.scores.half());
-    let factor = softmax.scale * q.unit() * units.0 / half;
-    let first = PlainFactor::FirstOf {
-        width: geometry.width() * stride,
-        first: heads * stride,
+    let lane = (heads * geometry.stride()) as i32;
+    let sums = |b: &mut Builder<'_>, period| {
+        b.fold(scores, &products, lane, lanes, Layout::Partial { period })
     };
-    let mask = b.plain(
-        &format!("{site}.lane{}", place.tag),
-        vec![first, PlainFactor::Const(factor)],
-    );
-    let kept = b.mul_plain(scores, &sums, mask, partial.clone(), half);
-    let spread = b.fold(scores, &kept, -lane, lanes, place.tokens());
-    let argument = b.add_const(scores, &spread, -mid / half);
+    let (mid, half) = (softmax.scores.mid(), softmax.scores.half());
+    let factor = softmax.scale * products.unit() / half;
+    let scaled = match geometry.interleaved {
+        // all lanes hold the sum
+        true => {
+            let sums = sums(&mut b, period / lanes);
+            scaled(&mut b, scores, &sums, factor, half)
+        }
+        false => {
+            let sums = sums(&mut b, period);
+            spread_lane(&mut b, place, &sums, factor, half)
+        }
+    };
+    let argument = b.add_const(scores, &scaled, -mid / half);
 
     let fit = softmax.exponential()?;
     let exp = &format!("{site}.exp");
@@ -246,7 +315,8 @@ fn group(
         e = b.mul(exp, &e, &e);
     }
     let weights = weights_plain(&mut b, place, softmax);
-    let e = b.mul_plain(exp, &e, weights, place.tokens(), 1.0);
+    let layout = e.ty.layout.each().clone();
+    let e = b.mul_plain(exp, &e, weights, layout, 1.0);
 
     // e·(1/2 + i·V): one product and one fold for both sums; a half leaves noise room within the slots' range of 1
     let sum = &format!("{site}.sum");
@@ -257,9 +327,47 @@ fn group(
     let turned = b.emit(sum, Op::MulI { v: values.id }, imaginary);
     let both = b.add_const(sum, &turned, 0.5);
     let weighted = b.mul(sum, &e, &both);
-    let step = geometry.token_stride() as i32;
-    let z = b.fold(sum, &weighted, step, tokens, summed(geometry));
-    Ok(b.finish(&format!("{}group{}", "attention.", place.tag), &[&z]))
+    Ok(b.finish(&format!("attention.group{}", place.tag), &[&weighted]))
+}
+
+/// v · factor, of unit `unit`; no product where the factor is 1.
+fn scaled(b: &mut Builder<'_>, site: &str, v: &Val, factor: f64, unit: f64) -> Val {
+    if (factor - 1.0).abs() < 1e-12 {
+        return Val {
+            ty: ValueType {
+                unit,
+                ..v.ty.clone()
+            },
+            ..v.clone()
+        };
+    }
+    let op = Op::MulConst { v: v.id, c: factor };
+    b.emit(
+        site,
+        op,
+        ValueType {
+            unit,
+            ..v.ty.clone()
+        },
+    )
+}
+
+/// Lane 0 of sums over lanes, times a factor, in all lanes.
+fn spread_lane(b: &mut Builder<'_>, place: &Place<'_>, sums: &Val, factor: f64, unit: f64) -> Val {
+    let geometry = place.geometry;
+    let (scores, stride) = (&format!("{}.scores", place.site), geometry.stride());
+    let first = PlainFactor::FirstOf {
+        width: geometry.width() * stride,
+        first: geometry.heads_padded * stride,
+    };
+    let mask = b.plain(
+        &format!("{}.lane{}", place.site, place.tag),
+        vec![first, PlainFactor::Const(factor)],
+    );
+    let layout = sums.ty.layout.each().clone();
+    let kept = b.mul_plain(scores, sums, mask, layout, unit);
+    let lane = (geometry.heads_padded * stride) as i32;
+    b.fold(scores, &kept, -lane, geometry.lanes, place.tokens())
 }
 
 /// The mask on the exponentials: cached tokens only, 1/count, and each head's factor, which brings the mean exponential of
@@ -286,8 +394,9 @@ fn weights_plain(
         PlainFactor::CachedTokens {
             tokens: place.geometry.tokens,
             width: place.geometry.token_stride(),
+            block: 1,
         },
-        PlainFactor::InverseCount,
+        PlainFactor::InverseCount { block: 1 },
         PlainFactor::Vector {
             data,
             stride: place.geometry.stride(),
@@ -297,13 +406,26 @@ fn weights_plain(
     b.plain(&format!("{}.weight{}", place.site, place.tag), factors)
 }
 
-/// The type of a state's group.
+/// The type of a state's group as it is stored for decode.
 pub fn state_type(geometry: &Geometry, unit: f64) -> ValueType {
-    real(group_layout(geometry), unit)
+    real(stored_layout(geometry), unit)
+}
+
+/// The type of a group that each token of a block has.
+pub fn shared_type(geometry: &Geometry, unit: f64) -> ValueType {
+    real(group_layout(geometry).block(geometry.block), unit)
+}
+
+fn stored_layout(geometry: &Geometry) -> Layout {
+    of_tokens(geometry, geometry.tokens * geometry.block)
 }
 
 fn group_layout(geometry: &Geometry) -> Layout {
-    let (tokens, width) = (geometry.tokens, geometry.width());
+    of_tokens(geometry, geometry.tokens)
+}
+
+fn of_tokens(geometry: &Geometry, tokens: u32) -> Layout {
+    let width = geometry.width();
     match geometry.interleaved {
         true => Layout::Interleaved { tokens, width },
         false => Layout::Tokens { tokens, width },

@@ -52,9 +52,14 @@ pub struct Draft {
 }
 
 /// One template under construction, with the program whose tables it names.
+///
+/// Layouts, rotations and plaintexts are given in slots of one token; where the program takes a block of tokens side by side, each
+/// such slot becomes one for every token.
 pub struct Builder<'p> {
     /// The whole.
     pub draft: &'p mut Draft,
+    /// Tokens side by side.
+    pub block: u32,
     params: Vec<Param<Packed>>,
     nodes: Vec<Node<Packed>>,
     next: u32,
@@ -64,6 +69,7 @@ impl<'p> Builder<'p> {
     /// An empty template.
     pub fn new(draft: &'p mut Draft) -> Self {
         Self {
+            block: draft.program.block,
             draft,
             params: Vec::new(),
             nodes: Vec::new(),
@@ -83,7 +89,8 @@ impl<'p> Builder<'p> {
     }
 
     /// A parameter.
-    pub fn param(&mut self, ty: ValueType) -> Val {
+    pub fn param(&mut self, mut ty: ValueType) -> Val {
+        ty.layout = ty.layout.block(self.block);
         let id = self.fresh();
         self.params.push(Param {
             value: id,
@@ -99,7 +106,13 @@ impl<'p> Builder<'p> {
     }
 
     /// A node with one result.
-    pub fn emit(&mut self, site: &str, op: Op<ValueId>, ty: ValueType) -> Val {
+    pub fn emit(&mut self, site: &str, op: Op<ValueId>, mut ty: ValueType) -> Val {
+        ty.layout = ty.layout.block(self.block);
+        self.emit_whole(site, op, ty)
+    }
+
+    /// A node with one result whose layout is that of the whole ciphertext.
+    pub fn emit_whole(&mut self, site: &str, op: Op<ValueId>, ty: ValueType) -> Val {
         let id = self.fresh();
         self.nodes.push(Node {
             results: vec![id],
@@ -116,6 +129,11 @@ impl<'p> Builder<'p> {
         let mut ty = wider(&a.ty, &b.ty);
         ty.complex = a.ty.complex || b.ty.complex;
         self.emit(site, Op::Add { a: a.id, b: b.id }, ty)
+    }
+
+    /// A sum of values of one unit and of the first's layout, which is that of the whole ciphertext.
+    pub fn add_whole(&mut self, site: &str, a: &Val, b: &Val) -> Val {
+        self.emit_whole(site, Op::Add { a: a.id, b: b.id }, a.ty.clone())
     }
 
     /// A product; units multiply.
@@ -155,6 +173,16 @@ impl<'p> Builder<'p> {
         self.emit(site, op, real(layout, unit))
     }
 
+    /// Left rotation; `layout` is the result's.
+    pub fn rotate(&mut self, site: &str, v: &Val, by: i32, layout: Layout) -> Val {
+        let by = by * self.block as i32;
+        let ty = ValueType {
+            layout,
+            ..v.ty.clone()
+        };
+        self.emit(site, Op::Rotate { v: v.id, by }, ty)
+    }
+
     /// Sum of rotations.
     pub fn fold(&mut self, site: &str, v: &Val, step: i32, count: u32, layout: Layout) -> Val {
         if count == 1 {
@@ -162,7 +190,7 @@ impl<'p> Builder<'p> {
         }
         let op = Op::Fold {
             v: v.id,
-            step,
+            step: step * self.block as i32,
             count,
         };
         let mut ty = v.ty.clone();
@@ -246,6 +274,12 @@ impl<'p> Builder<'p> {
         args: &[&Val],
         types: Vec<ValueType>,
     ) -> Vec<Val> {
+        let block = self.block;
+        let whole = |ty: ValueType| ValueType {
+            layout: ty.layout.block(block),
+            ..ty
+        };
+        let types: Vec<ValueType> = types.into_iter().map(whole).collect();
         let results: Vec<ValueId> = types.iter().map(|_| self.fresh()).collect();
         self.nodes.push(Node {
             results: results.clone(),
@@ -269,6 +303,13 @@ impl<'p> Builder<'p> {
 
     /// A plaintext operand.
     pub fn plain(&mut self, name: &str, factors: Vec<PlainFactor>) -> PlainId {
+        let block = self.block;
+        let factors = factors.into_iter().map(|factor| whole(factor, block));
+        self.whole_plain(name, factors.collect())
+    }
+
+    /// A plaintext operand whose factors are those of the whole ciphertext.
+    pub fn whole_plain(&mut self, name: &str, factors: Vec<PlainFactor>) -> PlainId {
         let plain = Plain {
             name: name.into(),
             factors,
@@ -277,8 +318,45 @@ impl<'p> Builder<'p> {
     }
 
     /// A matrix.
-    pub fn matrix(&mut self, matrix: Matrix) -> MatrixId {
+    pub fn matrix(&mut self, mut matrix: Matrix) -> MatrixId {
+        matrix.block = self.block;
         MatrixId(intern(&mut self.draft.program.matrices, matrix))
+    }
+}
+
+/// A factor in slots of one token as that of `block` tokens side by side.
+pub fn whole(factor: PlainFactor, block: u32) -> PlainFactor {
+    match factor {
+        PlainFactor::Vector { data, stride } => PlainFactor::Vector {
+            data,
+            stride: stride * block,
+        },
+        PlainFactor::PositionRow { data, stride, .. } => PlainFactor::PositionRow {
+            data,
+            stride: stride * block,
+            block,
+        },
+        PlainFactor::KeyRow { data, stride, .. } => PlainFactor::KeyRow {
+            data,
+            stride: stride * block,
+            block,
+        },
+        PlainFactor::CurrentToken { tokens, width } => PlainFactor::CurrentToken {
+            tokens,
+            width: width * block,
+        },
+        PlainFactor::CachedTokens { tokens, width, .. } => PlainFactor::CachedTokens {
+            tokens,
+            width: width * block,
+            block,
+        },
+        PlainFactor::FirstOf { width, first } => PlainFactor::FirstOf {
+            width: width * block,
+            first: first * block,
+        },
+        PlainFactor::InverseCount { .. } => PlainFactor::InverseCount { block },
+        // of all slots, or of the tokens themselves
+        PlainFactor::Const(_) | PlainFactor::LastOf { .. } => factor,
     }
 }
 

@@ -92,12 +92,13 @@ fn matrix(b: &mut Builder<'_>, tag: &str, x: &Input, outputs: &[Output], way: &W
     let (from, to) = (places(&x.map), places(&outputs[0].map));
     let site = outputs.iter().map(|o| o.site.as_str()).collect::<Vec<_>>();
     let name = format!("{}{tag}", site.join("+"));
-    let form = form(&x.val.ty.layout, (from, to), way.stride);
+    let form = form(x.val.ty.layout.each(), (from, to), way.stride);
     let mut matrix = Matrix {
         name: name.clone(),
         in_width: from,
         out_width: to,
         form,
+        block: 1, // the builder knows
         pairing: Pairing::None,
         baby: 1,
         data: sotto_ir::slot::DataId(0),
@@ -162,7 +163,8 @@ fn product(
 ) -> Val {
     let (step, count) = matrix.fold();
     let (pairing, turn) = (matrix.pairing, matrix.diagonals() * matrix.form.stride());
-    let period = matrix.period().max(x.ty.layout.period());
+    // the matrix's block is not set yet
+    let period = matrix.period().max(x.ty.layout.each().period());
     let v = match pairing {
         Pairing::Inputs => turned(b, site, x, turn),
         _ => x.clone(),
@@ -191,18 +193,13 @@ fn product(
 
 /// v + i·rot(v, turn).
 fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
-    let by = turn as i32;
-    let partial = real(
-        Layout::Partial {
-            period: v.ty.layout.period(),
-        },
-        v.unit(),
-    );
+    let period = v.ty.layout.each().period();
+    let partial = Layout::Partial { period };
     let complex = ValueType {
         complex: true,
-        ..partial.clone()
+        ..real(partial.clone(), v.unit())
     };
-    let turned = b.emit(site, Op::Rotate { v: v.id, by }, partial);
+    let turned = b.rotate(site, v, turn as i32, partial);
     let imaginary = b.emit(site, Op::MulI { v: turned.id }, complex);
     b.add(site, v, &imaginary)
 }
@@ -210,7 +207,7 @@ fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
 /// A spread vector with every feature in all its slots: a mask, and rotations.
 pub fn clean(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val {
     let width = places(map);
-    let stride = v.ty.layout.period() / width;
+    let stride = v.ty.layout.each().period() / width;
     let first = PlainFactor::FirstOf {
         width: stride,
         first: 1,
@@ -232,7 +229,7 @@ pub fn clean(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val 
 /// A vector that is zero but at the first slot of each feature, with every feature in all its slots.
 pub fn repeat(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val {
     let width = places(map);
-    let stride = v.ty.layout.period() / width;
+    let stride = v.ty.layout.each().period() / width;
     let layout = Layout::Strided {
         count: count(map),
         width,
@@ -257,7 +254,7 @@ fn bias(b: &mut Builder<'_>, tag: &str, v: Val, output: &Output) -> Val {
             scale: 1.0 / output.unit,
         },
     });
-    let stride = v.ty.layout.period() / width;
+    let stride = v.ty.layout.each().period() / width;
     let plain = b.plain(&name, vec![PlainFactor::Vector { data, stride }]);
     let op = Op::AddPlain { v: v.id, plain };
     b.emit(&format!("{}.bias", output.site), op, v.ty.clone())
@@ -271,7 +268,8 @@ pub fn periodic(map: &FeatureMap) -> Layout {
     }
 }
 
-fn count(map: &FeatureMap) -> u32 {
+/// Features of a map, padding of heads included.
+pub fn count(map: &FeatureMap) -> u32 {
     match *map {
         FeatureMap::Plain { count, .. } => count,
         FeatureMap::Heads { .. } => places(map),

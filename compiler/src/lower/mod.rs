@@ -11,6 +11,7 @@
 //! degree anywhere than the worse of the two alone; see [`templates`].
 
 mod attention;
+mod block;
 mod builder;
 mod error;
 mod linear;
@@ -27,4 +28,4 @@ pub use linear::baby_steps;
 pub use model::Model;
 pub use options::{Choices, Geometry, Options, Way};
 pub use ranges::{Ranges, Span};
-pub use templates::{draft, groups, lower, model};
+pub use templates::{draft, groups, lower, lower_block, model};

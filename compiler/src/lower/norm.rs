@@ -125,12 +125,21 @@ impl Norm<'_> {
 pub fn lower(b: &mut Builder<'_>, x: &Val, norm: &Norm<'_>) -> Result<Val, LowerError> {
     let site = norm.site;
     let (map, fit) = norm.fit(x.unit())?;
-    let width = x.ty.layout.period();
+    // each feature once
+    let (step, width) = match *x.ty.layout.each() {
+        Layout::Strided { width, stride, .. } => (stride, width),
+        ref tiled => (1, tiled.period()),
+    };
     let square = b.mul(&format!("{site}.square"), x, x);
-    let mut sum = b.fold(&format!("{site}.sum"), &square, 1, width, Layout::Scalar);
+    let scalar = match step {
+        1 => Layout::Scalar,
+        period => Layout::Partial { period },
+    };
+    let all = &format!("{site}.sum");
+    let mut sum = b.fold(all, &square, step as i32, width, scalar.clone());
     sum = b.double(&format!("{site}.window"), &sum, map.doublings);
     if let Some(c) = map.factor {
-        let ty = real(Layout::Scalar, sum.unit() / c);
+        let ty = real(scalar, sum.unit() / c);
         sum = b.emit(&format!("{site}.window"), Op::MulConst { v: sum.id, c }, ty);
     }
     let argument = b.add_const(&format!("{site}.window"), &sum, -map.offset);

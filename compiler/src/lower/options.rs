@@ -72,8 +72,10 @@ pub struct Choices {
     /// Whether the tokens of a KV group interleave with the features of a head vector, which queries and keys then leave spread by as
     /// many slots.
     pub interleaved: bool,
-    /// Tokens of a KV group; as many as fit where absent.
+    /// Most tokens of a KV group; no more than the conversation has where absent.
     pub tokens: Option<u32>,
+    /// Tokens that one run takes side by side, a power of two; 0 is 1.
+    pub block: u32,
     /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
     pub squarings: u32,
     /// Norms, by site, that spend a level on an exact window.
@@ -101,11 +103,13 @@ impl Default for Way {
     }
 }
 
-/// Where the features of each vector of the model lie.
+/// Where the features of each vector of the model lie, in slots of one token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Slots S.
+    /// Slots that one token has.
     pub slots: u32,
+    /// Tokens side by side, a power of two.
+    pub block: u32,
     heads: u32,
     kv_heads: u32,
     head_dim: u32,
@@ -126,22 +130,23 @@ impl Geometry {
         options: &Options,
         choices: &Choices,
     ) -> Result<Geometry, LowerError> {
-        let Options { slots, context, .. } = *options;
+        let context = options.context;
+        let block = choices.block.max(1);
+        let slots = options.slots / block;
         let heads_padded = (model.heads as u32).next_power_of_two();
         let lanes = 2 * (model.head_dim as u32 / 2).next_power_of_two();
-        let mut geometry = Geometry {
+        let most = choices.tokens.unwrap_or(context.next_power_of_two());
+        let geometry = Geometry {
             slots,
+            block,
             heads: model.heads as u32,
             kv_heads: model.kv_heads as u32,
             head_dim: model.head_dim as u32,
             heads_padded,
             lanes,
-            tokens: (slots / (heads_padded * lanes)).min(context.next_power_of_two()),
+            tokens: (slots / (heads_padded * lanes)).min(most),
             interleaved: choices.interleaved,
         };
-        if let Some(tokens) = choices.tokens {
-            geometry.tokens = geometry.tokens.min(tokens);
-        }
         let mut vectors = vec![
             ("residual stream", model.hidden),
             ("MLP", model.intermediate),

@@ -1,11 +1,12 @@
 //! One decoder template, operation by operation.
 
 use sotto_ir::decoder::{Inst, Op, Template, Type, Value};
-use sotto_ir::slot::{DataDecl, FeatureMap, PlainFactor, Recipe, StateId};
+use sotto_ir::slot::{DataDecl, FeatureMap, Layout, PlainFactor, Recipe, StateId};
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::attention::{self, Keep, Place};
+use super::attention::{self, Place, Turn};
+use super::block::{self, Key};
 use super::builder::{Builder, Val, real};
 use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
@@ -53,13 +54,30 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
     }
 
     /// A template from the residual stream to what the decoder's template returns, or to `result` instead.
-    pub fn run(mut self, name: &str, result: Option<Value>) -> Result<usize, LowerError> {
+    pub fn run(self, name: &str, result: Option<Value>) -> Result<usize, LowerError> {
+        self.lower(name, result, false)
+    }
+
+    /// As [`Lowering::run`], of a block's last token alone.
+    pub fn run_last(self, name: &str, result: Option<Value>) -> Result<usize, LowerError> {
+        self.lower(name, result, true)
+    }
+
+    fn lower(
+        mut self,
+        name: &str,
+        result: Option<Value>,
+        last_only: bool,
+    ) -> Result<usize, LowerError> {
         let (param, ty) = self.template.param;
         let Type::Vector(count) = ty else {
             return Err(self.unsupported("template", "a template of tokens"));
         };
         let map = FeatureMap::plain(count as u32);
-        let val = self.b.param(real(periodic(&map), self.model.residual));
+        let mut val = self.b.param(real(periodic(&map), self.model.residual));
+        if last_only {
+            val = block::last(&mut self.b, name, &val, &map);
+        }
         self.values.insert(param, vector(val, map));
         let wanted = result.unwrap_or(self.template.result);
         for inst in &self.template.insts {
@@ -99,7 +117,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             return input.val;
         };
         let width = places(&input.map);
-        let stride = input.val.ty.layout.period() / width;
+        let stride = input.val.ty.layout.each().period() / width;
         let data = self.b.data(DataDecl {
             name: format!("{site}.gain{}", self.tag),
             per_layer: tensor.contains("{i}"),
@@ -189,7 +207,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let mut way = self.model.choices.ways.get(&inst.site).copied();
         // what attention reads is spread by as much as its tokens ask for, and masked there
         let landing = self.landing(insts[0]);
-        if landing != Landing::All && self.model.geometry.interleaved {
+        if self.attended(insts[0]) && self.model.geometry.interleaved {
             if insts.iter().any(|inst| self.landing(inst) != landing) {
                 return Err(self.unsupported(&inst.site, "a pair of queries with keys or values"));
             }
@@ -198,7 +216,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         }
         let way = way.unwrap_or_default();
         if let ([output], Some((value, _))) = (&outputs[..], inst.result)
-            && places(&output.map) > self.model.geometry.slots
+            && places(&output.map) > self.widest(&x)
         {
             let blocks = self.blocks(&x, output, &way)?;
             self.values.insert(value, Lowered::Blocks(blocks));
@@ -215,8 +233,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
 
     /// A linear map whose output fills several ciphertexts, one product each.
     fn blocks(&mut self, x: &Input, output: &Output, way: &Way) -> Result<Vec<Val>, LowerError> {
-        let (slots, FeatureMap::Plain { count, .. }) = (self.model.geometry.slots, &output.map)
-        else {
+        let (slots, FeatureMap::Plain { count, .. }) = (self.widest(x), &output.map) else {
             return Err(self.unsupported(&output.site, "heads that fill several ciphertexts"));
         };
         let mut blocks = Vec::new();
@@ -239,6 +256,14 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         Ok(blocks)
     }
 
+    /// Most places of a product with `x`: those of a token, or as many as are gathered from.
+    fn widest(&self, x: &Input) -> u32 {
+        match *x.val.ty.layout.each() {
+            Layout::Strided { width, stride, .. } => width * stride,
+            _ => self.model.geometry.slots,
+        }
+    }
+
     /// The linear map that shares a product with this one.
     fn partner(&self, inst: &Inst) -> Option<&'a Inst> {
         let pairs = &self.model.choices.pairs;
@@ -257,9 +282,16 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
     fn landing(&self, inst: &Inst) -> Landing {
         match inst.result.map(|(value, _)| self.role(value)) {
             Some(Role::Query) => Landing::First,
-            Some(Role::Key | Role::Value) => Landing::Current,
+            // a block's keys and values go to more than one place
+            Some(Role::Key | Role::Value) if self.b.block == 1 => Landing::Current,
             _ => Landing::All,
         }
+    }
+
+    /// Whether attention reads a linear map's result.
+    fn attended(&self, inst: &Inst) -> bool {
+        let role = inst.result.map(|(value, _)| self.role(value));
+        matches!(role, Some(Role::Query | Role::Key | Role::Value))
     }
 
     fn role(&self, value: Value) -> Role {
@@ -343,9 +375,17 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             capacity: self.model.options.context,
         };
         let k = match self.values.get(k) {
-            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, Keep::Current),
-            Some(Lowered::Vector(x)) => attention::at_current(&mut self.b, &place, site, &x.val),
+            Some(Lowered::Rope(x)) => Key::Unturned(x),
+            Some(Lowered::Vector(x)) => Key::Whole(&x.val),
             _ => return Err(self.unsupported(site, "an undefined key")),
+        };
+        if self.b.block > 1 {
+            block::append(&mut self.b, &place, site, k, &v);
+            return Ok(());
+        }
+        let k = match k {
+            Key::Unturned(x) => attention::rope(&mut self.b, &place, site, x, Turn::Key),
+            Key::Whole(x) => attention::at_current(&mut self.b, &place, site, x),
         };
         let v = attention::at_current(&mut self.b, &place, site, &v);
         self.b.append(site, StateId(0), &k);
@@ -364,20 +404,28 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             geometry: &self.model.geometry,
             capacity: self.model.options.context,
         };
+        let [k, v] = self.model.state;
         let q = match self.values.get(&q) {
             Some(Lowered::Rope(x)) if place.geometry.interleaved => {
-                let q = attention::rope(&mut self.b, &place, site, x, Keep::First);
+                let unit = softmax.query_unit(k);
+                let q = attention::rope(&mut self.b, &place, site, x, Turn::Query { unit });
                 linear::repeat(&mut self.b, site, &q, &place.geometry.queries())
             }
-            Some(Lowered::Rope(x)) => attention::rope(&mut self.b, &place, site, x, Keep::All),
+            Some(Lowered::Rope(x)) => {
+                let unit = x.unit();
+                attention::rope(&mut self.b, &place, site, x, Turn::Query { unit })
+            }
             Some(Lowered::Vector(x)) if place.geometry.interleaved => {
                 linear::clean(&mut self.b, site, &x.val, &place.geometry.queries())
             }
             Some(Lowered::Vector(x)) => x.val.clone(),
             _ => return Err(self.unsupported(site, "an undefined query")),
         };
-        let [k, v] = self.model.state;
-        let states = [(StateId(0), k), (StateId(1), v)];
+        let [keys, values] = match self.b.block {
+            1 => [StateId(0), StateId(1)],
+            _ => block::SHARED,
+        };
+        let states = [(keys, k), (values, v)];
         let val = attention::lower(&mut self.b, &place, &softmax, &q, states)?;
         Ok(vector(val, self.model.geometry.queries()))
     }

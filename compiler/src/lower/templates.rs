@@ -2,10 +2,10 @@
 
 use sotto_ir::decoder::{Decoder, Op, Template, Value};
 use sotto_ir::plan::Placement;
-use sotto_ir::slot::{FeatureMap, Program, StateDecl, Step};
+use sotto_ir::slot::{FeatureMap, Packed, Program, StateDecl, Step};
 use std::ops::Range;
 
-use super::attention::state_type;
+use super::attention::{shared_type, state_type};
 use super::builder::{Builder, Draft, real};
 use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
@@ -23,12 +23,45 @@ pub fn lower(
     choices: &Choices,
 ) -> Result<Draft, LowerError> {
     let model = model(decoder, ranges, options, choices)?;
+    let draft = empty(&model);
+    program(&model, draft)
+}
+
+/// Lowers a decoder to a packed `prefill` program beside `decode`, whose data and states it shares: it takes `choices.block` tokens.
+pub fn lower_block(
+    decoder: &Decoder,
+    ranges: &Ranges,
+    options: &Options,
+    choices: &Choices,
+    decode: &Program<Packed>,
+) -> Result<Draft, LowerError> {
+    let model = model(decoder, ranges, options, choices)?;
     let mut draft = empty(&model);
-    if options.embedding == Placement::Server {
-        let template = embed(&model, &mut draft)?;
+    draft.program.name = "prefill".into();
+    draft.program.data = decode.data.clone();
+    if draft.program.states != decode.states {
+        return Err(unsupported("prefill", "a cache that lies unlike decode's"));
+    }
+    let shared = |name: &str, unit| StateDecl {
+        name: format!("block.{name}"),
+        ty: shared_type(&model.geometry, unit),
+        level: None,
+    };
+    let [k, v] = model.state;
+    draft
+        .program
+        .states
+        .extend([shared("k", k), shared("v", v)]);
+    program(&model, draft)
+}
+
+/// All templates and steps.
+fn program(model: &Model<'_>, mut draft: Draft) -> Result<Draft, LowerError> {
+    if model.options.embedding == Placement::Server {
+        let template = embed(model, &mut draft)?;
         draft.program.steps.push(once(template));
     }
-    let groups = groups(&model)?;
+    let groups = groups(model)?;
     for layers in &groups {
         let (name, tag) = match groups.len() {
             1 => ("layer".to_string(), String::new()),
@@ -37,14 +70,14 @@ pub fn lower(
                 (name.clone(), format!("@{name}"))
             }
         };
-        let template = layer(&model, &mut draft, layers.clone(), &name, &tag)?;
+        let template = layer(model, &mut draft, layers.clone(), &name, &tag)?;
         draft.program.steps.push(Step {
             template,
             first: layers.start,
             count: layers.end - layers.start,
         });
     }
-    let last = finale(&model, &mut draft)?;
+    let last = finale(model, &mut draft)?;
     draft.program.steps.push(once(last));
     Ok(draft)
 }
@@ -149,6 +182,7 @@ fn empty(model: &Model<'_>) -> Draft {
         name: "decode".into(),
         model_digest: model.decoder.checkpoint.to_string(),
         slots: model.options.slots,
+        block: model.geometry.block,
         capacity: model.options.context,
         data: Vec::new(),
         plains: Vec::new(),
@@ -215,7 +249,11 @@ fn finale(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
             Some(head.op.operands()[0])
         }
     };
-    Lowering::new(model, template, 0..1, "", Builder::new(draft)).run(crate::pack::FINAL, result)
+    let lowering = Lowering::new(model, template, 0..1, "", Builder::new(draft));
+    match model.geometry.block {
+        1 => lowering.run(crate::pack::FINAL, result),
+        _ => lowering.run_last(crate::pack::FINAL, result),
+    }
 }
 
 /// Layers that share a template, greedily from the first.

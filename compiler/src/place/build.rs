@@ -33,6 +33,7 @@ pub fn build(program: &Program<Packed>, target: &Target, chain: &Chain) -> Progr
         name: program.name.clone(),
         model_digest: program.model_digest.clone(),
         slots: program.slots,
+        block: program.block,
         capacity: program.capacity,
         data: program.data.clone(),
         plains: program.plains.clone(),

@@ -32,6 +32,7 @@ impl LinearFact {
             in_width: self.from,
             out_width: self.to,
             form,
+            block: 1,
             pairing: if inputs {
                 Pairing::Inputs
             } else {

@@ -133,12 +133,13 @@ impl Pricing<'_> {
         let stride = form.stride();
         // what the verifier lets through: the strided side fits the slots and is no shorter than the other, and folding leaves a
         // period of the output's width
-        let (strided, other) = match form {
-            Form::Spread { .. } => (fact.to, fact.from),
-            Form::Gather { .. } => (fact.from, fact.to),
+        let gathers = matches!(form, Form::Gather { .. });
+        let (strided, other) = match gathers {
+            false => (fact.to, fact.from),
+            true => (fact.from, fact.to),
         };
         let period = strided * stride;
-        let whole = matches!(form, Form::Spread { .. }) || stride <= fact.to;
+        let whole = !gathers || stride <= fact.to;
         let fits = whole && (other..=self.facts.slots).contains(&period);
         let halves = !inputs || matrix.all_diagonals() >= 2;
         let diagonals = matrix.diagonals();
@@ -154,9 +155,9 @@ impl Pricing<'_> {
         if inputs {
             work.extend([Work::Rotate, Work::Add, Work::Conjugate, Work::Add]);
         }
-        let period = match form {
-            Form::Spread { stride } => fact.to * stride,
-            Form::Gather { .. } => fact.to,
+        let period = match gathers {
+            false => fact.to * stride,
+            true => fact.to,
         };
         let mut price = self.price(&work, 1, period);
         price.work *= u64::from(fact.blocks);
@@ -188,35 +189,36 @@ impl Pricing<'_> {
         let exp: &PolyPlan = self.facts.exp.get(squarings as usize)?.as_ref()?;
         let inverse = self.facts.inverse.as_ref()?;
         let (lanes, width) = (self.facts.lanes.ilog2(), self.facts.heads_width);
-        let mut group = vec![
-            Work::Mul,
-            Work::Rescale,
-            Work::Fold {
-                rotations: 2 * lanes,
-            },
-            Work::MulPlain,
-            Work::Rescale,
-            Work::AddPlain,
-            Work::Poly(exp.clone()),
-        ];
+        let sums = Work::Fold { rotations: lanes };
+        let mut group = vec![Work::Mul, Work::Rescale, sums.clone()];
+        if !inside {
+            // lane 0 kept and repeated over the lanes
+            group.extend([Work::MulPlain, Work::Rescale, sums]);
+        }
+        group.extend([Work::AddPlain, Work::Poly(exp.clone())]);
         for _ in 0..squarings {
             group.extend([Work::Mul, Work::Rescale]);
         }
-        let sums = Work::Fold {
-            rotations: tokens.ilog2(),
-        };
         group.extend([
             Work::Encode,
             Work::MulPlain,
             Work::Rescale,
             Work::Mul,
             Work::Rescale,
-            sums,
+            Work::Add,
         ]);
-        group.extend([Work::Add]);
-        let depth = 4 + squarings as usize + exp.depth;
-        let group = self.price(&group, depth, tokens * width);
+        let depth = 3 + usize::from(!inside) + squarings as usize + exp.depth;
+        // sums over lanes of an interleaved group repeat
+        let period = match inside {
+            true => tokens * width / self.facts.lanes,
+            false => tokens * width,
+        };
+        let group = self.price(&group, depth, period);
+        let sums = Work::Fold {
+            rotations: tokens.ilog2(),
+        };
         let mut after = vec![
+            sums,
             Work::Conjugate,
             Work::Add,
             Work::AddPlain,

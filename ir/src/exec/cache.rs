@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
-    Plain(PlainId, u32, At),
-    Matrix(MatrixId, u32, u32),
+    Plain(u32, PlainId, u32, At),
+    Matrix(u32, MatrixId, u32, u32),
 }
 
 enum Kept<B: Backend> {
@@ -90,7 +90,7 @@ impl<B: Backend> Cache<B> {
             token.insert(key, encoded.clone());
             return Ok(encoded);
         }
-        let key = Key::Plain(id, layer, at);
+        let key = Key::Plain(source.program, id, layer, at);
         if let Some(Kept::Plain(kept)) = self.locked().kept.get(&key) {
             return Ok(kept.clone());
         }
@@ -115,7 +115,7 @@ impl<B: Backend> Cache<B> {
         } else {
             0
         };
-        let key = Key::Matrix(id, layer, level);
+        let key = Key::Matrix(source.program, id, layer, level);
         if let Some(Kept::Matrix(kept)) = self.locked().kept.get(&key) {
             return Ok(kept.clone());
         }
@@ -133,6 +133,8 @@ pub(super) struct Source<'a, B: Backend> {
     pub(super) backend: &'a B,
     pub(super) tables: Tables<'a>,
     pub(super) data: &'a dyn DataSource,
+    /// Tells the programs of a plan apart, whose tables are numbered alike.
+    pub(super) program: u32,
 }
 
 impl<B: Backend> Source<'_, B> {
@@ -155,7 +157,7 @@ impl<B: Backend> Source<'_, B> {
         Ok(Diagonals {
             period: matrix.period(),
             baby: matrix.baby,
-            stride: matrix.form.stride(),
+            stride: matrix.step(),
             entries: (0..matrix.diagonals())
                 .map(diagonal)
                 .filter(nonzero)

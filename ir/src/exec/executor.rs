@@ -9,7 +9,7 @@ use crate::slot::{At, DataError, DataSource, Op};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// Why a decode step stopped. The session is as it was before the step.
+/// Why a run stopped. The session is as it was before it.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError<E: std::error::Error + 'static> {
     /// The KV state is full.
@@ -19,6 +19,23 @@ pub enum ExecError<E: std::error::Error + 'static> {
     Capacity {
         /// Tokens the plan holds.
         capacity: u32,
+    },
+    /// The plan has no prefill program.
+    #[error(
+        "the plan takes a prompt token by token; compile with --block for a program that takes several at once"
+    )]
+    NoPrefill,
+    /// Tokens that are no block.
+    #[error(
+        "{count} tokens at position {position} are no block: blocks have 1 to {block} tokens, begin at multiples of {block}, and come before any token is decoded"
+    )]
+    Block {
+        /// Tokens asked for.
+        count: u32,
+        /// Tokens cached.
+        position: u32,
+        /// Tokens of a block.
+        block: u32,
     },
     /// The number of input ciphertexts differs from the program's.
     #[error("{found} input ciphertexts, the plan's program takes {expected}")]
@@ -127,24 +144,40 @@ impl<B: Backend> Executor<B> {
 
     /// Instructions of one decode step at `position`, group templates counted once per occupied group: the unit of progress.
     pub fn instructions(&self, position: u32) -> usize {
-        let program = &self.plan.decode;
+        self.program_instructions(&self.plan.decode, position)
+    }
+
+    /// Instructions of a block of `count` tokens at `position`; 0 if the plan takes none.
+    pub fn block_instructions(&self, position: u32, count: u32) -> usize {
+        let last = position + count.saturating_sub(1);
+        let prefill = self.plan.prefill.as_ref();
+        prefill.map_or(0, |prefill| {
+            self.program_instructions(&prefill.program, last)
+        })
+    }
+
+    fn program_instructions(&self, program: &PlanProgram, last: u32) -> usize {
         let steps = program.steps.iter();
         steps
-            .map(|step| step.count as usize * self.template_instructions(step.template, position))
+            .map(|step| {
+                step.count as usize * self.template_instructions(program, step.template, last)
+            })
             .sum()
     }
 
-    fn template_instructions(&self, template: usize, position: u32) -> usize {
-        let PlanProgram { templates, .. } = &self.plan.decode;
+    /// Instructions of a template that ends with the token `last` cached.
+    fn template_instructions(&self, program: &PlanProgram, template: usize, last: u32) -> usize {
+        let PlanProgram { templates, .. } = program;
         let Some(template) = templates.get(template) else {
             return 0;
         };
+        let tables = program.tables(self.plan.slots(), self.plan.capacity);
         let inner = |op: &Op<_>| match op {
             Op::SumGroups {
                 template, states, ..
             } => {
-                let tokens = states.first().and_then(|s| self.plan.tables().tokens(*s));
-                let groups = position / tokens.unwrap_or(1) + 1;
+                let tokens = states.first().and_then(|s| tables.tokens(*s));
+                let groups = last / tokens.unwrap_or(1) + 1;
                 let body = templates.get(*template).map_or(0, |t| t.instrs.len());
                 groups as usize * body
             }
@@ -155,8 +188,10 @@ impl<B: Backend> Executor<B> {
 
     /// A session that was restored may come from another plan, or be damaged.
     fn fits(&self, session: &Session<B::Ct>) -> Result<(), ExecError<B::Error>> {
+        let widest = self.plan.widest();
+        let tables = widest.tables(self.plan.slots(), self.plan.capacity);
         for (state, layer, groups) in session.states() {
-            let tokens = self.plan.tables().tokens(state);
+            let tokens = tables.tokens(state);
             let expected = tokens.map(|tokens| session.position().div_ceil(tokens) as usize);
             if expected != Some(groups.len()) {
                 return Err(ExecError::Session(format!(
@@ -181,32 +216,71 @@ impl<B: Backend> Executor<B> {
         inputs: Vec<B::Ct>,
         observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
     ) -> Result<Vec<B::Ct>, ExecError<B::Error>> {
+        self.run(&self.plan.decode, session, inputs, 1, observe)
+    }
+
+    /// One block of a prompt's tokens, `count` of them that count: like [`Executor::decode`], and the session has grown by `count`.
+    pub fn prefill(
+        &self,
+        session: &mut Session<B::Ct>,
+        inputs: Vec<B::Ct>,
+        count: u32,
+        observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
+    ) -> Result<Vec<B::Ct>, ExecError<B::Error>> {
+        let prefill = self.plan.prefill.as_ref().ok_or(ExecError::NoPrefill)?;
+        let (program, position) = (&prefill.program, session.position());
+        let block = program.block;
+        // the states that decode does not have tell whether only blocks came before
+        let own = program.states.len() > self.plan.decode.states.len();
+        let last = program.states.len().saturating_sub(1) as u32;
+        let only_blocks = position == 0 || !own || session.states().any(|(s, ..)| s.0 == last);
+        if !(1..=block).contains(&count) || !position.is_multiple_of(block) || !only_blocks {
+            return Err(ExecError::Block {
+                count,
+                position,
+                block,
+            });
+        }
+        self.run(program, session, inputs, count, observe)
+    }
+
+    fn run(
+        &self,
+        program: &PlanProgram,
+        session: &mut Session<B::Ct>,
+        inputs: Vec<B::Ct>,
+        count: u32,
+        observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
+    ) -> Result<Vec<B::Ct>, ExecError<B::Error>> {
         let capacity = self.plan.capacity;
-        if session.position() >= capacity {
+        if count > capacity.saturating_sub(session.position()) {
             return Err(ExecError::Capacity { capacity });
         }
         self.fits(session)?;
         let source = Source {
             backend: &self.backend,
-            tables: self.plan.tables(),
+            tables: program.tables(self.plan.slots(), capacity),
             data: &*self.data,
+            program: u32::from(program.block > 1),
         };
         let mut run = Run {
-            program: &self.plan.decode,
+            program,
             source,
             cache: &self.cache,
             token: Default::default(),
             pending: Pending::new(session),
             position: session.position(),
+            count,
             observe,
         };
         let mut values = inputs;
-        for step in &self.plan.decode.steps {
+        for step in &program.steps {
             for layer in step.first..step.first.saturating_add(step.count) {
                 values = run.step(step.template, layer, values)?;
             }
         }
-        run.pending.into_changes().commit(session);
+        let changes = run.pending.into_changes();
+        changes.commit(session, count, program.states.len());
         Ok(values)
     }
 }

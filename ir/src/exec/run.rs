@@ -1,4 +1,4 @@
-//! One decode step in progress.
+//! One run of a program in progress.
 
 use super::Backend;
 use super::cache::{Cache, Source, TokenCache};
@@ -55,6 +55,8 @@ pub(super) struct Run<'a, B: Backend> {
     pub(super) token: TokenCache<B>,
     pub(super) pending: Pending<'a, B::Ct>,
     pub(super) position: u32,
+    /// Current tokens.
+    pub(super) count: u32,
     pub(super) observe: &'a mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
 }
 
@@ -71,6 +73,7 @@ impl<'a, B: Backend> Run<'a, B> {
         let binding = Binding {
             layer,
             position: self.position,
+            count: self.count,
             group: None,
         };
         self.template(template, binding, inputs)

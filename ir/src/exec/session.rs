@@ -1,11 +1,14 @@
 //! The KV cache of one conversation, and changes to it that take effect together.
+//!
+//! Prefill keeps states of its own beside those of decode. They serve the later blocks of the same prompt; the first decoded token is
+//! not among them, so they are dropped then.
 
 use crate::slot::StateId;
 use std::collections::BTreeMap;
 
 type Key = (StateId, u32);
 
-/// The KV cache of one conversation. Only a successful decode step changes it.
+/// The KV cache of one conversation. Only a successful run changes it.
 #[derive(Clone, Debug)]
 pub struct Session<Ct> {
     position: u32,
@@ -98,13 +101,16 @@ impl<'s, Ct> Pending<'s, Ct> {
 pub(super) struct Changes<Ct>(BTreeMap<Key, (usize, Ct)>);
 
 impl<Ct> Changes<Ct> {
-    /// Make them, and advance the position.
-    pub(super) fn commit(self, session: &mut Session<Ct>) {
+    /// Make them, advance the position by `count` tokens, and drop the states from `states` on, which the program does not have.
+    pub(super) fn commit(self, session: &mut Session<Ct>, count: u32, states: usize) {
         for (key, (index, ct)) in self.0 {
             let groups = session.groups.entry(key).or_default();
             groups.truncate(index);
             groups.push(ct);
         }
-        session.position += 1;
+        session
+            .groups
+            .retain(|(state, _), _| (state.0 as usize) < states);
+        session.position += count;
     }
 }

@@ -76,7 +76,7 @@ fn the_key_list_has_the_rotations_of_the_operations() {
     };
     // Linear 1, 2 at 16; folds over lanes 1, 2 and back 255, 254; fold over tokens 4.
     let levels = [(1, 16), (2, 16), (4, 9), (254, 11), (255, 11)];
-    let own = KeyList::of(&plan.decode, &[], plan.slots()).galois;
+    let own = KeyList::of([&plan.decode], &[], plan.slots()).galois;
     assert_eq!(own, levels.map(|(step, level)| key(step, level)));
     // With the bootstrap's.
     let listed = &plan.keys.galois;

@@ -1,10 +1,24 @@
 //! Which arrays a program reads.
 
 use super::{PlanProgram, PlanTemplate};
-use crate::slot::{DataId, Op, PlainFactor, Recipe};
+use crate::slot::{DataId, Op, PlainFactor, Recipe, Step};
 use std::collections::BTreeSet;
 
 impl PlanProgram {
+    /// Layers whose states the program appends to.
+    pub fn layers(&self) -> BTreeSet<u32> {
+        let appends = |template: &PlanTemplate| {
+            let mut instrs = template.instrs.iter();
+            instrs.any(|instr| matches!(instr.op, Op::Append { .. }))
+        };
+        let steps = self.steps.iter().filter(|step| {
+            let template = self.templates.get(step.template);
+            template.is_some_and(appends)
+        });
+        let layers = |step: &Step| step.first..step.first.saturating_add(step.count);
+        steps.flat_map(layers).collect()
+    }
+
     /// Every array that running the program reads from the plan's files: declaration and layer (0 where all layers share it), in
     /// order. Calibrated values stand in the declarations themselves and are not among them.
     pub fn arrays(&self) -> BTreeSet<(DataId, u32)> {

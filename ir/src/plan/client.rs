@@ -28,13 +28,16 @@ pub struct ClientPart {
     pub head_table: Option<FileEntry>,
 }
 
-/// A vector as it crosses the wire: feature f stands at every slot p ≡ f (mod width).
+/// Vectors as they cross the wire, of one token or several side by side: feature f of token r stands at every slot p with
+/// ⌊p / block⌋ ≡ f (mod width) and p ≡ r (mod block).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Wire {
     /// Features.
     pub count: u32,
     /// Power of two; places count.. are zero on input and mean nothing on output.
     pub width: u32,
+    /// Tokens side by side, a power of two.
+    pub block: u32,
     /// Real-world value = slot value × unit.
     pub unit: f64,
     /// Level of the ciphertext; degree 1.

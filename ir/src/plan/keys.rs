@@ -29,11 +29,17 @@ pub struct KeyList {
 }
 
 impl KeyList {
-    /// The keys that `program` needs on ciphertexts of `slots` slots, where `bootstraps` has the structure of every kind it uses.
-    pub fn of(program: &PlanProgram, bootstraps: &[BootstrapSpec], slots: u32) -> Self {
+    /// The keys that programs need on ciphertexts of `slots` slots, where `bootstraps` has the structure of every kind they use.
+    pub fn of<'p>(
+        programs: impl IntoIterator<Item = &'p PlanProgram>,
+        bootstraps: &[BootstrapSpec],
+        slots: u32,
+    ) -> Self {
         let mut needs = Needs::default();
-        for template in &program.templates {
-            needs.template(program, template, slots);
+        for program in programs {
+            for template in &program.templates {
+                needs.template(program, template, slots);
+            }
         }
         for spec in bootstraps {
             needs.bootstrap(spec);

@@ -33,7 +33,7 @@ use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// A compiled model. Field order is the reading order of `plan.ron`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,8 +70,26 @@ pub struct Plan {
     pub params: ParamSet,
     /// The program of one generated token.
     pub decode: PlanProgram,
-    /// Arrays of the server side: every declaration of `decode.data`, for every layer that has its own.
+    /// How a prompt's tokens are taken in blocks, if they can be.
+    pub prefill: Option<Prefill>,
+    /// Arrays of the server side: every declaration that a program reads, for every layer that has its own.
     pub arrays: Vec<ArrayEntry>,
+}
+
+/// How a prompt's tokens are taken in blocks.
+///
+/// Its program begins with the data declarations and KV states of `decode`, which both share, and leaves those states as `decode`
+/// expects them. States of its own serve the later blocks of a prompt, and are gone once a token is decoded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prefill {
+    /// The vectors of a block's tokens as the client uploads them, side by side. A block that is not full repeats its last token.
+    pub input: Wire,
+    /// What the client downloads: of the last token, as [`ClientPart::output_kind`] says.
+    pub outputs: Vec<Wire>,
+    /// What the first block of a prompt costs, if it is full. Keys and peak memory are those of the whole plan.
+    pub estimate: Estimate,
+    /// The program of one block.
+    pub program: PlanProgram,
 }
 
 impl Plan {
@@ -80,9 +98,26 @@ impl Plan {
         self.params.slots() as u32
     }
 
-    /// The tables that instructions name.
+    /// The tables that the instructions of `decode` name.
     pub fn tables(&self) -> Tables<'_> {
         self.decode.tables(self.slots(), self.capacity)
+    }
+
+    /// All programs.
+    pub fn programs(&self) -> impl Iterator<Item = &PlanProgram> {
+        let prefill = self.prefill.iter().map(|prefill| &prefill.program);
+        std::iter::once(&self.decode).chain(prefill)
+    }
+
+    /// The program that declares the most: all data and states there are.
+    pub fn widest(&self) -> &PlanProgram {
+        let prefill = self.prefill.as_ref();
+        prefill.map_or(&self.decode, |prefill| &prefill.program)
+    }
+
+    /// Most tokens that one run takes.
+    pub fn block(&self) -> u32 {
+        self.widest().block
     }
 
     /// The structure of a bootstrap kind, if the plan has it.

@@ -47,8 +47,10 @@ pub struct PlanTemplate {
 /// One program of the plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlanProgram {
-    /// `decode`.
+    /// `decode` or `prefill`.
     pub name: String,
+    /// Tokens that one run takes.
+    pub block: u32,
     /// Declared data; the packed files hold one array per declaration and layer.
     pub data: Vec<DataDecl>,
     /// Plaintext operands.

@@ -166,7 +166,7 @@ impl PlanData {
 
 impl DataSource for PlanData {
     fn load(&self, id: DataId, layer: u32) -> Result<Arc<[f64]>, DataError> {
-        let decl = self.plan.decode.data.get(id.0 as usize);
+        let decl = self.plan.widest().data.get(id.0 as usize);
         let name = || decl.map_or(format!("data #{}", id.0), |d| d.name.clone());
         let missing = || DataError::Missing {
             name: name(),

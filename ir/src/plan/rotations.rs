@@ -36,14 +36,14 @@ fn doublings(count: u32) -> impl Iterator<Item = u32> {
         .take_while(move |&done| done < count)
 }
 
-/// Babies 1..B and giants B, 2B, … in units of the stride.
+/// Babies 1..B and giants B, 2B, … in units of the step.
 fn linear(matrix: &Matrix) -> Vec<i64> {
     let (count, baby) = (matrix.diagonals(), matrix.baby.max(1));
     let babies = 1..baby.min(count);
     let giants = (1..count.div_ceil(baby)).map(|g| g * baby);
-    let stride = i64::from(matrix.form.stride());
+    let step = i64::from(matrix.step());
     let steps = babies.chain(giants).map(i64::from);
-    steps.map(|k| k * stride).collect()
+    steps.map(|k| k * step).collect()
 }
 
 #[cfg(test)]
@@ -58,6 +58,7 @@ mod tests {
             in_width: 16,
             out_width: 16,
             form,
+            block: 1,
             pairing,
             baby: 4,
             data: DataId(0),

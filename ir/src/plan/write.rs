@@ -60,7 +60,7 @@ impl PlanWriter {
         name.ok_or_else(|| PlanError::Occupied { dir: dir.into() })
     }
 
-    /// Write every array that `program` reads: matrices as `weights`, vectors and tables (which are few) as [`Encoding::I32`].
+    /// Write every array that `program` reads and that is not there yet: matrices as `weights`, vectors and tables (which are few) as [`Encoding::I32`].
     pub fn write_arrays(
         &mut self,
         program: &PlanProgram,
@@ -68,6 +68,9 @@ impl PlanWriter {
         weights: Encoding,
     ) -> Result<(), PlanError> {
         for (id, layer) in program.arrays() {
+            if self.arrays.contains_key(&(id, layer)) {
+                continue;
+            }
             let values = source.load(id, layer)?;
             // `load` has found it in the same table.
             let Some(decl) = program.data.get(id.0 as usize) else {
@@ -214,6 +217,7 @@ pub(super) fn plan_text(plan: &Plan) -> Result<String, PlanError> {
         decisions,
         params,
         decode,
+        prefill,
         arrays,
     } = plan;
     let body = [
@@ -233,6 +237,7 @@ pub(super) fn plan_text(plan: &Plan) -> Result<String, PlanError> {
         field("decisions", decisions, 2)?,
         field("params", params, 1)?,
         field("decode", decode, 4)?,
+        field("prefill", prefill, 6)?,
         field("arrays", arrays, 1)?,
     ];
     let body = format!("(\n{})\n", body.concat());

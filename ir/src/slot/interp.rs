@@ -3,8 +3,8 @@
 //! Every operation does what its documentation says, in float64; [`Op::Rescale`] and [`Op::Drop`] change nothing, and
 //! [`Op::Bootstrap`] of a real kind forgets imaginary parts. So both stages can be run and compared value by value.
 //!
-//! A decode step runs the program's steps in order for one token at [`Session::position`], then advances the position. A step
-//! that fails leaves the session as it was.
+//! A run takes one token, or as many as the program's block holds, at [`Session::position`] through the program's steps in order,
+//! then advances the position. A run that fails leaves the session as it was.
 
 use super::{
     Binding, DataError, DataSource, MatrixId, Op, Program, Slots, Stage, StateId, Template,
@@ -89,16 +89,34 @@ impl<'p, S: Stage> Interpreter<'p, S> {
         Self { program, data }
     }
 
-    /// One decode step: the client's values in, the last step's results out; `observe` sees every value once, in order.
+    /// One run for one token: the client's values in, the last step's results out; `observe` sees every value once, in order.
     pub fn decode(
         &self,
         session: &mut Session,
         inputs: Vec<Slots>,
         observe: &mut dyn FnMut(&Seen<'_>),
     ) -> Result<Vec<Slots>, InterpError> {
-        let capacity = self.program.capacity;
-        if session.position >= capacity {
+        self.run(session, inputs, 1, observe)
+    }
+
+    /// One run for `count` tokens, of at most the program's block.
+    pub fn run(
+        &self,
+        session: &mut Session,
+        inputs: Vec<Slots>,
+        count: u32,
+        observe: &mut dyn FnMut(&Seen<'_>),
+    ) -> Result<Vec<Slots>, InterpError> {
+        let Program {
+            capacity, block, ..
+        } = *self.program;
+        if count > capacity.saturating_sub(session.position) {
             return Err(InterpError::Capacity { capacity });
+        }
+        if !(1..=block).contains(&count) || !session.position.is_multiple_of(block) {
+            let at = session.position;
+            let what = format!("{count} tokens at position {at} are no block of {block}");
+            return Err(malformed("", "", what));
         }
         let mut next = session.clone();
         let mut values = inputs;
@@ -107,6 +125,7 @@ impl<'p, S: Stage> Interpreter<'p, S> {
                 let at = Binding {
                     layer,
                     position: session.position,
+                    count,
                     group: None,
                 };
                 let mut run = Run {
@@ -118,7 +137,7 @@ impl<'p, S: Stage> Interpreter<'p, S> {
                 values = run.template(step.template, values)?;
             }
         }
-        next.position += 1;
+        next.position += count;
         *session = next;
         Ok(values)
     }
@@ -276,9 +295,9 @@ impl<S: Stage> Run<'_, '_, S> {
         let matrix = program.matrices.get(matrix.0 as usize);
         let matrix = matrix.ok_or_else(|| wrong("no such matrix".into()))?;
         let entries = program.tables().entries(*data, matrix, self.at.layer)?;
-        let stride = matrix.form.stride();
+        let step = matrix.step();
         let slot = |p: usize| {
-            let term = |k| entries.at(p as u32, k) * v.at(p + (k * stride) as usize);
+            let term = |k| entries.at(p as u32, k) * v.at(p + (k * step) as usize);
             (0..matrix.diagonals()).map(term).sum()
         };
         let period = v.period().max(matrix.period() as usize);

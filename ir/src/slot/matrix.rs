@@ -22,13 +22,18 @@ pub enum Form {
     /// slot p ≡ o (mod out-width). The caller folds over in-width·stride slots with step max(out-width, stride), after which
     /// row o is at every slot p ≡ o.
     Gather { stride: u32 },
+    /// A product with vectors across the tokens of a block, the same at every place: slot (j, r), which token r has at place j, becomes
+    /// Σ_c W[j mod block][c] × slot (j, c). So the identity hands row j of every token what token j has there. Diagonal k
+    /// multiplies the operand rotated left by k - (block - 1), of which the caller does the - (block - 1).
+    Mix,
 }
 
 impl Form {
-    /// Slots that one feature of the strided side takes.
+    /// Slots of one token that one feature of the strided side takes.
     pub fn stride(self) -> u32 {
         match self {
             Form::Spread { stride } | Form::Gather { stride } => stride,
+            Form::Mix => 1,
         }
     }
 }
@@ -47,7 +52,11 @@ pub enum Pairing {
 
 /// A matrix in diagonal form: out = Σ_k diagonal_k ⊙ rot(v, k·stride), with rows and columns as [`Form`] says.
 ///
-/// Evaluated in baby and giant steps: k = g·baby + j, babies rot(v, j·stride) hoisted, giants rot(·, g·baby·stride).
+/// Of a block of tokens side by side ([`Layout::Block`](super::Layout::Block)), every slot and every step of that is one for each
+/// token, and all tokens are multiplied alike.
+///
+/// Evaluated in baby and giant steps: k = g·baby + j, babies rot(v, j·step) hoisted, giants rot(·, g·baby·step), with the step of
+/// [`Matrix::step`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
     /// Site it belongs to.
@@ -58,6 +67,8 @@ pub struct Matrix {
     pub out_width: u32,
     /// How rows and columns lie.
     pub form: Form,
+    /// Tokens side by side, a power of two.
+    pub block: u32,
     /// What imaginary parts are for.
     pub pairing: Pairing,
     /// Baby steps B; the giants are ⌈diagonals / B⌉.
@@ -67,7 +78,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The rotations that the caller sums the product with, as step and count of a fold.
+    /// The rotations that the caller sums the product with, as step and count of a fold, in slots of one token.
     pub fn fold(&self) -> (u32, u32) {
         match self.form {
             Form::Spread { stride } => (1, stride.min(self.in_width)),
@@ -75,6 +86,15 @@ impl Matrix {
                 let step = stride.max(self.out_width);
                 (step, (self.in_width * stride / step).max(1))
             }
+            Form::Mix => (1, 1),
+        }
+    }
+
+    /// Slots from the rotation of one diagonal to the next's.
+    pub fn step(&self) -> u32 {
+        match self.form {
+            Form::Spread { stride } | Form::Gather { stride } => stride.saturating_mul(self.block),
+            Form::Mix => 1,
         }
     }
 
@@ -93,26 +113,37 @@ impl Matrix {
         let width = match self.form {
             Form::Spread { .. } => self.in_width,
             Form::Gather { .. } => self.out_width,
+            Form::Mix => self.block.saturating_mul(2).saturating_sub(1),
         };
         (width / self.form.stride().max(1)).max(1)
     }
 
     /// Period of each diagonal: the longer of input's and output's.
     pub fn period(&self) -> u32 {
-        match self.form {
+        let each = match self.form {
             Form::Spread { stride } => self.in_width.max(self.out_width.saturating_mul(stride)),
             Form::Gather { stride } => self.out_width.max(self.in_width.saturating_mul(stride)),
-        }
+            Form::Mix => self.block,
+        };
+        each.saturating_mul(self.block)
     }
 
-    /// The matrix's row and column that slot p of (unpaired) diagonal k multiplies.
-    pub fn entry(&self, p: u32, k: u32) -> (u32, u32) {
+    /// The matrix's row and column that slot p of (unpaired) diagonal k multiplies; None where it multiplies by 0.
+    pub fn entry(&self, p: u32, k: u32) -> Option<(u32, u32)> {
+        let (place, token) = (p / self.block, p % self.block);
         match self.form {
             Form::Spread { stride } => {
-                let column = (p + k * stride) % self.in_width;
-                ((p / stride) % self.out_width, column)
+                let column = (place + k * stride) % self.in_width;
+                Some(((place / stride) % self.out_width, column))
             }
-            Form::Gather { stride } => (p % self.out_width, (p / stride + k) % self.in_width),
+            Form::Gather { stride } => {
+                let column = (place / stride + k) % self.in_width;
+                Some((place % self.out_width, column))
+            }
+            Form::Mix => {
+                let column = (token + k).checked_sub(self.block - 1)?;
+                (column < self.block).then_some((place % self.block, column))
+            }
         }
     }
 
@@ -139,7 +170,9 @@ impl Entries<'_> {
             ..
         } = *self.matrix;
         let value = |p, k, part: usize| {
-            let (row, column) = self.matrix.entry(p, k);
+            let Some((row, column)) = self.matrix.entry(p, k) else {
+                return 0.0;
+            };
             let count = in_width as usize * out_width as usize;
             self.values[part * count + row as usize * in_width as usize + column as usize]
         };
@@ -173,6 +206,12 @@ mod tests {
         f64::from(column * 7 % 13) / 13.0 - 0.4
     }
 
+    /// Weights times values: what a row of the product is.
+    fn exact(matrix: &Matrix, row: u32, token: u32) -> f64 {
+        let columns = 0..matrix.in_width;
+        columns.map(|c| weight(row, c) * value(c + 3 * token)).sum()
+    }
+
     /// Row products as the executor computes them: rotations times diagonals, then the fold, then the part that pairing asks for.
     fn product(matrix: &Matrix) -> Slots {
         let Matrix {
@@ -193,48 +232,62 @@ mod tests {
             values: values.into(),
             matrix,
         };
-        let x: Vec<f64> = match form {
-            Form::Spread { .. } => (0..in_width).map(value).collect(),
-            Form::Gather { stride } => (0..in_width * stride).map(|p| value(p / stride)).collect(),
+        let block = matrix.block;
+        let places = match form {
+            Form::Spread { .. } | Form::Mix => in_width,
+            Form::Gather { stride } => in_width * stride,
         };
-        let mut v = Slots::real(&x).unwrap();
-        let stride = form.stride() as i32;
+        let column = |p: u32| p / block / (places / in_width);
+        let x = (0..places * block).map(|p| value(column(p) + 3 * (p % block)));
+        let mut v = Slots::real(&x.collect::<Vec<_>>()).unwrap();
+        let step = matrix.step() as i32;
         if pairing == Pairing::Inputs {
-            let turned = v.rotate(stride * matrix.diagonals() as i32);
+            let turned = v.rotate(step * matrix.diagonals() as i32);
             v = v.zip(&turned, |a, b| a + Complex64::i() * b);
         }
         let mut sum = Slots::real(&[0.0]).unwrap();
         for k in 0..matrix.diagonals() {
             let diagonal = Slots::new(entries.diagonal(k)).unwrap();
-            let turned = v.rotate(stride * k as i32);
+            let turned = v.rotate(step * k as i32);
             sum = sum.zip(&turned.zip(&diagonal, |a, b| a * b), |a, b| a + b);
         }
         let (step, count) = matrix.fold();
-        sum.fold(step as i32, count)
+        sum.fold((step * block) as i32, count)
     }
 
     fn matrix() -> impl Strategy<Value = Matrix> {
         let power = |most: u32| (0..=most).prop_map(|log| 1u32 << log);
         let pairing = prop::sample::select(vec![Pairing::None, Pairing::Outputs, Pairing::Inputs]);
-        let all = (power(6), power(6), power(6), any::<bool>(), pairing);
-        let made = all.prop_map(|(in_width, out_width, stride, spread, pairing)| Matrix {
-            name: "w".into(),
-            in_width,
-            out_width,
-            form: match spread {
-                true => Form::Spread { stride },
-                false => Form::Gather { stride },
-            },
+        let all = (
+            power(6),
+            power(6),
+            power(6),
+            power(2),
+            any::<bool>(),
             pairing,
-            baby: 1,
-            data: DataId(0),
-        });
+        );
+        let made = all.prop_map(
+            |(in_width, out_width, stride, block, spread, pairing)| Matrix {
+                block,
+                name: "w".into(),
+                in_width,
+                out_width,
+                form: match spread {
+                    true => Form::Spread { stride },
+                    false => Form::Gather { stride },
+                },
+                pairing,
+                baby: 1,
+                data: DataId(0),
+            },
+        );
         made.prop_filter("what the verifier asks for", |m| {
             let holds = match m.form {
-                Form::Spread { stride } => m.out_width * stride <= SLOTS,
+                Form::Spread { stride } => m.out_width * stride * m.block <= SLOTS,
                 Form::Gather { stride } => {
-                    m.in_width * stride <= SLOTS && m.in_width * stride >= m.out_width
+                    m.in_width * stride * m.block <= SLOTS && m.in_width * stride >= m.out_width
                 }
+                Form::Mix => false,
             };
             holds && (m.pairing != Pairing::Inputs || m.all_diagonals() >= 2)
         })
@@ -244,15 +297,15 @@ mod tests {
         #[test]
         fn every_form_computes_the_product(matrix in matrix()) {
             let found = product(&matrix);
-            for row in 0..matrix.out_width {
-                let exact: f64 = (0..matrix.in_width)
-                    .map(|column| weight(row, column) * value(column))
-                    .sum();
+            let tokens = 0..matrix.block;
+            for (row, token) in (0..matrix.out_width).flat_map(|row| tokens.clone().map(move |t| (row, t))) {
+                let exact = exact(&matrix, row, token);
+                let places = SLOTS / matrix.block;
                 let at: Vec<u32> = match matrix.form {
                     Form::Spread { stride } => vec![row * stride],
-                    Form::Gather { .. } => (row..SLOTS).step_by(matrix.out_width as usize).collect(),
+                    _ => (row..places).step_by(matrix.out_width as usize).collect(),
                 };
-                for p in at {
+                for p in at.into_iter().map(|place| place * matrix.block + token) {
                     let slot = found.at(p as usize);
                     prop_assert!((slot.re - exact).abs() < 1e-9, "{matrix:?} row {row}");
                     if matrix.pairing == Pairing::Outputs {
@@ -264,8 +317,47 @@ mod tests {
     }
 
     #[test]
+    fn mixing_multiplies_across_the_tokens_of_each_place() {
+        for block in [1, 2, 8] {
+            let matrix = Matrix {
+                name: "w".into(),
+                in_width: block,
+                out_width: block,
+                form: Form::Mix,
+                block,
+                pairing: Pairing::None,
+                baby: 1,
+                data: DataId(0),
+            };
+            let entries = Entries {
+                values: (0..block * block)
+                    .map(|i| weight(i / block, i % block))
+                    .collect(),
+                matrix: &matrix,
+            };
+            let x: Vec<f64> = (0..SLOTS).map(value).collect();
+            let v = Slots::real(&x).unwrap().rotate(1 - block as i32);
+            let mut sum = Slots::real(&[0.0]).unwrap();
+            for k in 0..matrix.diagonals() {
+                let diagonal = Slots::new(entries.diagonal(k)).unwrap();
+                let term = v.rotate(k as i32).zip(&diagonal, |a, b| a * b);
+                sum = sum.zip(&term, |a, b| a + b);
+            }
+            for p in 0..SLOTS {
+                let place = p / block;
+                let terms = 0..block;
+                let exact: f64 = terms
+                    .map(|c| weight(place % block, c) * x[(place * block + c) as usize])
+                    .sum();
+                assert!((sum.at(p as usize).re - exact).abs() < 1e-9, "{block}: {p}");
+            }
+        }
+    }
+
+    #[test]
     fn products_are_width_times_width_over_slots() {
         let matrix = |in_width, out_width, form, pairing| Matrix {
+            block: 1,
             name: "w".into(),
             in_width,
             out_width,

@@ -11,9 +11,9 @@
 //! The text form ([`Program`] prints and parses):
 //!
 //! ```text
-//! leveled 1
+//! leveled 2
 //! checkpoint "blake3:…"
-//! program "decode", slots=32768, capacity=256
+//! program "decode", slots=32768, block=1, capacity=256
 //!
 //! data d0 "layers.{i}.attention.q_proj", per_layer, shape=[128, 128], matrix ["model.layers.{i}.self_attn.q_proj.weight" rows …]
 //! plain p0 "current token", [current_token 256/128]
@@ -110,15 +110,17 @@ pub struct Step {
     pub count: u32,
 }
 
-/// A slot program: what one generated token costs the server.
+/// A slot program: what one generated token, or one block of a prompt's tokens, costs the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Program<S: Stage> {
-    /// `decode` (later also `prefill`).
+    /// `decode` or `prefill`.
     pub name: String,
     /// Digest of the checkpoint whose weights the data declarations name.
     pub model_digest: String,
     /// Slots S of one ciphertext, N/2.
     pub slots: u32,
+    /// Tokens that one run takes, a power of two.
+    pub block: u32,
     /// Most tokens the KV state may hold.
     pub capacity: u32,
     /// Data that comes from the checkpoint or from the position, by name.

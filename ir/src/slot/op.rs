@@ -212,7 +212,9 @@ pub struct Plain {
     pub factors: Vec<PlainFactor>,
 }
 
-/// One factor of a [`Plain`]. `position` counts tokens already cached, so the current token's index.
+/// One factor of a [`Plain`]. `position` counts tokens already cached, so it is the first current token's index; `count` tokens are
+/// current. In a program that takes several, slot p belongs to the token p mod `block` of the block; tokens beyond `count` are
+/// treated as the last one, so that they compute nothing that it does not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // fields are the operands and parameters that each variant's text names
 pub enum PlainFactor {
@@ -220,16 +222,31 @@ pub enum PlainFactor {
     Const(f64),
     /// A vector from the data table, every entry in `stride` slots, tiled.
     Vector { data: DataId, stride: u32 },
-    /// Row `position` of a table from the data table, every entry in `stride` slots, tiled.
-    PositionRow { data: DataId, stride: u32 },
-    /// 1 in the slots p of token ⌊p / width⌋ mod tokens = `position` mod tokens, else 0. Of an interleaved group `width` is 1.
+    /// Of a table from the data table the row of the slot's token, every entry in `stride` slots, tiled.
+    PositionRow {
+        data: DataId,
+        stride: u32,
+        block: u32,
+    },
+    /// Of a table from the data table the row of the current token whose key the slot holds: entry ⌊p / stride⌋ of row `position` +
+    /// ⌊p / block⌋ mod block.
+    KeyRow {
+        data: DataId,
+        stride: u32,
+        block: u32,
+    },
+    /// 1 in the slots p of current tokens: ⌊p / width⌋ mod tokens = i mod tokens for a current i, else 0. Of an interleaved group
+    /// `width` is 1, or a block's tokens that share it.
     CurrentToken { tokens: u32, width: u32 },
-    /// 1 in the slots of cached tokens (current one included) of the group being visited, else 0; tokens as above.
-    CachedTokens { tokens: u32, width: u32 },
+    /// 1 in the slots of those tokens of the group being visited that the slot's token may see: itself and those before it; else 0.
+    /// The group's tokens as above.
+    CachedTokens { tokens: u32, width: u32, block: u32 },
     /// 1 in slots p with p mod width < first, else 0.
     FirstOf { width: u32, first: u32 },
-    /// 1 / (position + 1).
-    InverseCount,
+    /// 1 in slots p with p mod width = width - 1, else 0.
+    LastOf { width: u32 },
+    /// 1 / (index of the slot's token + 1).
+    InverseCount { block: u32 },
 }
 
 /// A Chebyshev series Σ c_k T_k(x) on [-1, 1].

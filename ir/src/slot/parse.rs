@@ -52,6 +52,8 @@ impl<S: Stage> FromStr for Program<S> {
         let name = p.string("the program's name")?;
         p.next_attribute("slots")?;
         let slots = count(&mut p)?;
+        p.next_attribute("block")?;
+        let block = count(&mut p)?;
         p.next_attribute("capacity")?;
         let capacity = count(&mut p)?;
         p.newline()?;
@@ -59,6 +61,7 @@ impl<S: Stage> FromStr for Program<S> {
             name,
             model_digest,
             slots,
+            block,
             capacity,
             data: table(&mut p, "data", 'd', data)?,
             plains: table(&mut p, "plain", 'p', plain)?,
@@ -151,6 +154,20 @@ fn one_of(p: &mut Parser, yes: &str, no: &str) -> Parsed<bool> {
 }
 
 fn layout(p: &mut Parser) -> Parsed<Layout> {
+    if !p.eat_word("block") {
+        return flat(p);
+    }
+    let tokens = count(p)?;
+    p.keyword("of")?;
+    // blocks do not nest, so that the parser does not follow a file into the depth
+    Ok(Layout::Block {
+        tokens,
+        each: Box::new(flat(p)?),
+    })
+}
+
+/// A layout that is no block.
+fn flat(p: &mut Parser) -> Parsed<Layout> {
     let here = p.clone();
     Ok(match p.word("a layout")?.as_str() {
         "periodic" => {
@@ -178,9 +195,9 @@ fn layout(p: &mut Parser) -> Parsed<Layout> {
         "scalar" => Layout::Scalar,
         "partial" => Layout::Partial { period: count(p)? },
         _ => {
-            return Err(
-                here.error("`periodic`, `strided`, `tokens`, `interleaved`, `scalar` or `partial`")
-            );
+            return Err(here.error(
+                "`periodic`, `strided`, `tokens`, `interleaved`, `block`, `scalar` or `partial`",
+            ));
         }
     })
 }
@@ -451,6 +468,11 @@ fn apart(p: &mut Parser) -> Parsed<u32> {
     if p.eat_word("by") { count(p) } else { Ok(1) }
 }
 
+/// The tokens of a block, one if there is none.
+fn of_block(p: &mut Parser) -> Parsed<u32> {
+    if p.eat_word("block") { count(p) } else { Ok(1) }
+}
+
 fn factor(p: &mut Parser) -> Parsed<PlainFactor> {
     let here = p.clone();
     Ok(match p.word("a factor")?.as_str() {
@@ -463,7 +485,22 @@ fn factor(p: &mut Parser) -> Parsed<PlainFactor> {
         "position_row" => {
             let data = DataId(index(p, 'd')?);
             let stride = apart(p)?;
-            PlainFactor::PositionRow { data, stride }
+            let block = of_block(p)?;
+            PlainFactor::PositionRow {
+                data,
+                stride,
+                block,
+            }
+        }
+        "key_row" => {
+            let data = DataId(index(p, 'd')?);
+            let stride = apart(p)?;
+            let block = of_block(p)?;
+            PlainFactor::KeyRow {
+                data,
+                stride,
+                block,
+            }
         }
         "current_token" => {
             let (tokens, width) = fraction(p)?;
@@ -471,13 +508,21 @@ fn factor(p: &mut Parser) -> Parsed<PlainFactor> {
         }
         "cached_tokens" => {
             let (tokens, width) = fraction(p)?;
-            PlainFactor::CachedTokens { tokens, width }
+            let block = of_block(p)?;
+            PlainFactor::CachedTokens {
+                tokens,
+                width,
+                block,
+            }
         }
         "first" => {
             let (first, width) = fraction(p)?;
             PlainFactor::FirstOf { width, first }
         }
-        "inverse_count" => PlainFactor::InverseCount,
+        "last" => PlainFactor::LastOf { width: count(p)? },
+        "inverse_count" => PlainFactor::InverseCount {
+            block: of_block(p)?,
+        },
         _ => return Err(here.error("a plaintext factor such as `const`")),
     })
 }
@@ -496,9 +541,11 @@ fn matrix(p: &mut Parser) -> Parsed<Matrix> {
     let form: fn(u32) -> Form = match p.word("a form")?.as_str() {
         "spread" => |stride| Form::Spread { stride },
         "gather" => |stride| Form::Gather { stride },
-        _ => return Err(here.error("`spread` or `gather`")),
+        "mix" => |_| Form::Mix,
+        _ => return Err(here.error("`spread`, `gather` or `mix`")),
     };
     let form = form(count(p)?);
+    let block = of_block(p)?;
     p.sign(',')?;
     let here = p.clone();
     let pairing = match p.word("what is paired")?.as_str() {
@@ -519,6 +566,7 @@ fn matrix(p: &mut Parser) -> Parsed<Matrix> {
         in_width,
         out_width,
         form,
+        block,
         pairing,
         baby,
         data,

@@ -10,7 +10,7 @@ use crate::text::{float, list, quoted};
 use std::fmt::{self, Display, Formatter};
 
 /// Version of the text form of slot programs.
-pub const SLOT_VERSION: u32 = 1;
+pub const SLOT_VERSION: u32 = 2;
 
 /// How a stage's annotation prints.
 pub trait PrintNote {
@@ -53,6 +53,7 @@ impl Display for Layout {
             } => write!(f, "strided {count}/{width} by {stride}"),
             Layout::Tokens { tokens, width } => write!(f, "tokens {tokens}/{width}"),
             Layout::Interleaved { tokens, width } => write!(f, "interleaved {tokens}/{width}"),
+            Layout::Block { tokens, each } => write!(f, "block {tokens} of {each}"),
             Layout::Scalar => f.write_str("scalar"),
             Layout::Partial { period } => write!(f, "partial {period}"),
         }
@@ -201,9 +202,18 @@ impl Display for DataDecl {
 
 /// A stride, unless it is 1.
 fn apart(stride: u32) -> String {
-    match stride {
+    unless_one("by", stride)
+}
+
+/// The tokens of a block, unless it is one.
+fn of_block(block: u32) -> String {
+    unless_one("block", block)
+}
+
+fn unless_one(word: &str, number: u32) -> String {
+    match number {
         1 => String::new(),
-        _ => format!(" by {stride}"),
+        _ => format!(" {word} {number}"),
     }
 }
 
@@ -214,17 +224,37 @@ impl Display for PlainFactor {
             PlainFactor::Vector { data, stride } => {
                 write!(f, "vector d{}{}", data.0, apart(*stride))
             }
-            PlainFactor::PositionRow { data, stride } => {
-                write!(f, "position_row d{}{}", data.0, apart(*stride))
+            PlainFactor::PositionRow {
+                data,
+                stride,
+                block,
+            } => {
+                let (apart, block) = (apart(*stride), of_block(*block));
+                write!(f, "position_row d{}{apart}{block}", data.0)
+            }
+            PlainFactor::KeyRow {
+                data,
+                stride,
+                block,
+            } => {
+                let (apart, block) = (apart(*stride), of_block(*block));
+                write!(f, "key_row d{}{apart}{block}", data.0)
             }
             PlainFactor::CurrentToken { tokens, width } => {
                 write!(f, "current_token {tokens}/{width}")
             }
-            PlainFactor::CachedTokens { tokens, width } => {
-                write!(f, "cached_tokens {tokens}/{width}")
+            PlainFactor::CachedTokens {
+                tokens,
+                width,
+                block,
+            } => {
+                write!(f, "cached_tokens {tokens}/{width}{}", of_block(*block))
             }
             PlainFactor::FirstOf { width, first } => write!(f, "first {first}/{width}"),
-            PlainFactor::InverseCount => f.write_str("inverse_count"),
+            PlainFactor::LastOf { width } => write!(f, "last {width}"),
+            PlainFactor::InverseCount { block } => {
+                write!(f, "inverse_count{}", of_block(*block))
+            }
         }
     }
 }
@@ -240,6 +270,7 @@ impl Display for Matrix {
         let form = match self.form {
             Form::Spread { .. } => "spread",
             Form::Gather { .. } => "gather",
+            Form::Mix => "mix",
         };
         let pairing = match self.pairing {
             Pairing::None => "unpaired",
@@ -248,9 +279,10 @@ impl Display for Matrix {
         };
         write!(
             f,
-            "{}, {form} {}, {pairing}, in={}, out={}, baby={}, d{}",
+            "{}, {form} {}{}, {pairing}, in={}, out={}, baby={}, d{}",
             quoted(&self.name),
             self.form.stride(),
+            of_block(self.block),
             self.in_width,
             self.out_width,
             self.baby,
@@ -285,9 +317,10 @@ impl<S: Stage> Display for Program<S> {
         writeln!(f, "checkpoint {}", quoted(&self.model_digest))?;
         writeln!(
             f,
-            "program {}, slots={}, capacity={}\n",
+            "program {}, slots={}, block={}, capacity={}\n",
             quoted(&self.name),
             self.slots,
+            self.block,
             self.capacity
         )?;
         table(f, "data", 'd', &self.data)?;

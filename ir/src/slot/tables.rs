@@ -30,10 +30,19 @@ pub struct Tables<'a> {
 pub struct Binding {
     /// The layer, `{i}`.
     pub layer: u32,
-    /// Index of the current token, which counts the tokens cached before it.
+    /// Index of the first current token, which counts the tokens cached before it.
     pub position: u32,
+    /// Current tokens: 1, or up to the program's block.
+    pub count: u32,
     /// The KV group being visited, inside a group template.
     pub group: Option<u32>,
+}
+
+impl Binding {
+    /// Of a block's token `r` the index among the current tokens: itself, or the last for those beyond.
+    fn current(&self, r: u32) -> u32 {
+        r.min(self.count.saturating_sub(1))
+    }
 }
 
 /// Which run-time parameters change a plaintext operand.
@@ -116,35 +125,67 @@ impl Tables<'_> {
             PlainFactor::Vector { data, stride } => {
                 spaced(&self.load(source, data, at.layer)?, stride)
             }
-            PlainFactor::PositionRow { data, stride } => {
-                spaced(&self.row(source, data, at)?, stride)
+            PlainFactor::PositionRow {
+                data,
+                stride,
+                block,
+            } => {
+                let rows = self.rows(source, data, at)?;
+                rows.slots(stride, |p| at.current(p % block.max(1)))
+            }
+            PlainFactor::KeyRow {
+                data,
+                stride,
+                block,
+            } => {
+                let (rows, block) = (self.rows(source, data, at)?, block.max(1));
+                rows.slots(stride, |p| at.current(p / block % block))
             }
             PlainFactor::CurrentToken { tokens, width } => {
-                let current = position.checked_rem(tokens).unwrap_or(0);
-                token_mask(tokens, width, |r| r == current)
+                let first = position.checked_rem(tokens).unwrap_or(0);
+                token_mask(tokens, width, |r, _| (first..first + at.count).contains(&r))
             }
-            PlainFactor::CachedTokens { tokens, width } => {
+            PlainFactor::CachedTokens {
+                tokens,
+                width,
+                block,
+            } => {
                 let first = at.group.unwrap_or(position / tokens.max(1)) * tokens;
-                token_mask(tokens, width, |r| first + r <= position)
+                let seer = |p: u32| position + at.current(p % block.max(1));
+                token_mask(tokens, width, |r, p| first + r <= seer(p))
             }
             PlainFactor::FirstOf { width, first } => {
                 (0..width).map(|p| f64::from(p < first)).collect()
             }
-            PlainFactor::InverseCount => vec![1.0 / (f64::from(position) + 1.0)],
+            PlainFactor::LastOf { width } => (1..=width).map(|p| f64::from(p == width)).collect(),
+            PlainFactor::InverseCount { block } => {
+                let cached = |p| f64::from(position + at.current(p)) + 1.0;
+                (0..block).map(|p| 1.0 / cached(p)).collect()
+            }
         })
     }
 
-    fn row(&self, source: &dyn DataSource, id: DataId, at: Binding) -> Result<Vec<f64>, DataError> {
+    /// The rows of a table that belong to the current tokens.
+    fn rows(
+        &self,
+        source: &dyn DataSource,
+        id: DataId,
+        at: Binding,
+    ) -> Result<CurrentRows, DataError> {
         let table = self.load(source, id, at.layer)?;
         // `load` has found the declaration.
         let shape = &self.data[id.0 as usize].shape;
         let width = shape.last().copied().unwrap_or(1) as usize;
         let first = at.position as usize * width;
-        let row = table.get(first..first + width);
-        row.map(<[f64]>::to_vec).ok_or_else(|| DataError::Size {
+        let end = first + at.count as usize * width;
+        let rows = table.get(first..end).ok_or_else(|| DataError::Size {
             name: self.data[id.0 as usize].name.clone(),
-            expected: first + width,
+            expected: end,
             found: table.len(),
+        })?;
+        Ok(CurrentRows {
+            width,
+            values: rows.to_vec(),
         })
     }
 
@@ -154,13 +195,15 @@ impl Tables<'_> {
         let mut found = Dependence::default();
         for factor in &plain.factors {
             match factor {
-                PlainFactor::Const(_) | PlainFactor::FirstOf { .. } => {}
+                PlainFactor::Const(_)
+                | PlainFactor::FirstOf { .. }
+                | PlainFactor::LastOf { .. } => {}
                 PlainFactor::Vector { data, .. } => found.layer |= per_layer(data),
-                PlainFactor::PositionRow { data, .. } => {
+                PlainFactor::PositionRow { data, .. } | PlainFactor::KeyRow { data, .. } => {
                     found.layer |= per_layer(data);
                     found.position = true;
                 }
-                PlainFactor::CurrentToken { .. } | PlainFactor::InverseCount => {
+                PlainFactor::CurrentToken { .. } | PlainFactor::InverseCount { .. } => {
                     found.position = true;
                 }
                 PlainFactor::CachedTokens { .. } => {
@@ -202,8 +245,24 @@ fn spaced(values: &[f64], stride: u32) -> Vec<f64> {
     values.iter().copied().flat_map(repeat).collect()
 }
 
-fn token_mask(tokens: u32, width: u32, keep: impl Fn(u32) -> bool) -> Vec<f64> {
+/// 1 in the slots of the tokens to keep; `keep` is asked with token and slot.
+fn token_mask(tokens: u32, width: u32, keep: impl Fn(u32, u32) -> bool) -> Vec<f64> {
     (0..tokens * width)
-        .map(|p| f64::from(keep(p / width)))
+        .map(|p| f64::from(keep(p / width, p)))
         .collect()
+}
+
+/// The rows of a position table that belong to the current tokens.
+struct CurrentRows {
+    width: usize,
+    values: Vec<f64>,
+}
+
+impl CurrentRows {
+    /// Every entry in `stride` slots, of the row that `row` gives for a slot.
+    fn slots(&self, stride: u32, row: impl Fn(u32) -> u32) -> Vec<f64> {
+        let slots = self.width as u32 * stride;
+        let entry = |p: u32| self.values[row(p) as usize * self.width + (p / stride) as usize];
+        (0..slots).map(entry).collect()
+    }
 }

@@ -64,6 +64,7 @@ pub(crate) fn attention() -> Program<Packed> {
     let cached = PlainFactor::CachedTokens {
         tokens: TOKENS,
         width: WIDTH,
+        block: 1,
     };
     let first = PlainFactor::FirstOf {
         width: WIDTH,
@@ -184,6 +185,7 @@ pub(crate) fn attention() -> Program<Packed> {
         name: "decode".into(),
         model_digest: "0".into(),
         slots: 256,
+        block: 1,
         capacity: CAPACITY,
         data: vec![DataDecl {
             name: "w".into(),
@@ -195,13 +197,14 @@ pub(crate) fn attention() -> Program<Packed> {
             plain(vec![current]),
             plain(vec![first]),
             plain(vec![cached]),
-            plain(vec![PlainFactor::InverseCount]),
+            plain(vec![PlainFactor::InverseCount { block: 1 }]),
         ],
         matrices: vec![Matrix {
             name: "w".into(),
             in_width: WIDTH,
             out_width: WIDTH,
             form: Form::Spread { stride: 1 },
+            block: 1,
             pairing: Pairing::None,
             baby: 2,
             data: DataId(0),

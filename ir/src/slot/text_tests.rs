@@ -160,30 +160,43 @@ fn plain() -> impl Strategy<Value = Plain> {
             data: DataId(i),
             stride
         }),
-        any::<(u32, u32)>().prop_map(|(i, stride)| PlainFactor::PositionRow {
+        any::<(u32, u32, u32)>().prop_map(|(i, stride, block)| PlainFactor::PositionRow {
             data: DataId(i),
-            stride
+            stride,
+            block
+        }),
+        any::<(u32, u32, u32)>().prop_map(|(i, stride, block)| PlainFactor::KeyRow {
+            data: DataId(i),
+            stride,
+            block
         }),
         any::<(u32, u32)>().prop_map(|(tokens, width)| PlainFactor::CurrentToken { tokens, width }),
-        any::<(u32, u32)>().prop_map(|(tokens, width)| PlainFactor::CachedTokens { tokens, width }),
+        any::<(u32, u32, u32)>().prop_map(|(tokens, width, block)| PlainFactor::CachedTokens {
+            tokens,
+            width,
+            block
+        }),
         any::<(u32, u32)>().prop_map(|(width, first)| PlainFactor::FirstOf { width, first }),
-        Just(PlainFactor::InverseCount),
+        any::<u32>().prop_map(|width| PlainFactor::LastOf { width }),
+        any::<u32>().prop_map(|block| PlainFactor::InverseCount { block }),
     ];
     (name(), vec(factor, 0..4)).prop_map(|(name, factors)| Plain { name, factors })
 }
 
 fn matrix() -> impl Strategy<Value = Matrix> {
-    let form = (any::<bool>(), any::<u32>()).prop_map(|(spread, stride)| match spread {
-        true => Form::Spread { stride },
-        false => Form::Gather { stride },
+    let form = (0..3, any::<u32>()).prop_map(|(form, stride)| match form {
+        0 => Form::Spread { stride },
+        1 => Form::Gather { stride },
+        _ => Form::Mix,
     });
     let pairing = proptest::sample::select(vec![Pairing::None, Pairing::Outputs, Pairing::Inputs]);
-    (name(), any::<[u32; 4]>(), form, pairing).prop_map(
-        |(name, [in_width, out_width, baby, data], form, pairing)| Matrix {
+    (name(), any::<[u32; 5]>(), form, pairing).prop_map(
+        |(name, [in_width, out_width, baby, data, block], form, pairing)| Matrix {
             name,
             in_width,
             out_width,
             form,
+            block,
             pairing,
             baby,
             data: DataId(data),
@@ -243,7 +256,7 @@ fn program<S: Stage + 'static>(note: BoxedStrategy<S::Note>) -> impl Strategy<Va
         vec(poly(), 0..3),
         vec(state(), 0..3),
     );
-    let head = (name(), name(), any::<(u32, u32)>());
+    let head = (name(), name(), any::<(u32, u32, u32)>());
     (
         head,
         tables,
@@ -251,12 +264,13 @@ fn program<S: Stage + 'static>(note: BoxedStrategy<S::Note>) -> impl Strategy<Va
         vec(step, 0..3),
     )
         .prop_map(
-            |((name, model_digest, (slots, capacity)), tables, templates, steps)| {
+            |((name, model_digest, (slots, block, capacity)), tables, templates, steps)| {
                 let (data, plains, matrices, polys, states) = tables;
                 Program {
                     name,
                     model_digest,
                     slots,
+                    block,
                     capacity,
                     data,
                     plains,
@@ -303,7 +317,7 @@ fn a_text_reads_as_written() {
     let text = level(&tests::attention()).to_string();
     assert_eq!(stage_of(&text), Some("leveled"));
     for line in [
-        "program \"decode\", slots=256, capacity=7",
+        "program \"decode\", slots=256, block=1, capacity=7",
         "plain p2 \"mask\", [cached_tokens 2/4]",
         "matrix m0 \"w\", spread 1, unpaired, in=4, out=4, baby=2, d0",
         "state s0 \"k\" : tokens 2/4 real range 1.0 unit 1.0 at 13",
@@ -320,13 +334,13 @@ fn mistakes_are_told_where_they_are() {
     let text = level(&tests::attention()).to_string();
     for (good, bad, error) in [
         (
-            "leveled 1",
             "leveled 2",
-            "expected version 1 of the leveled stage, found the number 2",
+            "leveled 1",
+            "expected version 2 of the leveled stage, found the number 1",
         ),
         (
-            "leveled 1",
-            "packed 1",
+            "leveled 2",
+            "packed 2",
             "expected `leveled`, found `packed`",
         ),
         (

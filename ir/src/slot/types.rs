@@ -46,6 +46,13 @@ pub enum Layout {
         /// Power of two, features of one token.
         width: u32,
     },
+    /// Several tokens side by side: slot p·tokens + r holds slot p of token r's own vector, which lies as `each` says.
+    Block {
+        /// Tokens, a power of two.
+        tokens: u32,
+        /// How one token's vector lies.
+        each: Box<Layout>,
+    },
     /// A scalar in every slot.
     Scalar,
     /// Slots with meaning only to the kernel that made them (sums before masking).
@@ -58,22 +65,43 @@ pub enum Layout {
 impl Layout {
     /// Tokens of a group; None for anything else.
     pub fn tokens(&self) -> Option<u32> {
-        match *self {
-            Layout::Tokens { tokens, .. } | Layout::Interleaved { tokens, .. } => Some(tokens),
+        match self {
+            Layout::Tokens { tokens, .. } | Layout::Interleaved { tokens, .. } => Some(*tokens),
+            Layout::Block { each, .. } => each.tokens(),
             _ => None,
+        }
+    }
+
+    /// How one token's vector lies: itself, unless several lie side by side.
+    pub fn each(&self) -> &Layout {
+        match self {
+            Layout::Block { each, .. } => each,
+            _ => self,
+        }
+    }
+
+    /// The same vector of each of `tokens` tokens, side by side; itself for one, or where several are already.
+    pub fn block(self, tokens: u32) -> Layout {
+        match self {
+            each if tokens > 1 && !matches!(each, Layout::Block { .. }) => Layout::Block {
+                tokens,
+                each: Box::new(each),
+            },
+            layout => layout,
         }
     }
 
     /// Slots after which the content repeats.
     pub fn period(&self) -> u32 {
-        match *self {
-            Layout::Periodic { width, .. } => width,
-            Layout::Strided { width, stride, .. } => width.saturating_mul(stride),
+        match self {
+            Layout::Periodic { width, .. } => *width,
+            Layout::Strided { width, stride, .. } => width.saturating_mul(*stride),
             Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
-                tokens.saturating_mul(width)
+                tokens.saturating_mul(*width)
             }
+            Layout::Block { tokens, each } => each.period().saturating_mul(*tokens),
             Layout::Scalar => 1,
-            Layout::Partial { period } => period,
+            Layout::Partial { period } => *period,
         }
     }
 }
@@ -132,7 +160,8 @@ impl Stage for Leveled {
 pub struct StateDecl {
     /// `k` or `v`.
     pub name: String,
-    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`] or [`Layout::Interleaved`].
+    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`] or [`Layout::Interleaved`], or that for every token of a block,
+    /// which then share the group's tokens.
     pub ty: ValueType,
     /// Level at which groups are stored; decided by placement, absent in the packed stage.
     pub level: Option<u32>,

@@ -156,6 +156,7 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
     };
     PlanProgram {
         name: "decode".into(),
+        block: 1,
         data: vec![weights],
         plains: vec![Plain {
             name: "current".into(),
@@ -169,6 +170,7 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
             in_width: VOCABULARY,
             out_width: VOCABULARY,
             form: Form::Spread { stride: 1 },
+            block: 1,
             pairing: Pairing::None,
             baby: 2,
             data: DataId(0),
@@ -226,6 +228,7 @@ pub fn write_plan_with(dir: &Path, step: f64) {
     let spec = BootstrapSpec::new(&params, KIND.slots as usize, KIND.complex).unwrap();
     let decode = program(&spec, params.top_app_level() as u32);
     let wire = |level| Wire {
+        block: 1,
         count: VOCABULARY,
         width: VOCABULARY,
         unit: 1.0,
@@ -282,7 +285,11 @@ pub fn write_plan_with(dir: &Path, step: f64) {
             }],
             ..Estimate::default()
         },
-        keys: KeyList::of(&decode, std::slice::from_ref(&spec), params.slots() as u32),
+        keys: KeyList::of(
+            [&decode],
+            std::slice::from_ref(&spec),
+            params.slots() as u32,
+        ),
         bootstraps: vec![spec],
         approximations: vec![],
         sites: vec![],
@@ -290,6 +297,7 @@ pub fn write_plan_with(dir: &Path, step: f64) {
         decisions: vec![],
         params,
         decode,
+        prefill: None,
         arrays: vec![],
     };
     writer.finish(plan).unwrap();

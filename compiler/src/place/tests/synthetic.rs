@@ -47,6 +47,7 @@ impl Maker {
                 name: "decode".into(),
                 model_digest: "none".into(),
                 slots,
+                block: 1,
                 capacity,
                 data: vec![],
                 plains: vec![],
@@ -156,6 +157,7 @@ impl Maker {
             out_width: WIDTH,
             baby: 16,
             form: Form::Gather { stride: 1 },
+            block: 1,
             pairing: Pairing::None,
             data: DataId(self.program.data.len() as u32 - 1),
         });
@@ -195,7 +197,7 @@ impl Maker {
     }
 
     fn rope(&mut self, v: ValueId, name: &str, ty: &ValueType, token: bool) -> ValueId {
-        let mut factors = vec![PlainFactor::InverseCount];
+        let mut factors = vec![PlainFactor::InverseCount { block: 1 }];
         if token {
             factors.push(PlainFactor::CurrentToken {
                 tokens: self.program.slots / WIDTH,
@@ -279,8 +281,9 @@ fn attend(m: &mut Maker) -> usize {
             PlainFactor::CachedTokens {
                 tokens: slots / WIDTH,
                 width: WIDTH,
+                block: 1,
             },
-            PlainFactor::InverseCount,
+            PlainFactor::InverseCount { block: 1 },
         ],
     );
     let masked = m.op(

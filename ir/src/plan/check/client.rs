@@ -4,58 +4,15 @@ use crate::plan::{FileEntry, OutputKind, Placement, Plan, Wire};
 use crate::slot::{At, Leveled, Program, ValueType};
 use crate::violation::Report;
 
-pub(super) fn check(plan: &Plan, program: &Program<Leveled>, report: &mut Report) {
+pub(super) fn check(plan: &Plan, programs: &[Program<Leveled>], report: &mut Report) {
     let client = &plan.client;
     let (hidden, vocab) = (plan.model.hidden, plan.model.vocab);
-
-    report.at("client input");
-    let expected = match client.embedding {
-        Placement::Client => hidden,
-        Placement::Server => vocab,
-    };
-    report.require(client.input.count == expected, || {
-        format!("{} features, {expected} are needed", client.input.count)
-    });
-    let first = program
-        .steps
-        .first()
-        .and_then(|s| program.templates.get(s.template));
-    let params = first.map_or(&[][..], |t| &t.params);
-    report.require(params.len() == 1, || {
-        format!("one ciphertext is sent, the program takes {}", params.len())
-    });
-    for param in params {
-        wire(plan, &client.input, &param.ty, param.note, report);
-        report.require(param.ty.layout.period() == client.input.width, || {
-            format!(
-                "it repeats after {}, the program takes {}",
-                client.input.width, param.ty.layout
-            )
-        });
-    }
-
-    report.at("client outputs");
-    let expected = match client.output_kind {
-        OutputKind::Logits => vocab,
-        OutputKind::Hidden => hidden,
-    };
-    let count = client
-        .outputs
-        .iter()
-        .fold(0u32, |n, w| n.saturating_add(w.count));
-    report.require(count == expected, || {
-        format!("{count} features, {expected} are needed")
-    });
-    let results = results(program);
-    report.require(results.len() == client.outputs.len(), || {
-        format!(
-            "{} are expected, the program has {}",
-            client.outputs.len(),
-            results.len()
-        )
-    });
-    for (output, (ty, at)) in client.outputs.iter().zip(&results) {
-        wire(plan, output, ty, *at, report);
+    let decode = (client.input, &client.outputs);
+    let prefill = plan.prefill.iter().map(|p| (p.input, &p.outputs));
+    let ends = std::iter::once(decode).chain(prefill);
+    for (program, (input, outputs)) in programs.iter().zip(ends) {
+        input_wire(plan, program, &input, report);
+        output_wires(plan, program, outputs, report);
     }
     let server_head = client.head == Placement::Server;
     report.require(
@@ -91,6 +48,64 @@ pub(super) fn check(plan: &Plan, program: &Program<Leveled>, report: &mut Report
     });
 }
 
+fn input_wire(plan: &Plan, program: &Program<Leveled>, input: &Wire, report: &mut Report) {
+    report.at(format!("client input of {}", program.name));
+    let expected = match plan.client.embedding {
+        Placement::Client => plan.model.hidden,
+        Placement::Server => plan.model.vocab,
+    };
+    report.require(input.count == expected, || {
+        format!("{} features, {expected} are needed", input.count)
+    });
+    report.require(input.block == program.block, || {
+        format!(
+            "{} tokens side by side, the program takes {}",
+            input.block, program.block
+        )
+    });
+    let first = program
+        .steps
+        .first()
+        .and_then(|s| program.templates.get(s.template));
+    let params = first.map_or(&[][..], |t| &t.params);
+    report.require(params.len() == 1, || {
+        format!("one ciphertext is sent, the program takes {}", params.len())
+    });
+    for param in params {
+        wire(plan, input, &param.ty, param.note, report);
+        let period = u64::from(input.width) * u64::from(input.block);
+        report.require(u64::from(param.ty.layout.period()) == period, || {
+            format!(
+                "it repeats after {period}, the program takes {}",
+                param.ty.layout
+            )
+        });
+    }
+}
+
+fn output_wires(plan: &Plan, program: &Program<Leveled>, outputs: &[Wire], report: &mut Report) {
+    report.at(format!("client outputs of {}", program.name));
+    let expected = match plan.client.output_kind {
+        OutputKind::Logits => plan.model.vocab,
+        OutputKind::Hidden => plan.model.hidden,
+    };
+    let count = outputs.iter().fold(0u32, |n, w| n.saturating_add(w.count));
+    report.require(count == expected, || {
+        format!("{count} features, {expected} are needed")
+    });
+    let results = results(program);
+    report.require(results.len() == outputs.len(), || {
+        format!(
+            "{} are expected, the program has {}",
+            outputs.len(),
+            results.len()
+        )
+    });
+    for (output, (ty, at)) in outputs.iter().zip(&results) {
+        wire(plan, output, ty, *at, report);
+    }
+}
+
 /// The values the program returns.
 fn results(program: &Program<Leveled>) -> Vec<(ValueType, At)> {
     let last = program
@@ -116,16 +131,17 @@ fn results(program: &Program<Leveled>) -> Vec<(ValueType, At)> {
 
 /// A value as the client sees it against the program's.
 fn wire(plan: &Plan, wire: &Wire, ty: &ValueType, at: At, report: &mut Report) {
-    let width = wire.width;
-    let holds = width.is_power_of_two() && width <= plan.slots() && wire.count <= width;
-    report.require(holds, || {
+    let Wire { width, block, .. } = *wire;
+    let period = width.checked_mul(block);
+    let fits = period.is_some_and(|p| p.is_power_of_two() && p <= plan.slots());
+    report.require(fits && wire.count <= width, || {
         format!(
-            "{} features at width {width} do not fit {} slots",
+            "{block} times {} features at width {width} do not fit {} slots",
             wire.count,
             plan.slots()
         )
     });
-    report.require(ty.layout.period() <= width, || {
+    report.require(period.is_none_or(|p| ty.layout.period() <= p), || {
         format!(
             "the program has `{}`, the client a width of {width}",
             ty.layout

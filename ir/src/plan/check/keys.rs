@@ -14,8 +14,8 @@ struct Uses {
     ephemeral: Option<u32>,
 }
 
-pub(super) fn check(plan: &Plan, program: &Program<Leveled>, report: &mut Report) {
-    let uses = uses(plan, program);
+pub(super) fn check(plan: &Plan, programs: &[Program<Leveled>], report: &mut Report) {
+    let uses = uses(plan, programs);
     report.at("keys");
     let top = plan.params.top_level() as u32;
     let mut listed = BTreeMap::new();
@@ -63,9 +63,13 @@ fn name(step: Option<u32>) -> String {
     step.map_or("conjugation".into(), |s| format!("the rotation by {s}"))
 }
 
-fn uses(plan: &Plan, program: &Program<Leveled>) -> Uses {
+fn uses(plan: &Plan, programs: &[Program<Leveled>]) -> Uses {
     let mut uses = Uses::default();
-    for template in &program.templates {
+    let of = |program| {
+        let Program { templates, .. }: &Program<_> = program;
+        templates.iter().map(move |template| (program, template))
+    };
+    for (program, template) in programs.iter().flat_map(of) {
         let mut levels: HashMap<ValueId, At> =
             template.params.iter().map(|p| (p.value, p.note)).collect();
         for node in &template.nodes {
@@ -83,12 +87,12 @@ fn uses(plan: &Plan, program: &Program<Leveled>) -> Uses {
         for FactorSpec { bsgs, level, .. } in spec.stc.iter().chain(&spec.cts) {
             for giant in &bsgs.giants {
                 for &baby in giant.babies.iter().chain([&giant.step]) {
-                    uses.rotation(program.slots, baby as i64, *level as u32, &who);
+                    uses.rotation(plan.slots(), baby as i64, *level as u32, &who);
                 }
             }
         }
         for &step in spec.trace.iter().flatten() {
-            uses.rotation(program.slots, step as i64, spec.raised_level as u32, &who);
+            uses.rotation(plan.slots(), step as i64, spec.raised_level as u32, &who);
         }
         // The two halves of the slots are told apart, and EvalMod multiplies, where CtS ends.
         uses.need(None, spec.evalmod.level as u32, &who);
@@ -148,11 +152,11 @@ impl Uses {
                     return;
                 };
                 // Diagonal k = g·B + j turns by k·s: babies by j·s, giants by g·B·s.
-                let stride = i64::from(matrix.form.stride());
+                let step = i64::from(matrix.step());
                 for k in 0..i64::from(matrix.diagonals()) {
                     let baby = k % i64::from(matrix.baby.max(1));
-                    self.rotation(slots, baby * stride, level, who);
-                    self.rotation(slots, (k - baby) * stride, level, who);
+                    self.rotation(slots, baby * step, level, who);
+                    self.rotation(slots, (k - baby) * step, level, who);
                 }
             }
             _ => {}

@@ -14,7 +14,9 @@
 //! - Keys: every rotation and conjugation of instructions and bootstraps has a key at its level or above, and so have
 //!   relinearisations and the ephemeral secret; keys are listed once, in order, on levels that exist, and none is idle.
 //! - Arrays: one for each declaration and layer that is read, of the declared shape; none is idle.
-//! - The client's ends fit the program's: input, outputs, their levels and units, tables and tokens.
+//! - The client's ends fit the programs': inputs, outputs, their levels and units, tables and tokens.
+//! - A prefill program begins with the data and states of the decode program, appends in the same layers, and takes blocks that groups
+//!   hold whole.
 //! - The estimate counts the bootstraps that run.
 
 mod client;
@@ -23,8 +25,8 @@ mod raise;
 #[cfg(test)]
 mod tests;
 
-use super::{ArrayEntry, PLAN_VERSION, Plan, Security};
-use crate::slot::{BootstrapKind, LevelRules, Op, Program};
+use super::{ArrayEntry, Estimate, PLAN_VERSION, Plan, PlanProgram, Security};
+use crate::slot::{BootstrapKind, LevelRules, Leveled, Op, Program};
 use crate::violation::{Report, Violations};
 use sotto_params::LevelKind;
 use sotto_params::bootstrap::{BootstrapSpec, FactorSpec};
@@ -41,25 +43,69 @@ pub fn check(plan: &Plan) -> Result<(), Violations> {
         // Everything else is measured by the parameters.
         return report.finish("the plan");
     }
-    if let Some(program) = raise::raise(plan, &mut report) {
-        let rules = LevelRules {
-            top: plan.params.top_app_level() as u32,
-            bootstraps: &plan.bootstraps,
-        };
-        if let Err(violations) = program.verify(&rules) {
-            // Everything else takes the tables' numbers for granted.
-            report.list.extend(violations.list);
-            return report.finish("the plan");
-        }
-        bootstraps(plan, &program, &mut report);
-        keys::check(plan, &program, &mut report);
-        client::check(plan, &program, &mut report);
+    if let Some(programs) = programs(plan, &mut report) {
+        bootstraps(plan, &programs, &mut report);
+        keys::check(plan, &programs, &mut report);
+        client::check(plan, &programs, &mut report);
+        shared(plan, &mut report);
     }
     if report.list.is_empty() {
         // A program that holds has few layers: the list of its arrays is no longer than the plan deserves.
         arrays(plan, &mut report);
     }
     report.finish("the plan")
+}
+
+/// The plan's programs as slot programs that hold; None where one does not, which is reported.
+fn programs(plan: &Plan, report: &mut Report) -> Option<Vec<Program<Leveled>>> {
+    let rules = LevelRules {
+        top: plan.params.top_app_level() as u32,
+        bootstraps: &plan.bootstraps,
+    };
+    let mut programs = Vec::new();
+    for program in plan.programs() {
+        let program = raise::raise(plan, program, report)?;
+        if let Err(violations) = program.verify(&rules) {
+            // Everything else takes the tables' numbers for granted.
+            report.list.extend(violations.list);
+            return None;
+        }
+        programs.push(program);
+    }
+    Some(programs)
+}
+
+/// Both programs read the same arrays and keep the same cache.
+fn shared(plan: &Plan, report: &mut Report) {
+    report.at("decode");
+    let block = plan.decode.block;
+    report.require(block == 1, || format!("it takes {block} tokens, not one"));
+    let Some(prefill) = &plan.prefill else {
+        return;
+    };
+    report.at("prefill");
+    let (decode, prefill) = (&plan.decode, &prefill.program);
+    report.require(prefill.block > 1, || {
+        "it takes one token, as decode does".into()
+    });
+    report.require(prefill.data.starts_with(&decode.data), || {
+        "its data declarations do not begin with decode's".into()
+    });
+    report.require(prefill.states.starts_with(&decode.states), || {
+        "its KV states do not begin with decode's".into()
+    });
+    let layers = |program: &PlanProgram| program.layers();
+    report.require(layers(decode) == layers(prefill), || {
+        "it appends to the states of other layers than decode".into()
+    });
+    // blocks begin at multiples of their length, and no group ends within one
+    for state in &prefill.states {
+        let tokens = state.ty.layout.tokens().unwrap_or(1);
+        report.require(tokens.is_multiple_of(prefill.block), || {
+            let (name, block) = (&state.name, prefill.block);
+            format!("groups of {tokens} tokens of `{name}` hold no whole blocks of {block}")
+        });
+    }
 }
 
 fn parameters(plan: &Plan, report: &mut Report) {
@@ -86,7 +132,7 @@ fn parameters(plan: &Plan, report: &mut Report) {
 }
 
 /// Bootstrap kinds of a program, and how often each runs per token outside group templates.
-fn kinds(program: &Program<crate::slot::Leveled>) -> BTreeMap<BootstrapKind, u32> {
+fn kinds(program: &Program<Leveled>) -> BTreeMap<BootstrapKind, u32> {
     let mut kinds = BTreeMap::new();
     for (i, template) in program.templates.iter().enumerate() {
         let steps = program.steps.iter().filter(|s| s.template == i);
@@ -101,15 +147,14 @@ fn kinds(program: &Program<crate::slot::Leveled>) -> BTreeMap<BootstrapKind, u32
     kinds
 }
 
-fn bootstraps(plan: &Plan, program: &Program<crate::slot::Leveled>, report: &mut Report) {
-    let used = kinds(program);
+fn bootstraps(plan: &Plan, programs: &[Program<Leveled>], report: &mut Report) {
     let kind = |b: &BootstrapSpec| BootstrapKind {
         slots: b.slots as u32,
         complex: b.complex,
     };
     let given: BTreeSet<_> = plan.bootstraps.iter().map(kind).collect();
     let keyed: BTreeSet<_> = plan.keys.bootstraps.iter().copied().collect();
-    let in_use: BTreeSet<_> = used.keys().copied().collect();
+    let in_use: BTreeSet<_> = programs.iter().flat_map(|p| kinds(p).into_keys()).collect();
     report.at("bootstraps");
     report.require(
         given == in_use && plan.bootstraps.len() == given.len(),
@@ -122,18 +167,24 @@ fn bootstraps(plan: &Plan, program: &Program<crate::slot::Leveled>, report: &mut
     for spec in &plan.bootstraps {
         structure(plan, spec, report);
     }
-    report.at("estimate");
+    let prefill = plan.prefill.iter().map(|prefill| &prefill.estimate);
+    let estimates = std::iter::once(&plan.estimate).chain(prefill);
+    for (program, estimate) in programs.iter().zip(estimates) {
+        report.at(format!("estimate of {}", program.name));
+        counted(program, estimate, report);
+    }
+}
+
+/// The estimate counts the bootstraps that run.
+fn counted(program: &Program<Leveled>, estimate: &Estimate, report: &mut Report) {
+    let used = kinds(program);
     // A kind of which some run once per group has no single count.
     let looped = program.templates.iter().enumerate().any(|(i, template)| {
         let bootstrap = |n: &crate::slot::Node<_>| matches!(n.op, Op::Bootstrap { .. });
         !program.steps.iter().any(|s| s.template == i) && template.nodes.iter().any(bootstrap)
     });
-    let counts = plan
-        .estimate
-        .bootstraps
-        .iter()
-        .map(|c| (c.kind, c.count))
-        .collect();
+    let counts = estimate.bootstraps.iter().map(|c| (c.kind, c.count));
+    let counts = counts.collect();
     report.require(looped || used == counts, || {
         format!("it counts bootstraps as {counts:?}; {used:?} run per token")
     });
@@ -184,7 +235,7 @@ fn structure(plan: &Plan, spec: &BootstrapSpec, report: &mut Report) {
 }
 
 fn arrays(plan: &Plan, report: &mut Report) {
-    let needed = plan.decode.arrays();
+    let needed: BTreeSet<_> = plan.programs().flat_map(PlanProgram::arrays).collect();
     let mut found = BTreeSet::new();
     for array in &plan.arrays {
         let ArrayEntry { data, layer, .. } = *array;
@@ -193,7 +244,7 @@ fn arrays(plan: &Plan, report: &mut Report) {
         report.require(needed.contains(&(data, layer)), || {
             "nothing reads it".into()
         });
-        let decl = plan.decode.data.get(data.0 as usize);
+        let decl = plan.widest().data.get(data.0 as usize);
         let entries = decl.map(|d| d.shape.iter().map(|&n| u64::from(n)).product::<u64>());
         let bytes = entries.map(|n| n * array.encoding.bytes());
         report.require(bytes.is_none_or(|b| b == array.file.bytes), || {
@@ -210,7 +261,7 @@ fn arrays(plan: &Plan, report: &mut Report) {
     }
     report.at("arrays");
     for (data, layer) in needed.difference(&found) {
-        let name = plan.decode.data.get(data.0 as usize).map(|d| &d.name[..]);
+        let name = plan.widest().data.get(data.0 as usize).map(|d| &d.name[..]);
         report.require(false, || {
             format!(
                 "there is none for d{} `{}`, layer {layer}",

@@ -1,17 +1,20 @@
 //! Instruction streams read back as a slot program: every write to a buffer is a new value.
 
-use crate::plan::{Buf, Instr, Plan, PlanTemplate};
+use crate::plan::{Buf, Instr, Plan, PlanProgram, PlanTemplate};
 use crate::slot::{Leveled, Node, Param, Program, Template, ValueId};
 use crate::violation::Report;
 use std::collections::BTreeMap;
 
-/// The program that the plan's instructions compute; None if buffers are misused, which is reported.
-pub(super) fn raise(plan: &Plan, report: &mut Report) -> Option<Program<Leveled>> {
+/// What the instructions of one of the plan's programs compute; None if buffers are misused, which is reported.
+pub(super) fn raise(
+    plan: &Plan,
+    program: &PlanProgram,
+    report: &mut Report,
+) -> Option<Program<Leveled>> {
     let before = report.list.len();
-    let decode = &plan.decode;
     let mut templates = Vec::new();
-    for (i, template) in decode.templates.iter().enumerate() {
-        report.at(format!("template t{i}"));
+    for (i, template) in program.templates.iter().enumerate() {
+        report.at(format!("{}: template t{i}", program.name));
         let mut buffers = Buffers {
             count: template.buffers,
             values: BTreeMap::new(),
@@ -21,17 +24,18 @@ pub(super) fn raise(plan: &Plan, report: &mut Report) -> Option<Program<Leveled>
         templates.push(buffers.template(template));
     }
     let program = Program {
-        name: decode.name.clone(),
+        name: program.name.clone(),
         model_digest: plan.model.digest.clone(),
         slots: plan.slots(),
+        block: program.block,
         capacity: plan.capacity,
-        data: decode.data.clone(),
-        plains: decode.plains.clone(),
-        matrices: decode.matrices.clone(),
-        polys: decode.polys.clone(),
-        states: decode.states.clone(),
+        data: program.data.clone(),
+        plains: program.plains.clone(),
+        matrices: program.matrices.clone(),
+        polys: program.polys.clone(),
+        states: program.states.clone(),
         templates,
-        steps: decode.steps.clone(),
+        steps: program.steps.clone(),
     };
     (report.list.len() == before).then_some(program)
 }

@@ -1,14 +1,14 @@
 //! What holds of a slot program. `verify` reports every rule that does not hold, each with the printed statement.
 //!
 //! Program:
-//! - `slots` is a power of two, `capacity` positive, the checkpoint's digest not empty.
+//! - `slots` is a power of two, `block` one of at most `slots`, `capacity` positive, the checkpoint's digest not empty.
 //!
 //! Tables:
 //! - data: names are unique and not empty, extents positive; tensor names contain `{i}` exactly when the data is per layer;
 //! - plaintexts: every factor repeats with a power of two of at most `slots`; constants are finite; vectors have the shape
-//!   `[width]`, position rows `[≥ capacity, width]`;
+//!   `[width]`, position and key rows `[≥ capacity, width]`; what depends on a block's tokens has the program's `block`, or 1;
 //! - matrices: widths and strides are powers of two, at most `slots`; the strided side fits `slots` (a gathering one is no shorter than
-//!   its output); `baby` is in `1 ..=` its diagonals; halves of diagonals are paired only where there are two; the data has in·out entries,
+//!   its output), in the slots that a token of its `block` has, which is the program's or 1; a mixing one is block × block; `baby` is in `1 ..=` its diagonals; halves of diagonals are paired only where there are two; the data has in·out entries,
 //!   twice that for two outputs;
 //! - polynomials: coefficients are finite, the degree is in `1 ..= MAX_DEGREE`, the error is not negative;
 //! - states: names are unique, the layout is `tokens` or `interleaved` and repeats with at most `slots`; a level (in the leveled stage only) is an

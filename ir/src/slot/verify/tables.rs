@@ -19,6 +19,10 @@ pub(super) fn check<S: Stage>(
     report.require(slots.is_power_of_two(), || {
         format!("{slots} slots are not a power of two")
     });
+    let block = program.block;
+    report.require(block.is_power_of_two() && block <= slots, || {
+        format!("a block of {block} is no power of two within {slots} slots")
+    });
     report.require(program.capacity > 0, || "the capacity is 0".into());
     report.require(!program.model_digest.is_empty(), || {
         "the checkpoint has no digest".into()
@@ -125,6 +129,14 @@ fn shape<'p, S: Stage>(
 }
 
 fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
+    let of_block = |block: u32, report: &mut Report| {
+        report.require(block == 1 || block == program.block, || {
+            format!(
+                "{block} tokens a block, the program takes {}",
+                program.block
+            )
+        });
+    };
     for factor in &plain.factors {
         let capacity = program.capacity;
         let width = match factor {
@@ -137,15 +149,54 @@ fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
                 Some(_) => None,
                 None => continue,
             },
-            PlainFactor::PositionRow { data, stride } => match shape(program, *data, report) {
-                Some([rows, width]) if *rows >= capacity => width.checked_mul(*stride),
-                Some(_) => None,
-                None => continue,
-            },
-            PlainFactor::CurrentToken { tokens, width }
-            | PlainFactor::CachedTokens { tokens, width } => tokens.checked_mul(*width),
+            PlainFactor::PositionRow {
+                data,
+                stride,
+                block,
+            } => {
+                of_block(*block, report);
+                match shape(program, *data, report) {
+                    Some([rows, width]) if *rows >= capacity && stride.is_multiple_of(*block) => {
+                        width.checked_mul(*stride)
+                    }
+                    Some(_) => None,
+                    None => continue,
+                }
+            }
+            PlainFactor::KeyRow {
+                data,
+                stride,
+                block,
+            } => {
+                of_block(*block, report);
+                // a key for every token of the block
+                let keys = block.checked_mul(*block);
+                match shape(program, *data, report) {
+                    Some([rows, width])
+                        if *rows >= capacity && keys.is_some_and(|k| stride.is_multiple_of(k)) =>
+                    {
+                        width.checked_mul(*stride)
+                    }
+                    Some(_) => None,
+                    None => continue,
+                }
+            }
+            PlainFactor::CurrentToken { tokens, width } => tokens.checked_mul(*width),
+            PlainFactor::CachedTokens {
+                tokens,
+                width,
+                block,
+            } => {
+                of_block(*block, report);
+                let whole = width.is_multiple_of(*block);
+                tokens.checked_mul(*width).filter(|_| whole)
+            }
             PlainFactor::FirstOf { width, first } => Some(*width).filter(|_| first <= width),
-            PlainFactor::InverseCount => continue,
+            PlainFactor::LastOf { width } => Some(*width),
+            PlainFactor::InverseCount { block } => {
+                of_block(*block, report);
+                Some(*block)
+            }
         };
         let holds = width.is_some_and(|w| w.is_power_of_two() && w <= program.slots);
         report.require(holds, || {
@@ -157,14 +208,17 @@ fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
 /// Slots after which a plaintext repeats; None if the tables are broken (and reported as such).
 pub(super) fn plain_period<S: Stage>(program: &Program<S>, plain: &Plain) -> Option<u32> {
     let period = |factor: &PlainFactor| match factor {
-        PlainFactor::Const(_) | PlainFactor::InverseCount => Some(1),
-        PlainFactor::Vector { data, stride } | PlainFactor::PositionRow { data, stride } => {
+        PlainFactor::Const(_) => Some(1),
+        PlainFactor::InverseCount { block } => Some(*block),
+        PlainFactor::Vector { data, stride }
+        | PlainFactor::PositionRow { data, stride, .. }
+        | PlainFactor::KeyRow { data, stride, .. } => {
             let width = program.data.get(data.0 as usize)?.shape.last()?;
             width.checked_mul(*stride)
         }
         PlainFactor::CurrentToken { tokens, width }
-        | PlainFactor::CachedTokens { tokens, width } => tokens.checked_mul(*width),
-        PlainFactor::FirstOf { width, .. } => Some(*width),
+        | PlainFactor::CachedTokens { tokens, width, .. } => tokens.checked_mul(*width),
+        PlainFactor::FirstOf { width, .. } | PlainFactor::LastOf { width } => Some(*width),
     };
     let mut periods = plain.factors.iter().map(period);
     periods.try_fold(1, |longest, period| Some(longest.max(period?)))
@@ -172,24 +226,34 @@ pub(super) fn plain_period<S: Stage>(program: &Program<S>, plain: &Plain) -> Opt
 
 fn matrix<S: Stage>(program: &Program<S>, matrix: &Matrix, report: &mut Report) {
     let widths = [matrix.in_width, matrix.out_width];
-    let stride = matrix.form.stride();
-    let fit = [matrix.in_width, matrix.out_width, stride]
+    let (stride, block) = (matrix.form.stride(), matrix.block);
+    let fit = [matrix.in_width, matrix.out_width, stride, block]
         .iter()
         .all(|w| w.is_power_of_two() && *w <= program.slots);
     if !report.require(fit, || {
         format!(
-            "widths {widths:?} or stride {stride} are not powers of two of at most {}",
+            "widths {widths:?}, stride {stride} or block {block} are not powers of two of at most {}",
             program.slots
         )
     }) {
         return;
     }
-    // The strided side fits the slots, and gathered rows are folded from whole copies.
+    report.require(block == 1 || block == program.block, || {
+        format!(
+            "{block} tokens side by side, the program takes {}",
+            program.block
+        )
+    });
+    // The strided side fits the slots of a token, and gathered rows are folded from whole copies.
     let [columns, rows] = widths.map(u64::from);
-    let (apart, slots) = (u64::from(stride), u64::from(program.slots));
+    let (apart, slots) = (u64::from(stride), u64::from(program.slots / block));
     let holds = match matrix.form {
         Form::Spread { .. } => rows * apart <= slots,
         Form::Gather { .. } => columns * apart <= slots && columns * apart >= rows,
+        Form::Mix => {
+            let square = widths == [block; 2] && u64::from(block) <= slots;
+            square && matrix.pairing == Pairing::None
+        }
     };
     report.require(holds, || {
         format!("the stride {stride} does not suit widths {widths:?} within {slots} slots")
@@ -244,20 +308,8 @@ fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: 
 }
 
 pub(super) fn ty(slots: u32, ty: &ValueType, report: &mut Report) {
-    let (fits, period) = match ty.layout {
-        Layout::Periodic { count, width } => (count <= width, Some(width)),
-        Layout::Strided {
-            count,
-            width,
-            stride,
-        } => (count <= width, stride.checked_mul(width)),
-        Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
-            (true, tokens.checked_mul(width))
-        }
-        Layout::Scalar => (true, Some(1)),
-        Layout::Partial { period } => (true, Some(period)),
-    };
-    let holds = fits && period.is_some_and(|p| p.is_power_of_two() && p <= slots);
+    let period = whole_period(&ty.layout);
+    let holds = period.is_some_and(|p| p.is_power_of_two() && p <= slots);
     report.require(holds, || {
         format!("`{}` is no layout of {slots} slots", ty.layout)
     });
@@ -267,4 +319,25 @@ pub(super) fn ty(slots: u32, ty: &ValueType, report: &mut Report) {
     report.require(ty.unit.is_finite() && ty.unit > 0.0, || {
         format!("the unit {:?} is not positive", ty.unit)
     });
+}
+
+/// The period of a layout whose counts fit; None of any other.
+fn whole_period(layout: &Layout) -> Option<u32> {
+    match layout {
+        Layout::Periodic { count, width } => (count <= width).then_some(*width),
+        Layout::Strided {
+            count,
+            width,
+            stride,
+        } => stride.checked_mul(*width).filter(|_| count <= width),
+        Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
+            tokens.checked_mul(*width)
+        }
+        Layout::Block { tokens, each } => {
+            let flat = !matches!(**each, Layout::Block { .. });
+            whole_period(each)?.checked_mul(*tokens).filter(|_| flat)
+        }
+        Layout::Scalar => Some(1),
+        Layout::Partial { period } => Some(*period),
+    }
 }

@@ -88,7 +88,7 @@ fn every_broken_rule_is_reported() {
         (
             "in=4, out=4",
             "in=4, out=6",
-            "widths [4, 6] or stride 1 are not powers of two",
+            "widths [4, 6], stride 1 or block 1 are not powers of two",
         ),
         ("baby=2", "baby=5", "5 baby steps for 4 diagonals"),
         ("state s1 \"v\"", "state s1 \"k\"", "the name `k` is taken"),
