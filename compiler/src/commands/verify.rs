@@ -3,7 +3,7 @@
 use super::{Failure, print};
 use crate::emit::summary;
 use serde_json::json;
-use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError, check};
+use sotto_ir::plan::{FileEntry, Plan, PlanError, check};
 use sotto_ir::{Digest, Violations};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -121,7 +121,7 @@ fn json_line(args: &Args, verdict: &Result<Verdict, PlanError>) -> serde_json::V
 fn check_files(args: &Args, plan: &Arc<Plan>) -> Result<usize, PlanError> {
     let mut count = 0;
     if args.side != Some(Side::Client) {
-        PlanData::open(&args.plan, plan.clone())?.check()?;
+        plan.check_arrays(&args.plan)?;
         count += plan.arrays.len();
     }
     if args.side != Some(Side::Server) {

@@ -1,6 +1,6 @@
 //! A plan in a page: what `sottoc` prints after compiling.
 
-use sotto_ir::plan::{Cost, Plan};
+use sotto_ir::plan::{Cost, Plan, Weights};
 use std::fmt::Write;
 
 /// Op classes and sites listed.
@@ -22,6 +22,17 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         "model        {} ({} layers, hidden {}, {} heads on {} key/value heads, vocabulary {})",
         m.name, m.layers, m.hidden, m.heads, m.kv_heads, m.vocab
     )?;
+    match m.weights {
+        Weights::Checkpoint => {}
+        Weights::Synthetic(seed) => writeln!(
+            out,
+            "weights      drawn from seed {seed}: the model has a known one's shape and ranges, and says nothing"
+        )?,
+        Weights::None => writeln!(
+            out,
+            "weights      none: a plan to read, to price and to make keys by, not to run"
+        )?,
+    }
     let p = &plan.params;
     let insecure = if p.insecure {
         ", INSECURE: for tests only"

@@ -15,6 +15,7 @@ mod read;
 mod rotations;
 #[cfg(test)]
 mod store_tests;
+mod weights;
 mod write;
 
 pub use check::{MAX_LOG2_FAILURE, check};
@@ -25,6 +26,7 @@ pub use keys::{KeyList, KeyUse};
 pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
 pub use read::PlanData;
 pub use rotations::rotations;
+pub use weights::Weights;
 pub use write::PlanWriter;
 
 use crate::slot::{BootstrapKind, DataId, Tables};
@@ -33,7 +35,7 @@ use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
-pub const PLAN_VERSION: u32 = 2;
+pub const PLAN_VERSION: u32 = 3;
 
 /// A compiled model. Field order is the reading order of `plan.ron`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,7 +72,8 @@ pub struct Plan {
     pub params: ParamSet,
     /// The program of one generated token.
     pub decode: PlanProgram,
-    /// Arrays of the server side: every declaration of `decode.data`, for every layer that has its own.
+    /// Arrays of the server side: every declaration of `decode.data`, for every layer that has its own; those made of weights only
+    /// where the plan has weights.
     pub arrays: Vec<ArrayEntry>,
 }
 
@@ -99,8 +102,10 @@ impl Plan {
 pub struct ModelFacts {
     /// Name for people.
     pub name: String,
-    /// Digest of the checkpoint.
+    /// Digest of the checkpoint; where there is none, of what stands for it.
     pub digest: String,
+    /// Where the arrays' numbers come from.
+    pub weights: Weights,
     pub hidden: u32,
     pub intermediate: u32,
     pub layers: u32,

@@ -13,7 +13,8 @@
 //!   computes the transforms and the modular reduction it is named for, and fails with a probability of at most 2^[`MAX_LOG2_FAILURE`].
 //! - Keys: every rotation and conjugation of instructions and bootstraps has a key at its level or above, and so have
 //!   relinearisations and the ephemeral secret; keys are listed once, in order, on levels that exist, and none is idle.
-//! - Arrays: one for each declaration and layer that is read, of the declared shape; none is idle.
+//! - Arrays: one for each declaration and layer that is read, of the declared shape; none is idle. A plan without weights has none
+//!   that is made of them, nor tables for the client.
 //! - The client's ends fit the program's: input, outputs, their levels and units, tables and tokens.
 //! - The estimate counts the bootstraps that run.
 
@@ -184,7 +185,7 @@ fn structure(plan: &Plan, spec: &BootstrapSpec, report: &mut Report) {
 }
 
 fn arrays(plan: &Plan, report: &mut Report) {
-    let needed = plan.decode.arrays();
+    let needed = plan.decode.arrays(plan.model.weights);
     let mut found = BTreeSet::new();
     for array in &plan.arrays {
         let ArrayEntry { data, layer, .. } = *array;
