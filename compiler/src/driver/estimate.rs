@@ -8,6 +8,7 @@ use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
 use crate::search::{Guidance, choose};
+use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Approximation, Decision, SearchNote};
 use sotto_ir::slot::{Leveled, Packed, Program};
@@ -43,6 +44,8 @@ pub struct Estimated {
     pub approximations: Vec<Approximation>,
     /// Assumed ranges.
     pub ranges: Ranges,
+    /// Prices.
+    pub table: CostTable,
     /// The stage between.
     pub packed: Program<Packed>,
     /// The placed program.
@@ -96,6 +99,7 @@ pub(super) fn estimate_preset(
         search: chosen.note,
         approximations: draft.approximations,
         ranges,
+        table,
         leveled: placed.program,
         packed,
     })

@@ -51,6 +51,7 @@ pub fn compile_preset(
         ranges,
         packed,
         leveled,
+        table: _,
     } = estimate_preset(&preset, &request.passes, tell)?;
     if let Some(stage) = reached(request, Stage::Packed, StageFile::Packed(packed))? {
         return Ok(stage);

@@ -1,5 +1,6 @@
 //! A plan in a page: what `sottoc` prints after compiling.
 
+use super::Counts;
 use sotto_ir::plan::{Cost, Plan, Weights};
 use std::fmt::Write;
 
@@ -83,6 +84,19 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         plan.keys.relinearise_level,
         bytes(e.key_bytes)
     )?;
+    // Of a plan that breaks rules there may be nothing to count; whoever cares has run the checker.
+    if let Ok(c) = Counts::of_token(&plan.decode, plan.capacity) {
+        writeln!(
+            out,
+            "operations   {} matrix products a token, {} mask products, {} products, {} rotations, {} key switches, {} encodings",
+            c.matrix_products,
+            c.mask_products,
+            c.products,
+            c.rotations,
+            c.key_switches,
+            c.encodings
+        )?;
+    }
     for b in &e.bootstraps {
         let part = if b.kind.complex { "complex" } else { "real" };
         writeln!(
