@@ -168,19 +168,43 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
     assert!(first.status.success());
     assert_eq!(first.stdout, second.stdout);
     let found: serde_json::Value = serde_json::from_slice(&first.stdout).unwrap();
-    // 3,712 products a layer by matrices (width² / slots, two in one complex one), 8,192 for the head; the rest are masks
-    let matrices = 32 * 3712 + 8192;
-    let products = found["token"]["plain_products"].as_u64().unwrap();
+    let token = &found["token"];
+    let count = |of: &serde_json::Value, what: &str| of[what].as_u64().unwrap();
+    // padded width² / slots for each matrix, halved where two are one complex product: at most 4,096 a layer, 8,192 for the head
+    let matrices = count(token, "matrix_products");
     assert!(
-        (matrices..matrices + 32 * 600).contains(&products),
-        "{products}"
+        (32 * 3000..=32 * 4096 + 8192).contains(&matrices),
+        "{matrices}"
     );
-    let bootstraps = found["bootstraps"].as_array().unwrap();
-    let count: u64 = bootstraps
-        .iter()
-        .map(|b| b["count"].as_u64().unwrap())
-        .sum();
-    assert!(count <= 32 * 6, "{bootstraps:?}");
+    assert!(count(token, "mask_products") < 32 * 600);
+    let bootstraps = token["bootstraps"].as_array().unwrap();
+    let total: u64 = bootstraps.iter().map(|b| count(b, "count")).sum();
+    assert!(total <= 32 * 6, "{bootstraps:?}");
+    let dense = token["dense_bootstraps"].as_f64().unwrap();
+    assert!(dense > 1.0 && dense < total as f64, "{dense}");
+    // Layers and head add up to the token.
+    let templates = found["templates"].as_array().unwrap();
+    for what in [
+        "matrix_products",
+        "mask_products",
+        "products",
+        "rotations",
+        "key_switches",
+        "encodings",
+        "stored_plaintexts",
+        "kv_bytes",
+    ] {
+        let each = templates
+            .iter()
+            .map(|t| count(t, "count") * count(&t["each"], what));
+        assert_eq!(each.sum::<u64>(), count(token, what), "{what}");
+    }
+    assert_eq!(count(token, "kv_bytes"), count(&found, "state_bytes"));
+    let (sum, stated) = (
+        token["seconds"].as_f64().unwrap(),
+        found["seconds"].as_f64().unwrap(),
+    );
+    assert!((sum / stated - 1.0).abs() < 1e-9, "{sum} {stated}");
     let unknown = estimate(&[&"llama-9"]);
     assert_eq!(unknown.status.code(), Some(2));
     let said = String::from_utf8(unknown.stderr).unwrap();

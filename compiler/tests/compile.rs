@@ -1,14 +1,10 @@
 //! `sottoc compile` as a user meets it: stages to stop at and resume from, the same input giving the same bytes, and refusals.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+mod common;
 
-fn fixture(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../tests/fixtures")
-        .join(name)
-}
+use common::{files, fixture};
+use std::path::Path;
+use std::process::{Command, Output};
 
 /// Runs `sottoc compile` on a fixture, on an INSECURE test ring.
 fn compile(model: &str, arguments: &[&str]) -> Output {
@@ -31,25 +27,6 @@ fn refusal(output: Output) -> String {
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
     String::from_utf8(output.stderr).unwrap()
-}
-
-/// Every file below a directory, by path.
-fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(
-                files(&path).into_iter().map(|(name, bytes)| {
-                    (PathBuf::from(path.file_name().unwrap()).join(name), bytes)
-                }),
-            );
-        } else {
-            let name = PathBuf::from(path.file_name().unwrap());
-            found.insert(name, std::fs::read(&path).unwrap());
-        }
-    }
-    found
 }
 
 #[test]

@@ -296,6 +296,7 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
         model: ModelFacts {
             name: "test".into(),
             digest: program.model_digest.clone(),
+            weights: Weights::Checkpoint,
             hidden: 4,
             intermediate: 4,
             layers: 2,

@@ -55,6 +55,11 @@ impl PlanDir {
         self.digest.to_string()
     }
 
+    /// Refuses a plan without weights.
+    pub fn require_weights(&self) -> Result<(), PlanError> {
+        self.plan.require_weights(&self.path)
+    }
+
     /// Checks every byte of the server's side.
     pub fn check(&self) -> Result<(), CheckError> {
         Ok(self.data()?.check()?)

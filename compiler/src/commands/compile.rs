@@ -1,28 +1,44 @@
 //! `sottoc compile`.
 
 use super::{Failure, meter::Meter, print, say_replacing};
-use crate::driver::{CompileError, Outcome, Request, Stage, compile, stage_context};
+use crate::driver::{
+    CompileError, EstimateRequest, News, Outcome, PresetRequest, Request, Stage, compile,
+    compile_preset, stage_context,
+};
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
 use crate::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
-use sotto_ir::plan::Placement;
+use sotto_ir::plan::{Placement, Weights};
 use sotto_ir::write_whole;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Compile a checkpoint to a plan: decoder → packed → leveled → plan.
 ///
-/// Approximations are fitted to the ranges that calibration data reaches, so it should be typical of what the model will read.
+/// Approximations are fitted to the ranges that calibration data reaches, so it should be typical of what the model will read. A
+/// preset is compiled from its shape and assumed ranges instead, with weights drawn from a seed or none; its plan has no tokenizer.
 #[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["model", "preset"])))]
 #[command(after_help = "Examples:
   sottoc compile models/tiny -o tiny.plan
   sottoc compile MODEL -o PLAN --calibrate prompts.txt --context 128
+  sottoc compile --preset llama-3-8b --weights none --context 512 -o PLAN
+  sottoc compile --preset tinyllama-1.1b --layers 1 --weights synthetic:7 -o PLAN
   sottoc compile MODEL --stop-after packed -o model.packed
   sottoc compile MODEL --from model.packed -o PLAN")]
 pub struct Args {
     /// Checkpoint directory: config.json, safetensors, tokenizer.json.
-    model: PathBuf,
+    model: Option<PathBuf>,
+    /// Compile a model's shape and assumed ranges instead: llama-3-8b or tinyllama-1.1b.
+    #[arg(long, value_name = "NAME", requires = "weights", conflicts_with_all = ["calibrate", "from"])]
+    preset: Option<String>,
+    /// The preset's weights: drawn from a seed, or none, for a plan to read, price and make keys by.
+    #[arg(long, value_name = "synthetic:SEED|none", conflicts_with = "model", value_parser = preset_weights)]
+    weights: Option<Weights>,
+    /// The preset's first layers only.
+    #[arg(long, value_name = "N", conflicts_with = "model")]
+    layers: Option<u32>,
     /// The plan directory; with --stop-after, the stage file [default: standard output].
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -90,9 +106,8 @@ const GIB: f64 = (1u64 << 30) as f64;
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let request = request(args)?;
     let mut meter = Meter::new();
-    let outcome = compile(&request, &mut |news| meter.hear(news))?;
+    let outcome = outcome(args, &mut meter)?;
     drop(meter);
     match (outcome, &args.output) {
         (Outcome::Stage(stage), Some(path)) => {
@@ -105,8 +120,28 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
+/// Compiles the preset or the checkpoint.
+fn outcome(args: &Args, meter: &mut Meter) -> Result<Outcome, Failure> {
+    let mut tell = |news: News<'_>| meter.hear(news);
+    match (&args.preset, &args.model) {
+        (Some(preset), _) => Ok(compile_preset(&preset_request(args, preset)?, &mut tell)?),
+        (None, Some(model)) => Ok(compile(&request(args, model)?, &mut tell)?),
+        (None, None) => Err(Failure::Input("name a checkpoint, or a --preset".into())),
+    }
+}
+
+/// The weights of a preset.
+fn preset_weights(text: &str) -> Result<Weights, String> {
+    let seed = text.strip_prefix("synthetic:").map(str::parse);
+    match (text, seed) {
+        ("none", _) => Ok(Weights::None),
+        (_, Some(Ok(seed))) => Ok(Weights::Synthetic(seed)),
+        _ => Err("give `none`, or `synthetic:` and a whole number from 0 up".into()),
+    }
+}
+
 /// The context asked for, else that of the stage resumed from, else the model's.
-fn context(args: &Args) -> Result<u32, Failure> {
+fn context(args: &Args, model: &Path) -> Result<u32, Failure> {
     if let Some(context) = args.context {
         return Ok(context);
     }
@@ -115,21 +150,58 @@ fn context(args: &Args) -> Result<u32, Failure> {
     {
         return Ok(context);
     }
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let checkpoint = Checkpoint::open(model)?;
     Ok(checkpoint.facts().max_positions.min(CONTEXT) as u32)
 }
 
-fn request(args: &Args) -> Result<Request, Failure> {
-    let params = match args.insecure_ring {
-        Some(log_n) => {
-            eprintln!(
-                "INSECURE: a ring of 2^{log_n} coefficients protects nothing; for tests only"
-            );
-            ParamSet::insecure_test(log_n)
-        }
-        None => ParamSet::secure_128(),
+fn preset_request(args: &Args, preset: &str) -> Result<PresetRequest, Failure> {
+    let params = params(args);
+    let context = args.context.unwrap_or(CONTEXT as u32);
+    Ok(PresetRequest {
+        passes: EstimateRequest {
+            preset: preset.into(),
+            options: options(args, &params, context)?,
+            params,
+            cost_table: args.cost_table.clone(),
+            guidance: guidance(args),
+            memory: memory(args),
+        },
+        layers: args.layers,
+        weights: args.weights.unwrap_or(Weights::None),
+        stop_after: args.stop_after,
+        dump_dir: args.dump_dir.clone(),
+        output: args.output.clone(),
+    })
+}
+
+fn request(args: &Args, model: &Path) -> Result<Request, Failure> {
+    let params = params(args);
+    let options = options(args, &params, context(args, model)?)?;
+    Ok(Request {
+        model: model.into(),
+        calibrate: args.calibrate.clone(),
+        params,
+        options,
+        cost_table: args.cost_table.clone(),
+        guidance: guidance(args),
+        memory: memory(args),
+        stop_after: args.stop_after,
+        from: args.from.clone(),
+        dump_dir: args.dump_dir.clone(),
+        output: args.output.clone(),
+    })
+}
+
+/// The ring asked for, with a warning where it protects nothing.
+fn params(args: &Args) -> ParamSet {
+    let Some(log_n) = args.insecure_ring else {
+        return ParamSet::secure_128();
     };
-    let context = context(args)?;
+    eprintln!("INSECURE: a ring of 2^{log_n} coefficients protects nothing; for tests only");
+    ParamSet::insecure_test(log_n)
+}
+
+fn options(args: &Args, params: &ParamSet, context: u32) -> Result<Options, Failure> {
     let options = Options {
         margin: args.margin,
         tolerance: args.tolerance,
@@ -138,20 +210,16 @@ fn request(args: &Args) -> Result<Request, Failure> {
         ..Options::new(params.slots() as u32, context)
     };
     options.check()?;
-    Ok(Request {
-        model: args.model.clone(),
-        calibrate: args.calibrate.clone(),
-        params,
-        options,
-        cost_table: args.cost_table.clone(),
-        guidance: Guidance {
-            pins: args.pins.clone(),
-            ..Guidance::default()
-        },
-        memory: args.memory.map(|gib| (gib * GIB) as u64),
-        stop_after: args.stop_after,
-        from: args.from.clone(),
-        dump_dir: args.dump_dir.clone(),
-        output: args.output.clone(),
-    })
+    Ok(options)
+}
+
+fn guidance(args: &Args) -> Guidance {
+    Guidance {
+        pins: args.pins.clone(),
+        ..Guidance::default()
+    }
+}
+
+fn memory(args: &Args) -> Option<u64> {
+    args.memory.map(|gib| (gib * GIB) as u64)
 }

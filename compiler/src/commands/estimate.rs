@@ -1,8 +1,8 @@
 //! `sottoc estimate`.
 
-use super::{Failure, meter::Meter, print};
+use super::{Failure, figures::Report, meter::Meter, print};
 use crate::driver::{EstimateRequest, estimate};
-use crate::emit::Counts;
+use crate::emit::Measures;
 use crate::lower::Options;
 use crate::search::{Guidance, Pin};
 use serde_json::json;
@@ -56,38 +56,29 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let mut meter = Meter::new();
     let found = estimate(&request, &mut |news| meter.hear(news))?;
     drop(meter);
-    let program = &found.emitted.decode;
-    let token = Counts::of_token(program, args.context)?;
+    let report = Report::of(&Measures {
+        program: &found.emitted.decode,
+        capacity: args.context,
+        params: &request.params,
+        table: &found.table,
+    })?;
     let e = &found.emitted.estimate;
     if args.json {
-        let bootstraps: Vec<_> = token
-            .bootstraps
-            .iter()
-            .map(|(kind, count)| json!({"slots": kind.slots, "complex": kind.complex, "count": count}))
-            .collect();
         let line = json!({
             "preset": args.preset,
             "context": args.context,
-            "token": token,
-            "bootstraps": bootstraps,
+            "templates": report.templates_json(),
+            "token": report.token(),
             "key_bytes": e.key_bytes,
             "state_bytes": e.state_bytes,
+            "plaintext_bytes": e.plaintext_bytes,
             "peak_memory_bytes": e.peak_memory_bytes,
             "seconds": e.seconds,
             "cost_table": e.cost_table,
         });
         return print(format_args!("{line}\n"));
     }
-    for step in &program.steps {
-        let each = Counts::of_template(program, step.template, args.context)?;
-        let name = &program.templates[step.template].name;
-        print(format_args!(
-            "{name}, {} times: {}\n",
-            step.count,
-            line(&each)
-        ))?;
-    }
-    print(format_args!("a token: {}\n", line(&token)))?;
+    print(format_args!("{report}"))?;
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     print(format_args!(
         "keys {:.2} GiB, KV state {:.2} GiB at {} tokens, server {:.2} GiB, {:.1} s a token by `{}`\n",
@@ -97,25 +88,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         gib(e.peak_memory_bytes),
         e.seconds,
         e.cost_table
+    ))?;
+    let token = report.token();
+    print(format_args!(
+        "provided that {} plaintexts stay encoded, in {:.2} GiB more: encoding them anew adds {:.1} s a token\n",
+        token.counts.stored_plaintexts,
+        gib(e.plaintext_bytes),
+        token.encoding_seconds
     ))
-}
-
-fn line(counts: &Counts) -> String {
-    let bootstraps = counts.bootstraps.iter().map(|(kind, count)| {
-        let part = if kind.complex { "complex" } else { "real" };
-        format!("{count} on {} {part} slots", kind.slots)
-    });
-    let bootstraps: Vec<String> = bootstraps.collect();
-    format!(
-        "{} plaintext products, {} products, {} rotations, {} key switches, {} encodings, bootstraps: {}",
-        counts.plain_products,
-        counts.products,
-        counts.rotations,
-        counts.key_switches,
-        counts.encodings,
-        match bootstraps.is_empty() {
-            true => "none".into(),
-            false => bootstraps.join(", "),
-        }
-    )
 }

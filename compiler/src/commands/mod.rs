@@ -4,6 +4,7 @@ pub mod ablate;
 pub mod compile;
 pub mod estimate;
 pub mod explain;
+mod figures;
 mod meter;
 pub mod reference;
 pub mod verify;

@@ -1,9 +1,9 @@
 //! `sottoc verify`.
 
 use super::{Failure, print};
-use crate::emit::summary;
+use crate::emit::{Counts, summary};
 use serde_json::json;
-use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError, check};
+use sotto_ir::plan::{FileEntry, Plan, PlanError, check};
 use sotto_ir::{Digest, Violations};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -111,6 +111,7 @@ fn json_line(args: &Args, verdict: &Result<Verdict, PlanError>) -> serde_json::V
         "parameters": plan.params.name,
         "security_bits": plan.params.security().bits,
         "keys": plan.keys.galois.len(),
+        "operations_per_token": Counts::of_token(&plan.decode, plan.capacity).ok(),
         "bootstraps_per_token": plan.estimate.bootstraps.iter().map(|b| b.count).sum::<u32>(),
         "predicted_seconds_per_token": plan.estimate.seconds,
         "peak_memory_bytes": plan.estimate.peak_memory_bytes,
@@ -121,7 +122,7 @@ fn json_line(args: &Args, verdict: &Result<Verdict, PlanError>) -> serde_json::V
 fn check_files(args: &Args, plan: &Arc<Plan>) -> Result<usize, PlanError> {
     let mut count = 0;
     if args.side != Some(Side::Client) {
-        PlanData::open(&args.plan, plan.clone())?.check()?;
+        plan.check_arrays(&args.plan)?;
         count += plan.arrays.len();
     }
     if args.side != Some(Side::Server) {

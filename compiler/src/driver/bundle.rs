@@ -1,16 +1,18 @@
 //! The plan directory: the emitted program with its weights, the client's part, and what the compiler found out.
 
-use super::{CompileError, Request};
+use super::CompileError;
 use crate::emit::{Emitted, disclosures};
 use crate::frontend::Checkpoint;
 use crate::lower::Ranges;
 use crate::pack::CheckpointData;
-use sotto_ir::decoder::{Decoder, Op, Tensor, WeightSource};
+use sotto_ir::decoder::{Decoder, Op, WeightSource};
+use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{
     Approximation, ClientPart, Decision, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
-    Placement, Plan, PlanWriter, SearchNote, Security, Wire,
+    Placement, Plan, PlanWriter, SearchNote, Security, Weights, Wire,
 };
 use sotto_ir::slot::{At, Layout, Leveled, Program, ValueType};
+use std::path::{Path, PathBuf};
 
 /// What passes found out that no stage holds.
 #[derive(Clone, Debug, Default)]
@@ -25,30 +27,63 @@ pub struct Findings {
 
 /// All that goes into a plan.
 pub struct Bundle<'a> {
-    /// What was asked for.
-    pub request: &'a Request,
-    /// The model.
-    pub checkpoint: &'a Checkpoint,
+    /// The plan directory.
+    pub output: Option<&'a Path>,
+    /// Ring and chain.
+    pub params: &'a ParamSet,
+    /// How much wider than recorded every range is taken to be.
+    pub margin: f64,
+    /// Where the model comes from.
+    pub origin: Origin<'a>,
     /// Its stage.
     pub decoder: &'a Decoder,
     /// The placed program.
     pub program: &'a Program<Leveled>,
     /// What passes found out.
     pub findings: &'a Findings,
-    /// Calibrated ranges.
+    /// Calibrated or assumed ranges.
     pub ranges: &'a Ranges,
+}
+
+/// Where a model comes from, and what it brings.
+pub struct Origin<'a> {
+    /// The model's name, for people.
+    pub name: String,
+    /// Where its weights come from.
+    pub weights: Weights,
+    /// Its tensors; of a model without weights nothing asks for any.
+    pub tensors: &'a dyn WeightSource,
+    /// Its tokenizer, if it has one.
+    pub tokenizer: Option<PathBuf>,
+}
+
+impl<'a> Origin<'a> {
+    /// A checkpoint, named for its directory.
+    pub fn of_checkpoint(checkpoint: &'a Checkpoint) -> Self {
+        let name = checkpoint.dir().canonicalize().ok();
+        let name = name.as_deref().and_then(|dir| dir.file_name());
+        let tokenizer = checkpoint.dir().join("tokenizer.json");
+        Self {
+            name: name.map_or("model".into(), |name| name.to_string_lossy().into_owned()),
+            weights: Weights::Checkpoint,
+            tensors: checkpoint,
+            tokenizer: tokenizer.is_file().then_some(tokenizer),
+        }
+    }
 }
 
 impl Bundle<'_> {
     /// Writes the plan directory.
     pub fn write(&self, emitted: Emitted) -> Result<Plan, CompileError> {
-        let output = self.request.output.as_deref();
-        let mut writer = PlanWriter::create(output.ok_or(CompileError::NoOutput)?)?;
-        let decoder = self.decoder;
-        let data = CheckpointData::new(&emitted.decode.data, self.checkpoint, &decoder.model.rope);
-        writer.write_arrays(&emitted.decode, &data, Encoding::I16)?;
+        let mut writer = PlanWriter::create(self.output.ok_or(CompileError::NoOutput)?)?;
+        let Origin {
+            tensors, weights, ..
+        } = self.origin;
+        let rope = &self.decoder.model.rope;
+        let data = CheckpointData::new(&emitted.decode.data, tensors, rope);
+        writer.write_arrays(&emitted.decode, weights, &data, Encoding::I16)?;
         let client = self.client(&mut writer)?;
-        let params = self.request.params.clone();
+        let params = self.params.clone();
         let plan = Plan {
             version: PLAN_VERSION,
             compiler: env!("CARGO_PKG_VERSION").into(),
@@ -61,9 +96,7 @@ impl Bundle<'_> {
             keys: emitted.keys,
             bootstraps: emitted.bootstraps,
             approximations: self.approximations(),
-            sites: self
-                .ranges
-                .sites(&self.layers(), self.request.options.margin),
+            sites: self.ranges.sites(&self.layers(), self.margin),
             search: self.findings.search,
             decisions: self.findings.decisions.clone(),
             params,
@@ -76,11 +109,10 @@ impl Bundle<'_> {
 
     fn facts(&self) -> ModelFacts {
         let facts = &self.decoder.model;
-        let name = self.checkpoint.dir().canonicalize().ok();
-        let name = name.as_deref().and_then(|dir| dir.file_name());
         ModelFacts {
-            name: name.map_or("model".into(), |name| name.to_string_lossy().into_owned()),
+            name: self.origin.name.clone(),
             digest: self.decoder.checkpoint.to_string(),
+            weights: self.origin.weights,
             hidden: facts.hidden as u32,
             intermediate: facts.intermediate as u32,
             layers: facts.layers as u32,
@@ -123,16 +155,12 @@ impl Bundle<'_> {
             false => Placement::Client,
         };
         let head = crate::pack::returns(self.program, self.decoder);
-        let embedding_table = match embedding {
-            Placement::Client => {
-                Some(self.table(writer, "embedding.f32", self.embedding_name())?)
-            }
-            Placement::Server => None,
+        let mut table = |placement, file, name| {
+            let needed = placement == Placement::Client && self.origin.weights != Weights::None;
+            needed.then(|| self.table(writer, file, name)).transpose()
         };
-        let head_table = match head {
-            Placement::Client => Some(self.table(writer, "head.f32", self.head_name())?),
-            Placement::Server => None,
-        };
+        let embedding_table = table(embedding, "embedding.f32", self.embedding_name())?;
+        let head_table = table(head, "head.f32", self.head_name())?;
         Ok(ClientPart {
             input: wire(&param.ty, param.note),
             outputs: self.outputs(),
@@ -165,11 +193,10 @@ impl Bundle<'_> {
     }
 
     fn tokenizer(&self, writer: &mut PlanWriter) -> Result<Option<FileEntry>, CompileError> {
-        let path = self.checkpoint.dir().join("tokenizer.json");
-        if !path.is_file() {
+        let Some(path) = &self.origin.tokenizer else {
             return Ok(None);
-        }
-        let bytes = std::fs::read(&path).map_err(CompileError::read(&path))?;
+        };
+        let bytes = std::fs::read(path).map_err(CompileError::read(path))?;
         Ok(Some(writer.write_client_file("tokenizer.json", &bytes)?))
     }
 
@@ -198,7 +225,7 @@ impl Bundle<'_> {
         file: &str,
         name: Option<&str>,
     ) -> Result<FileEntry, CompileError> {
-        let tensor: &Tensor = self.checkpoint.tensor(name.unwrap_or_default())?;
+        let tensor = self.origin.tensors.tensor(name.unwrap_or_default())?;
         Ok(writer.write_client_table(file, tensor.data.iter().copied())?)
     }
 }

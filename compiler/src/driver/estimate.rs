@@ -8,8 +8,10 @@ use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
 use crate::search::{Guidance, choose};
+use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
-use sotto_ir::plan::Decision;
+use sotto_ir::plan::{Approximation, Decision, SearchNote};
+use sotto_ir::slot::{Leveled, Packed, Program};
 use std::path::PathBuf;
 
 /// What to estimate.
@@ -36,6 +38,18 @@ pub struct Estimated {
     pub emitted: Emitted,
     /// What the search decided.
     pub decisions: Vec<Decision>,
+    /// How far it went.
+    pub search: SearchNote,
+    /// What the polynomials stand for.
+    pub approximations: Vec<Approximation>,
+    /// Assumed ranges.
+    pub ranges: Ranges,
+    /// Prices.
+    pub table: CostTable,
+    /// The stage between.
+    pub packed: Program<Packed>,
+    /// The placed program.
+    pub leveled: Program<Leveled>,
 }
 
 /// Searches, places and prices a preset on its profile of ranges. Values between the profile's sites are taken to fill their unit.
@@ -46,7 +60,15 @@ pub fn estimate(
     request: &EstimateRequest,
     tell: &mut dyn FnMut(News<'_>),
 ) -> Result<Estimated, CompileError> {
-    let preset = Preset::named(&request.preset)?;
+    estimate_preset(&Preset::named(&request.preset)?, request, tell)
+}
+
+/// The same for a preset at hand; the name in the request is not looked at.
+pub(super) fn estimate_preset(
+    preset: &Preset,
+    request: &EstimateRequest,
+    tell: &mut dyn FnMut(News<'_>),
+) -> Result<Estimated, CompileError> {
     let most = preset.facts.max_positions;
     let context = request.options.context;
     if context == 0 || context as usize > most {
@@ -74,5 +96,11 @@ pub fn estimate(
     Ok(Estimated {
         emitted: placed.emitted,
         decisions: chosen.decisions,
+        search: chosen.note,
+        approximations: draft.approximations,
+        ranges,
+        table,
+        leveled: placed.program,
+        packed,
     })
 }

@@ -4,10 +4,12 @@ mod bundle;
 mod calibration;
 mod error;
 mod estimate;
+mod preset;
 mod stage;
 
 pub use error::CompileError;
 pub use estimate::{EstimateRequest, Estimated, estimate};
+pub use preset::{PresetRequest, compile_preset};
 pub use stage::{Stage, StageFile, stage_context};
 
 use crate::cost;
@@ -17,12 +19,12 @@ use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
 use crate::search::{Found, Guidance, choose};
-use bundle::{Bundle, Findings};
+use bundle::{Bundle, Findings, Origin};
 use calibration::Calibration;
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Decision, Plan, PlanWriter};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to compile, and how far.
 #[derive(Clone, Debug)]
@@ -85,7 +87,7 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
     let stage = |stage| Ok(Outcome::Stage(Box::new(stage)));
     let dump = |stage: &StageFile| stage::dump(request.dump_dir.as_deref(), stage);
 
-    check_output(request)?;
+    check_output(request.output.as_deref(), request.stop_after)?;
     let checkpoint = Checkpoint::open(&request.model)?;
     let resumed = request.from.as_deref().map(stage::read).transpose()?;
     let resumed = stage::of_checkpoint(resumed, &checkpoint.digest()?)?;
@@ -158,10 +160,12 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         return stage(StageFile::Leveled(leveled));
     }
 
-    say_replaced(request, tell);
+    say_replaced(request.output.as_deref(), tell);
     let bundle = Bundle {
-        request,
-        checkpoint: &checkpoint,
+        output: request.output.as_deref(),
+        params: &request.params,
+        margin: request.options.margin,
+        origin: Origin::of_checkpoint(&checkpoint),
         decoder: &decoder,
         program: &leveled,
         findings: &findings,
@@ -171,8 +175,8 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
 }
 
 /// Refuses a place that no plan can be written to, now rather than after the search.
-fn check_output(request: &Request) -> Result<(), CompileError> {
-    match (&request.output, request.stop_after) {
+fn check_output(output: Option<&Path>, stop_after: Option<Stage>) -> Result<(), CompileError> {
+    match (output, stop_after) {
         (_, Some(_)) => Ok(()),
         (Some(output), None) => Ok(PlanWriter::target(output).map(|_| ())?),
         (None, None) => Err(CompileError::NoOutput),
@@ -180,8 +184,7 @@ fn check_output(request: &Request) -> Result<(), CompileError> {
 }
 
 /// Says that the plan at the output gives way, before it does.
-fn say_replaced(request: &Request, tell: &mut dyn FnMut(News<'_>)) {
-    let output = request.output.as_deref();
+fn say_replaced(output: Option<&Path>, tell: &mut dyn FnMut(News<'_>)) {
     if let Some(plan) = output.filter(|dir| dir.join("plan.ron").is_file()) {
         found(tell, format!("replacing {}", plan.display()));
     }

@@ -7,13 +7,14 @@ use serde::Serialize;
 use sotto_ir::plan::{Buf, PlanProgram};
 use sotto_ir::slot::{BootstrapKind, Op};
 use std::collections::BTreeMap;
-use std::ops::AddAssign;
 
 /// Operations, bootstraps' own not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Ciphertext times encoded plaintext, matrices included.
-    pub plain_products: u64,
+    /// Ciphertext times a diagonal of a matrix.
+    pub matrix_products: u64,
+    /// Ciphertext times another encoded plaintext: masks, gains, rotary tables.
+    pub mask_products: u64,
     /// Ciphertext times ciphertext.
     pub products: u64,
     /// Rotations and conjugations.
@@ -22,15 +23,11 @@ pub struct Counts {
     pub key_switches: u64,
     /// Plaintexts encoded anew for every token, since they depend on the position.
     pub encodings: u64,
+    /// Plaintexts that depend on no position: encoded once where memory holds them all, else anew whenever they are used.
+    pub stored_plaintexts: u64,
     /// Bootstraps, by slots and part.
     #[serde(skip)]
     pub bootstraps: BTreeMap<BootstrapKind, u64>,
-}
-
-impl AddAssign<&Counts> for Counts {
-    fn add_assign(&mut self, other: &Counts) {
-        self.add(other, 1);
-    }
 }
 
 impl Counts {
@@ -66,7 +63,11 @@ impl Counts {
                 what: e.to_string(),
             })?;
             works.iter().for_each(|work| counts.work(work));
-            counts.encodings += u64::from(encodes(program, &instr.op));
+            let plaintexts = plaintexts(program, &instr.op);
+            match encodes(program, &instr.op) {
+                true => counts.encodings += plaintexts,
+                false => counts.stored_plaintexts += plaintexts,
+            }
         }
         Ok(counts)
     }
@@ -82,11 +83,13 @@ impl Counts {
     }
 
     fn add(&mut self, other: &Counts, times: u64) {
-        self.plain_products += other.plain_products * times;
+        self.matrix_products += other.matrix_products * times;
+        self.mask_products += other.mask_products * times;
         self.products += other.products * times;
         self.rotations += other.rotations * times;
         self.key_switches += other.key_switches * times;
         self.encodings += other.encodings * times;
+        self.stored_plaintexts += other.stored_plaintexts * times;
         for (kind, count) in &other.bootstraps {
             *self.bootstraps.entry(*kind).or_insert(0) += count * times;
         }
@@ -102,9 +105,9 @@ impl Counts {
             Work::Fold { rotations } => turn(*rotations),
             Work::Linear { diagonals, baby } => {
                 turn(baby.saturating_sub(1) + diagonals.div_ceil((*baby).max(1)).saturating_sub(1));
-                self.plain_products += u64::from(*diagonals);
+                self.matrix_products += u64::from(*diagonals);
             }
-            Work::MulPlain => self.plain_products += 1,
+            Work::MulPlain => self.mask_products += 1,
             Work::Mul => {
                 self.products += 1;
                 self.key_switches += 1;
@@ -121,8 +124,20 @@ impl Counts {
     }
 }
 
+/// Encoded plaintexts that an operation reads.
+pub fn plaintexts(program: &PlanProgram, op: &Op<Buf>) -> u64 {
+    match op {
+        Op::Linear { matrix, .. } => {
+            let matrix = program.matrices.get(matrix.0 as usize);
+            matrix.map_or(0, |matrix| u64::from(matrix.diagonals()))
+        }
+        Op::MulPlain { .. } | Op::AddPlain { .. } => 1,
+        _ => 0,
+    }
+}
+
 /// Whether an operation's plaintext must be encoded for every token.
-fn encodes(program: &PlanProgram, op: &Op<Buf>) -> bool {
+pub fn encodes(program: &PlanProgram, op: &Op<Buf>) -> bool {
     match op {
         Op::MulPlain { plain, .. } | Op::AddPlain { plain, .. } => {
             let plain = program.plains.get(plain.0 as usize);

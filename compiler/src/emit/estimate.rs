@@ -3,6 +3,7 @@
 //! Loops over groups count with the groups they visit when the KV state is half full, the mean over a full context.
 
 use super::EmitError;
+use super::counts::{encodes, plaintexts};
 use super::keys::operand_levels;
 use crate::cost::{self, Work};
 use crate::place::groups_at_capacity;
@@ -17,14 +18,7 @@ pub fn estimate(
     capacity: u32,
     table: &CostTable,
 ) -> Result<Estimate, EmitError> {
-    let mut tally = Tally {
-        program,
-        capacity,
-        table,
-        classes: BTreeMap::new(),
-        sites: Vec::new(),
-        bootstraps: BTreeMap::new(),
-    };
+    let mut tally = Tally::new(program, capacity, table);
     for step in &program.steps {
         tally.template(step.template, u64::from(step.count))?;
     }
@@ -42,6 +36,40 @@ pub fn estimate(
             .collect(),
         ..Estimate::default()
     })
+}
+
+/// Seconds of one run of a template.
+pub fn template_seconds(
+    program: &PlanProgram,
+    index: usize,
+    capacity: u32,
+    table: &CostTable,
+) -> Result<f64, EmitError> {
+    let mut tally = Tally::new(program, capacity, table);
+    tally.template(index, 1)?;
+    Ok(tally.sites.iter().map(|s| s.seconds).sum())
+}
+
+/// Seconds of encoding anew every plaintext of one run of a template that could have stayed encoded.
+pub fn encoding_seconds(
+    program: &PlanProgram,
+    index: usize,
+    capacity: u32,
+    table: &CostTable,
+) -> f64 {
+    let template = program.templates.get(index);
+    let instrs = template.into_iter().flat_map(operand_levels);
+    let seconds = instrs.map(|(op, level)| match op {
+        Op::SumGroups {
+            template, states, ..
+        } => {
+            let groups = mean_groups(program, states, capacity) as f64;
+            groups * encoding_seconds(program, *template, capacity, table)
+        }
+        _ if encodes(program, op) => 0.0,
+        _ => plaintexts(program, op) as f64 * cost::seconds(table, &Work::Encode, level),
+    });
+    seconds.sum()
 }
 
 /// Groups a loop over `states` visits when the KV state is half full.
@@ -67,7 +95,18 @@ struct Tally<'a> {
     bootstraps: BTreeMap<BootstrapKind, u32>,
 }
 
-impl Tally<'_> {
+impl<'a> Tally<'a> {
+    fn new(program: &'a PlanProgram, capacity: u32, table: &'a CostTable) -> Self {
+        Self {
+            program,
+            capacity,
+            table,
+            classes: BTreeMap::new(),
+            sites: Vec::new(),
+            bootstraps: BTreeMap::new(),
+        }
+    }
+
     fn template(&mut self, index: usize, times: u64) -> Result<(), EmitError> {
         let program = self.program;
         let Some(template) = program.templates.get(index) else {

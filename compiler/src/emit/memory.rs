@@ -11,7 +11,7 @@ use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_ir::params::poly::{Parity, PolyPlan};
 use sotto_ir::params::{POOL_BYTES, ParamSet};
 use sotto_ir::plan::{Buf, Estimate, Instr, KeyList, PlanProgram, PlanTemplate};
-use sotto_ir::slot::{DataId, Op, PlainFactor, StateId};
+use sotto_ir::slot::{DataId, Op, PlainFactor};
 use std::collections::{BTreeMap, BTreeSet};
 
 const WORD: u64 = 4;
@@ -42,6 +42,22 @@ pub fn fill(
         + live
         + largest
         + POOL_BYTES as u64;
+}
+
+/// Bytes of the KV state that one layer with this template fills at capacity.
+pub fn state_bytes(
+    program: &PlanProgram,
+    template: usize,
+    capacity: u32,
+    params: &ParamSet,
+) -> u64 {
+    let sizes = Sizes {
+        params,
+        program,
+        specs: &[],
+    };
+    let template = program.templates.get(template);
+    template.map_or(0, |template| sizes.template_states(template, capacity))
 }
 
 struct Sizes<'a> {
@@ -88,29 +104,29 @@ impl Sizes<'_> {
     }
 
     fn states(&self, capacity: u32) -> u64 {
-        let mut bytes = 0;
-        for (s, state) in self.program.states.iter().enumerate() {
-            let appends = |t: &PlanTemplate| {
-                t.instrs.iter().any(
-                    |i| matches!(&i.op, Op::Append { state, .. } if *state == StateId(s as u32)),
-                )
-            };
-            let layers: u64 = self
-                .program
-                .steps
-                .iter()
-                .filter(|step| {
-                    self.program
-                        .templates
-                        .get(step.template)
-                        .is_some_and(appends)
-                })
-                .map(|step| u64::from(step.count))
-                .sum();
+        let layers = self.program.steps.iter().filter_map(|step| {
+            let template = self.program.templates.get(step.template)?;
+            Some(u64::from(step.count) * self.template_states(template, capacity))
+        });
+        layers.sum()
+    }
+
+    /// States that one layer with this template appends to.
+    fn template_states(&self, template: &PlanTemplate, capacity: u32) -> u64 {
+        let appended: BTreeSet<u32> = template
+            .instrs
+            .iter()
+            .filter_map(|i| match &i.op {
+                Op::Append { state, .. } => Some(state.0),
+                _ => None,
+            })
+            .collect();
+        let states = appended.into_iter().filter_map(|s| {
+            let state = self.program.states.get(s as usize)?;
             let level = state.level.unwrap_or(0);
-            bytes += layers * groups_at_capacity(capacity, &state.ty) * self.ciphertext(level);
-        }
-        bytes
+            Some(groups_at_capacity(capacity, &state.ty) * self.ciphertext(level))
+        });
+        states.sum()
     }
 
     /// Bytes alive at the worst instruction, its working set included, and the most ciphertexts alive at once.

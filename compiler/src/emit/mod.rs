@@ -6,6 +6,7 @@ mod counts;
 mod disclose;
 mod estimate;
 pub mod explain;
+mod figures;
 mod keys;
 mod lower;
 mod memory;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use counts::Counts;
 pub use disclose::disclosures;
+pub use figures::{Bootstraps, Figures, Measures};
 pub use summary::summary;
 
 use sotto_ir::cost::{CostError, CostTable};

@@ -1,6 +1,7 @@
 //! A plan in a page: what `sottoc` prints after compiling.
 
-use sotto_ir::plan::{Cost, Plan};
+use super::Counts;
+use sotto_ir::plan::{Cost, Plan, Weights};
 use std::fmt::Write;
 
 /// Op classes and sites listed.
@@ -22,6 +23,17 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         "model        {} ({} layers, hidden {}, {} heads on {} key/value heads, vocabulary {})",
         m.name, m.layers, m.hidden, m.heads, m.kv_heads, m.vocab
     )?;
+    match m.weights {
+        Weights::Checkpoint => {}
+        Weights::Synthetic(seed) => writeln!(
+            out,
+            "weights      drawn from seed {seed}: the model has a known one's shape and ranges, and says nothing"
+        )?,
+        Weights::None => writeln!(
+            out,
+            "weights      none: a plan to read, to price and to make keys by, not to run"
+        )?,
+    }
     let p = &plan.params;
     let insecure = if p.insecure {
         ", INSECURE: for tests only"
@@ -72,6 +84,19 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         plan.keys.relinearise_level,
         bytes(e.key_bytes)
     )?;
+    // Of a plan that breaks rules there may be nothing to count; whoever cares has run the checker.
+    if let Ok(c) = Counts::of_token(&plan.decode, plan.capacity) {
+        writeln!(
+            out,
+            "operations   {} matrix products a token, {} mask products, {} products, {} rotations, {} key switches, {} encodings",
+            c.matrix_products,
+            c.mask_products,
+            c.products,
+            c.rotations,
+            c.key_switches,
+            c.encodings
+        )?;
+    }
     for b in &e.bootstraps {
         let part = if b.kind.complex { "complex" } else { "real" };
         writeln!(

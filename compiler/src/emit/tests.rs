@@ -8,7 +8,8 @@ use crate::place::tests::synthetic;
 use sotto_ir::exec::{Clear, Executor, Session, ignore};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{
-    ClientPart, ModelFacts, OutputKind, PLAN_VERSION, Placement, Plan, SearchNote, Security, Wire,
+    ClientPart, ModelFacts, OutputKind, PLAN_VERSION, Placement, Plan, SearchNote, Security,
+    Weights, Wire,
 };
 use sotto_ir::slot::{Interpreter, LevelRules, Op};
 use std::collections::BTreeSet;
@@ -45,6 +46,7 @@ fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
         model: ModelFacts {
             name: "synthetic".into(),
             digest: "none".into(),
+            weights: Weights::Checkpoint,
             hidden: 128,
             intermediate: 128,
             layers: 2,

@@ -30,6 +30,14 @@ pub enum FrontendError {
         /// All names.
         known: String,
     },
+    /// More layers of a preset than it has, or none.
+    #[error("--layers {layers}: the preset has {most} layers; give 1 to {most}")]
+    Layers {
+        /// Asked for.
+        layers: u32,
+        /// The preset's.
+        most: usize,
+    },
     /// Not JSON, or not of the expected form.
     #[error("{path}: not as expected: {source}")]
     Json {

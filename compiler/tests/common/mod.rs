@@ -1,6 +1,7 @@
 //! Fixture checkpoints, and copies of them to damage.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The Llama checkpoints that have goldens beside them.
@@ -25,6 +26,25 @@ pub fn copy(name: &str) -> tempfile::TempDir {
         std::fs::write(dir.path().join(path.file_name().unwrap()), content).unwrap();
     }
     dir
+}
+
+/// Every file below a directory, by path.
+pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(
+                files(&path).into_iter().map(|(name, bytes)| {
+                    (PathBuf::from(path.file_name().unwrap()).join(name), bytes)
+                }),
+            );
+        } else {
+            let name = PathBuf::from(path.file_name().unwrap());
+            found.insert(name, std::fs::read(&path).unwrap());
+        }
+    }
+    found
 }
 
 /// Replaces text in a copied file.

@@ -1,6 +1,6 @@
 //! Which arrays a program reads.
 
-use super::{PlanProgram, PlanTemplate};
+use super::{PlanProgram, PlanTemplate, Weights};
 use crate::slot::{DataId, Op, PlainFactor, Recipe, Step};
 use std::collections::BTreeSet;
 
@@ -20,8 +20,9 @@ impl PlanProgram {
     }
 
     /// Every array that running the program reads from the plan's files: declaration and layer (0 where all layers share it), in
-    /// order. Calibrated values stand in the declarations themselves and are not among them.
-    pub fn arrays(&self) -> BTreeSet<(DataId, u32)> {
+    /// order. Calibrated values stand in the declarations themselves and are not among them; neither is what is made of weights where
+    /// there are none.
+    pub fn arrays(&self, weights: Weights) -> BTreeSet<(DataId, u32)> {
         let mut needed = BTreeSet::new();
         for step in &self.steps {
             let mut ids = BTreeSet::new();
@@ -31,6 +32,7 @@ impl PlanProgram {
             for id in ids {
                 match self.data.get(id.0 as usize) {
                     Some(decl) if matches!(decl.recipe, Recipe::Values(_)) => {}
+                    Some(decl) if weights == Weights::None && decl.recipe.of_weights() => {}
                     Some(decl) if decl.per_layer => {
                         let end = step.first.saturating_add(step.count);
                         needed.extend((step.first..end).map(|layer| (id, layer)));

@@ -25,6 +25,15 @@ pub enum PlanError {
         /// The directory.
         dir: PathBuf,
     },
+    /// The plan has no weights to compute with.
+    #[error(
+        "{dir} was compiled without weights: it can be read, priced and given keys, not run; compile from a checkpoint, or with \
+         `--weights synthetic:SEED`"
+    )]
+    NoWeights {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// `plan.ron` does not begin like one.
     #[error("{path} does not begin with `// sotto plan VERSION DIGEST`; it is damaged or no plan")]
     Header {

@@ -15,6 +15,7 @@ mod read;
 mod rotations;
 #[cfg(test)]
 mod store_tests;
+mod weights;
 mod write;
 
 pub use check::{MAX_LOG2_FAILURE, check};
@@ -25,6 +26,7 @@ pub use keys::{KeyList, KeyUse};
 pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
 pub use read::PlanData;
 pub use rotations::rotations;
+pub use weights::Weights;
 pub use write::PlanWriter;
 
 use crate::slot::{BootstrapKind, DataId, Tables};
@@ -72,7 +74,8 @@ pub struct Plan {
     pub decode: PlanProgram,
     /// How a prompt's tokens are taken in blocks, if they can be.
     pub prefill: Option<Prefill>,
-    /// Arrays of the server side: every declaration that a program reads, for every layer that has its own.
+    /// Arrays of the server side: every declaration that a program reads, for every layer that has its own; those made of weights only
+    /// where the plan has weights.
     pub arrays: Vec<ArrayEntry>,
 }
 
@@ -134,8 +137,10 @@ impl Plan {
 pub struct ModelFacts {
     /// Name for people.
     pub name: String,
-    /// Digest of the checkpoint.
+    /// Digest of the checkpoint; where there is none, of what stands for it.
     pub digest: String,
+    /// Where the arrays' numbers come from.
+    pub weights: Weights,
     pub hidden: u32,
     pub intermediate: u32,
     pub layers: u32,

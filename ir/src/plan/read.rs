@@ -63,6 +63,16 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// Read every file of the server's side and check its digest; a plan without weights has few.
+    pub fn check_arrays(&self, dir: &Path) -> Result<(), PlanError> {
+        let mut files: Vec<&FileEntry> = self.arrays.iter().map(|a| &a.file).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        files.dedup();
+        files.iter().try_for_each(|file| file.read(dir).map(|_| ()))
+    }
+}
+
 impl FileEntry {
     /// Where the file is in a plan directory.
     pub fn locate(&self, dir: &Path) -> Result<PathBuf, PlanError> {
@@ -140,7 +150,11 @@ pub struct PlanData {
 
 impl PlanData {
     /// Find every array, at its size. Digests are checked whenever an array is read; [`PlanData::check`] reads all.
+    ///
+    /// # Errors
+    /// [`PlanError::NoWeights`] where the plan has none; a file that is missing, unreadable or of another size.
     pub fn open(dir: &Path, plan: Arc<Plan>) -> Result<Self, PlanError> {
+        plan.require_weights(dir)?;
         let mut arrays = HashMap::new();
         for (i, array) in plan.arrays.iter().enumerate() {
             array.file.check_size(dir)?;
@@ -155,12 +169,7 @@ impl PlanData {
 
     /// Read every file of the server's side and check its digest.
     pub fn check(&self) -> Result<(), PlanError> {
-        let mut files: Vec<&FileEntry> = self.plan.arrays.iter().map(|a| &a.file).collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        files.dedup();
-        files
-            .iter()
-            .try_for_each(|file| file.read(&self.dir).map(|_| ()))
+        self.plan.check_arrays(&self.dir)
     }
 }
 

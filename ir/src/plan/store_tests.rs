@@ -14,7 +14,7 @@ fn write_to(dir: &Path) -> Plan {
     let mut plan = plan(&level(&attention()));
     let mut writer = PlanWriter::create(dir).unwrap();
     writer
-        .write_arrays(&plan.decode, &weights(), Encoding::I16)
+        .write_arrays(&plan.decode, Weights::Checkpoint, &weights(), Encoding::I16)
         .unwrap();
     plan.client.tokenizer = Some(writer.write_client_file("tokenizer.json", b"{}").unwrap());
     let table = writer.write_client_table("embedding.f32", [1.0, -2.5]);
@@ -90,6 +90,25 @@ fn a_written_plan_runs_within_the_stated_weight_error() {
         .zip(&run(Arc::new(exact)), |a, b| a - b)
         .max_part();
     assert!(error > 0.0 && error < 1e-4, "{error}");
+}
+
+#[test]
+fn a_plan_without_weights_reads_and_computes_nothing() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("plan");
+    let mut plan = plan(&level(&attention()));
+    plan.model.weights = Weights::None;
+    let mut writer = PlanWriter::create(&dir).unwrap();
+    let nothing = crate::slot::MemoryData::default();
+    writer
+        .write_arrays(&plan.decode, Weights::None, &nothing, Encoding::I16)
+        .unwrap();
+    writer.finish(plan).unwrap();
+    let (plan, _) = Plan::open(&dir).unwrap();
+    assert!(plan.arrays.is_empty());
+    plan.check_arrays(&dir).unwrap();
+    let refused = PlanData::open(&dir, Arc::new(plan)).unwrap_err();
+    assert!(matches!(refused, PlanError::NoWeights { dir: named } if named == dir));
 }
 
 #[test]

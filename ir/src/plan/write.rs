@@ -1,7 +1,7 @@
 //! Writing a plan directory.
 
 use super::pack::pack;
-use super::{ArrayEntry, Encoding, FileEntry, PLAN_VERSION, Plan, PlanError, PlanProgram};
+use super::{ArrayEntry, Encoding, FileEntry, PLAN_VERSION, Plan, PlanError, PlanProgram, Weights};
 use crate::Digest;
 use crate::slot::{DataDecl, DataId, DataSource, Recipe};
 use serde::Serialize;
@@ -60,14 +60,16 @@ impl PlanWriter {
         name.ok_or_else(|| PlanError::Occupied { dir: dir.into() })
     }
 
-    /// Write every array that `program` reads and that is not there yet: matrices as `weights`, vectors and tables (which are few) as [`Encoding::I32`].
+    /// Write every array that `program` reads and that is not there yet, given where its weights come from: matrices as `matrices`,
+    /// vectors and tables (which are few) as [`Encoding::I32`].
     pub fn write_arrays(
         &mut self,
         program: &PlanProgram,
+        weights: Weights,
         source: &dyn DataSource,
-        weights: Encoding,
+        matrices: Encoding,
     ) -> Result<(), PlanError> {
-        for (id, layer) in program.arrays() {
+        for (id, layer) in program.arrays(weights) {
             if self.arrays.contains_key(&(id, layer)) {
                 continue;
             }
@@ -77,7 +79,7 @@ impl PlanWriter {
                 continue;
             };
             let encoding = match decl.recipe {
-                Recipe::Matrix(_) => weights,
+                Recipe::Matrix(_) => matrices,
                 _ => Encoding::I32,
             };
             self.write_array(id, decl, layer, &values, encoding)?;

@@ -52,6 +52,13 @@ pub enum Recipe {
     Values(Vec<Vec<f64>>),
 }
 
+impl Recipe {
+    /// Whether the array is made of the checkpoint's tensors.
+    pub fn of_weights(&self) -> bool {
+        matches!(self, Recipe::Matrix(_) | Recipe::Vector { .. })
+    }
+}
+
 /// One real part of a packed matrix.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MatrixPart {

@@ -2,7 +2,7 @@
 
 use crate::plan::PlanDir;
 use num_complex::Complex64;
-use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError, Wire};
+use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError, Weights, Wire};
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 
@@ -11,6 +11,7 @@ pub struct ClientModel {
     part: ClientPart,
     vocab: u32,
     hidden: usize,
+    weights: Weights,
     tokenizer: Option<Arc<Tokenizer>>,
     embedding: Option<Vec<f32>>,
     head: Option<Vec<f32>>,
@@ -32,6 +33,12 @@ pub enum ModelError {
         "the plan has no tokenizer, because its checkpoint had no tokenizer.json; add one and compile again"
     )]
     NoTokenizer,
+    /// The plan was compiled from a preset.
+    #[error(
+        "the plan was compiled from a preset, which has no tokenizer and no meaning: there is no text to continue; compile from a \
+         checkpoint that has a tokenizer.json"
+    )]
+    Synthetic,
     /// A table's size is wrong.
     #[error(
         "the plan's {what} has {found} entries where vocabulary × hidden size is {expected}; compile again"
@@ -73,6 +80,7 @@ pub enum ModelError {
 impl ClientModel {
     /// Loads the client's files of a plan.
     pub fn load(dir: &PlanDir) -> Result<Self, ModelError> {
+        dir.require_weights()?;
         let plan = dir.plan();
         let part = plan.client.clone();
         let size = (plan.model.vocab as usize, plan.model.hidden as usize);
@@ -101,6 +109,7 @@ impl ClientModel {
             part,
             vocab: plan.model.vocab,
             hidden: size.1,
+            weights: plan.model.weights,
             tokenizer,
         })
     }
@@ -122,7 +131,10 @@ impl ClientModel {
 
     /// The tokenizer.
     pub fn tokenizer(&self) -> Result<&Arc<Tokenizer>, ModelError> {
-        self.tokenizer.as_ref().ok_or(ModelError::NoTokenizer)
+        self.tokenizer.as_ref().ok_or(match self.weights {
+            Weights::Checkpoint => ModelError::NoTokenizer,
+            Weights::Synthetic(_) | Weights::None => ModelError::Synthetic,
+        })
     }
 
     /// A prompt as token ids, the beginning-of-text token first where the model has one.

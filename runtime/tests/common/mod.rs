@@ -241,7 +241,9 @@ pub fn write_plan_with(dir: &Path, step: f64) {
         .collect();
     let mut data = MemoryData::default();
     data.insert(DataId(0), 0, shift);
-    writer.write_arrays(&decode, &data, Encoding::I16).unwrap();
+    writer
+        .write_arrays(&decode, Weights::Checkpoint, &data, Encoding::I16)
+        .unwrap();
     let embedding = (0..n * n).map(|i| if i / n == i % n { step as f32 } else { 0.0 });
     let table = writer.write_client_table("embedding", embedding).unwrap();
     let tokenizer = tokenizer();
@@ -254,6 +256,7 @@ pub fn write_plan_with(dir: &Path, step: f64) {
         model: ModelFacts {
             name: "test".into(),
             digest: "test".into(),
+            weights: Weights::Checkpoint,
             hidden: VOCABULARY,
             intermediate: VOCABULARY,
             layers: 1,

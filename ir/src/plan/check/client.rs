@@ -1,6 +1,6 @@
 //! The client's ends of the program.
 
-use crate::plan::{FileEntry, OutputKind, Placement, Plan, Wire};
+use crate::plan::{FileEntry, OutputKind, Placement, Plan, Weights, Wire};
 use crate::slot::{At, Leveled, Program, ValueType};
 use crate::violation::Report;
 
@@ -27,20 +27,15 @@ pub(super) fn check(plan: &Plan, programs: &[Program<Leveled>], report: &mut Rep
 
     report.at("client tables");
     let size = u64::from(vocab) * u64::from(hidden) * 4;
-    table(
-        "embedding",
-        client.embedding,
-        client.embedding_table.as_ref(),
-        size,
-        report,
-    );
-    table(
-        "head",
-        client.head,
-        client.head_table.as_ref(),
-        size,
-        report,
-    );
+    let weights = plan.model.weights;
+    let tables = [
+        ("embedding", client.embedding, &client.embedding_table),
+        ("head", client.head, &client.head_table),
+    ];
+    for (name, placement, file) in tables {
+        let size = (placement == Placement::Client && weights != Weights::None).then_some(size);
+        table(name, placement, file.as_ref(), size, report);
+    }
     let tokens = client.eos.iter().chain(&client.bos);
     let foreign = tokens.filter(|&&t| t >= vocab).count();
     report.require(foreign == 0, || {
@@ -160,22 +155,19 @@ fn wire(plan: &Plan, wire: &Wire, ty: &ValueType, at: At, report: &mut Report) {
     });
 }
 
+/// A table on disk against its size, if there is to be one.
 fn table(
     name: &str,
     placement: Placement,
     file: Option<&FileEntry>,
-    size: u64,
+    size: Option<u64>,
     report: &mut Report,
 ) {
-    let holds = match (placement, file) {
-        (Placement::Client, Some(file)) => file.bytes == size,
-        (Placement::Server, None) => true,
-        _ => false,
-    };
-    report.require(holds, || {
-        let file = file.map_or("no table".into(), |f| {
-            format!("a table of {} bytes", f.bytes)
-        });
-        format!("the {name} is with the {placement:?}, with {file}; a table has {size} bytes")
+    let words =
+        |bytes: Option<u64>| bytes.map_or("no table".into(), |n| format!("a table of {n} bytes"));
+    let found = file.map(|f| f.bytes);
+    report.require(found == size, || {
+        let (found, size) = (words(found), words(size));
+        format!("the {name} is with the {placement:?}, with {found}; the plan needs {size}")
     });
 }

@@ -13,7 +13,8 @@
 //!   computes the transforms and the modular reduction it is named for, and fails with a probability of at most 2^[`MAX_LOG2_FAILURE`].
 //! - Keys: every rotation and conjugation of instructions and bootstraps has a key at its level or above, and so have
 //!   relinearisations and the ephemeral secret; keys are listed once, in order, on levels that exist, and none is idle.
-//! - Arrays: one for each declaration and layer that is read, of the declared shape; none is idle.
+//! - Arrays: one for each declaration and layer that is read, of the declared shape; none is idle. A plan without weights has none
+//!   that is made of them, nor tables for the client.
 //! - The client's ends fit the programs': inputs, outputs, their levels and units, tables and tokens.
 //! - A prefill program begins with the data and states of the decode program, appends in the same layers, and takes blocks that groups
 //!   hold whole.
@@ -235,7 +236,8 @@ fn structure(plan: &Plan, spec: &BootstrapSpec, report: &mut Report) {
 }
 
 fn arrays(plan: &Plan, report: &mut Report) {
-    let needed: BTreeSet<_> = plan.programs().flat_map(PlanProgram::arrays).collect();
+    let arrays = |program: &PlanProgram| program.arrays(plan.model.weights);
+    let needed: BTreeSet<_> = plan.programs().flat_map(arrays).collect();
     let mut found = BTreeSet::new();
     for array in &plan.arrays {
         let ArrayEntry { data, layer, .. } = *array;

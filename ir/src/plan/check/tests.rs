@@ -1,7 +1,7 @@
 //! Each rule is broken once.
 
 use super::check;
-use crate::plan::{Buf, Encoding, KeyUse, OutputKind, Placement, Plan};
+use crate::plan::{Buf, Encoding, KeyUse, OutputKind, Placement, Plan, Weights};
 use crate::slot::tests::attention;
 use crate::slot::{At, BootstrapKind, DataId, Op, StateId};
 use crate::testing::{level, plan};
@@ -35,6 +35,28 @@ fn instr<'p>(plan: &'p mut Plan, op: &str) -> &'p mut crate::plan::Instr {
 #[test]
 fn the_plan_of_the_attention_passes() {
     check(&good()).unwrap_or_else(|e| panic!("{e}"));
+}
+
+#[test]
+fn a_plan_without_weights_has_none() {
+    let without = |plan: &mut Plan| {
+        plan.model.weights = Weights::None;
+        plan.arrays.clear();
+        plan.client.embedding_table = None;
+    };
+    let mut plan = good();
+    without(&mut plan);
+    check(&plan).unwrap_or_else(|e| panic!("{e}"));
+    reports("nothing reads it", |p| {
+        let arrays = p.arrays.clone();
+        without(p);
+        p.arrays = arrays;
+    });
+    reports("a table of 64 bytes; the plan needs no table", |p| {
+        let table = p.client.embedding_table.clone();
+        without(p);
+        p.client.embedding_table = table;
+    });
 }
 
 #[test]
