@@ -8,6 +8,7 @@ use crate::place::{Options, PlaceError, RefreshKind, Report, Target, place};
 use sotto_ir::cost::{CostError, CostTable};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
+use sotto_ir::plan::PlanProgram;
 use sotto_ir::slot::{BootstrapKind, Leveled, Packed, Program, ValueType};
 use std::collections::BTreeSet;
 use thiserror::Error;
@@ -71,13 +72,15 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1u32 << 30)
 }
 
-/// Places and emits `program` with peak memory at most `memory` bytes. Same input, same result.
+/// Places and emits `program`, which shares keys with those `beside` it, with peak memory at most `memory` bytes. Same input, same
+/// result.
 pub fn level(
     program: &Program<Packed>,
     params: &ParamSet,
     table: &CostTable,
     options: &Options,
     memory: Option<u64>,
+    beside: &[&PlanProgram],
 ) -> Result<Level, LevelError> {
     let mut tried = Vec::new();
     let mut found: Vec<(Program<Leveled>, Emitted, Report)> = Vec::new();
@@ -86,7 +89,7 @@ pub fn level(
         let target = target(program, params, &slots)?;
         match place(program, &target, table, options) {
             Ok((leveled, report)) => {
-                let emitted = emit(&leveled, params, table)?;
+                let emitted = emit(&leveled, params, table, beside)?;
                 let e = &emitted.estimate;
                 tried.push(Trial {
                     slots,
@@ -196,7 +199,7 @@ mod tests {
         let params = ParamSet::secure_128();
         let table = crate::cost::of(&params).unwrap();
         let program = synthetic::decoder(1 << 15, 512, 2);
-        level(&program, &params, &table, &Options::default(), memory)
+        level(&program, &params, &table, &Options::default(), memory, &[])
     }
 
     #[test]

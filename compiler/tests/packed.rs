@@ -31,7 +31,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
     let vector = |program: &_, token| input(program, &decoder, &checkpoint, token).unwrap();
     let inputs: Vec<Vec<_>> = sequences
         .iter()
-        .map(|ids| ids.iter().map(|&t| vector(&program, t)).collect())
+        .map(|ids| ids.iter().map(|&t| (vector(&program, &[t]), 1)).collect())
         .collect();
     recalibrate(&mut program, &data, &inputs, options.margin, |_, _, _| ()).unwrap();
     program.verify().unwrap();
@@ -45,7 +45,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
     let interpreter = Interpreter::new(&program, &data);
     let mut worst = 0.0f64;
     for (t, &token) in golden.input_ids.iter().enumerate() {
-        let x = vector(&program, token);
+        let x = vector(&program, &[token]);
         let out = interpreter
             .decode(&mut session, vec![x], &mut |_| ())
             .unwrap();

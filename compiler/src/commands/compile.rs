@@ -67,6 +67,9 @@ pub struct Args {
     /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
     #[arg(long = "pin", value_name = "PIN")]
     pins: Vec<Pin>,
+    /// Take so many tokens of a prompt at once, a power of two; 1 takes them one by one [default: as many as pay].
+    #[arg(long, value_name = "N")]
+    block: Option<u32>,
     /// Refuse a plan whose server needs more memory than this.
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
@@ -207,6 +210,7 @@ fn options(args: &Args, params: &ParamSet, context: u32) -> Result<Options, Fail
         tolerance: args.tolerance,
         embedding: args.embedding.into(),
         head: args.head.into(),
+        block: args.block,
         ..Options::new(params.slots() as u32, context)
     };
     options.check()?;

@@ -1,6 +1,7 @@
 //! The plan directory: the emitted program with its weights, the client's part, and what the compiler found out.
 
 use super::CompileError;
+use super::prefill::{Placed, Prefilled};
 use crate::emit::{Emitted, disclosures};
 use crate::frontend::Checkpoint;
 use crate::lower::Ranges;
@@ -9,7 +10,7 @@ use sotto_ir::decoder::{Decoder, Op, WeightSource};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{
     Approximation, ClientPart, Decision, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
-    Placement, Plan, PlanWriter, SearchNote, Security, Weights, Wire,
+    Placement, Plan, PlanProgram, PlanWriter, Prefill, SearchNote, Security, Weights, Wire,
 };
 use sotto_ir::slot::{At, Layout, Leveled, Program, ValueType};
 use std::path::{Path, PathBuf};
@@ -74,14 +75,20 @@ impl<'a> Origin<'a> {
 
 impl Bundle<'_> {
     /// Writes the plan directory.
-    pub fn write(&self, emitted: Emitted) -> Result<Plan, CompileError> {
+    pub fn write(
+        &self,
+        emitted: Emitted,
+        prefill: Option<Prefilled>,
+    ) -> Result<Plan, CompileError> {
         let mut writer = PlanWriter::create(self.output.ok_or(CompileError::NoOutput)?)?;
         let Origin {
             tensors, weights, ..
         } = self.origin;
         let rope = &self.decoder.model.rope;
-        let data = CheckpointData::new(&emitted.decode.data, tensors, rope);
-        writer.write_arrays(&emitted.decode, weights, &data, Encoding::I16)?;
+        for program in programs(&emitted, prefill.as_ref()) {
+            let data = CheckpointData::new(&program.data, tensors, rope);
+            writer.write_arrays(program, weights, &data, Encoding::I16)?;
+        }
         let client = self.client(&mut writer)?;
         let params = self.params.clone();
         let plan = Plan {
@@ -101,7 +108,7 @@ impl Bundle<'_> {
             decisions: self.findings.decisions.clone(),
             params,
             decode: emitted.decode,
-            prefill: None,
+            prefill: prefill.map(prefill_part),
             arrays: Vec::new(), // the writer knows them
         };
         Ok(writer.finish(plan)?)
@@ -149,7 +156,6 @@ impl Bundle<'_> {
     fn client(&self, writer: &mut PlanWriter) -> Result<ClientPart, CompileError> {
         let facts = &self.decoder.model;
         let first = &self.program.templates[self.program.steps[0].template];
-        let param = &first.params[0];
         let embedding = match first.name == crate::pack::EMBED {
             true => Placement::Server,
             false => Placement::Client,
@@ -162,8 +168,8 @@ impl Bundle<'_> {
         let embedding_table = table(embedding, "embedding.f32", self.embedding_name())?;
         let head_table = table(head, "head.f32", self.head_name())?;
         Ok(ClientPart {
-            input: wire(&param.ty, param.note),
-            outputs: self.outputs(),
+            input: input(self.program),
+            outputs: outputs(self.program),
             output_kind: match head {
                 Placement::Server => OutputKind::Logits,
                 Placement::Client => OutputKind::Hidden,
@@ -176,20 +182,6 @@ impl Bundle<'_> {
             embedding_table,
             head_table,
         })
-    }
-
-    fn outputs(&self) -> Vec<Wire> {
-        let last = self.program.steps.last();
-        let template = last.map(|step| &self.program.templates[step.template]);
-        let typed = template.into_iter().flat_map(|template| {
-            template.results.iter().filter_map(|value| {
-                template.nodes.iter().find_map(|node| {
-                    let index = node.results.iter().position(|result| result == value)?;
-                    Some(wire(&node.types[index], node.notes[index]))
-                })
-            })
-        });
-        typed.collect()
     }
 
     fn tokenizer(&self, writer: &mut PlanWriter) -> Result<Option<FileEntry>, CompileError> {
@@ -230,15 +222,58 @@ impl Bundle<'_> {
     }
 }
 
+/// The programs of a plan, those with the most declarations last.
+fn programs<'p>(emitted: &'p Emitted, prefill: Option<&'p Prefilled>) -> Vec<&'p PlanProgram> {
+    let prefill = prefill.map(|prefill| &prefill.placed.emitted.decode);
+    [&emitted.decode].into_iter().chain(prefill).collect()
+}
+
+/// What a plan says of its prefill program.
+fn prefill_part(prefill: Prefilled) -> Prefill {
+    let Placed {
+        leveled, emitted, ..
+    } = prefill.placed;
+    Prefill {
+        input: input(&leveled),
+        outputs: outputs(&leveled),
+        estimate: emitted.estimate,
+        search: prefill.search,
+        decisions: prefill.decisions,
+        program: emitted.decode,
+    }
+}
+
+/// What the client sends to a program.
+fn input(program: &Program<Leveled>) -> Wire {
+    let first = &program.templates[program.steps[0].template];
+    wire(&first.params[0].ty, first.params[0].note)
+}
+
+/// What the client gets from a program.
+fn outputs(program: &Program<Leveled>) -> Vec<Wire> {
+    let last = program.steps.last();
+    let template = last.map(|step| &program.templates[step.template]);
+    let typed = template.into_iter().flat_map(|template| {
+        template.results.iter().filter_map(|value| {
+            template.nodes.iter().find_map(|node| {
+                let index = node.results.iter().position(|result| result == value)?;
+                Some(wire(&node.types[index], node.notes[index]))
+            })
+        })
+    });
+    typed.collect()
+}
+
 fn wire(ty: &ValueType, at: At) -> Wire {
-    let (count, width) = match ty.layout {
+    let (count, width) = match *ty.layout.each() {
         Layout::Periodic { count, width } => (count, width),
-        _ => (ty.layout.period(), ty.layout.period()),
+        ref each => (each.period(), each.period()),
     };
+    let block = ty.layout.period() / ty.layout.each().period();
     Wire {
         count,
         width,
-        block: 1,
+        block,
         unit: ty.unit,
         level: at.level,
     }

@@ -123,10 +123,11 @@ impl Calibration {
         let interpreter = Interpreter::new(decoder, checkpoint)?;
         let (mut inputs, mut truth) = (Vec::new(), Vec::new());
         for tokens in self.sample() {
-            let vectors = tokens
-                .iter()
-                .map(|&token| pack::input(program, decoder, checkpoint, token));
-            inputs.push(vectors.collect::<Result<Vec<_>, _>>()?);
+            let runs = tokens.chunks(program.block as usize).map(|tokens| {
+                let vector = pack::input(program, decoder, checkpoint, tokens)?;
+                Ok::<_, CompileError>((vector, tokens.len() as u32))
+            });
+            inputs.push(runs.collect::<Result<Vec<_>, _>>()?);
             truth.push(interpreter.pass(&mut KvCache::new(decoder), tokens, &mut |_| ())?);
         }
         let returns = pack::returns(program, decoder);

@@ -1,5 +1,6 @@
 //! `sottoc estimate`: every pass but the packing of weights, for a model whose weights need not be here.
 
+use super::prefill::{Passes, Placed, Prefilled};
 use super::{CompileError, News, describe, found};
 use crate::cost;
 use crate::emit::Emitted;
@@ -7,7 +8,7 @@ use crate::frontend::Preset;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
-use crate::search::{Guidance, choose};
+use crate::search::Guidance;
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Approximation, Decision, SearchNote};
@@ -32,10 +33,11 @@ pub struct EstimateRequest {
 }
 
 /// What a plan would be.
-#[derive(Clone, Debug)]
 pub struct Estimated {
     /// The program with its keys and costs.
     pub emitted: Emitted,
+    /// The program of a prompt's blocks, if there is one.
+    pub prefill: Option<Prefilled>,
     /// What the search decided.
     pub decisions: Vec<Decision>,
     /// How far it went.
@@ -79,28 +81,40 @@ pub(super) fn estimate_preset(
         None => cost::of(&request.params)?,
     };
     let ranges = Ranges::assumed(&preset.decoder, &preset.profile)?;
-    let chosen = choose(
-        &preset.decoder,
-        &ranges,
-        &request.options,
-        &request.guidance,
-        &table,
-    )?;
+    let passes = Passes {
+        decoder: &preset.decoder,
+        ranges: &ranges,
+        options: &request.options,
+        guidance: &request.guidance,
+        params: &request.params,
+        table: &table,
+        memory: request.memory,
+    };
+    let (chosen, room) = passes.choose()?;
     describe(&chosen, tell);
     let draft = lower(&preset.decoder, &ranges, &request.options, &chosen.choices)?;
     let packed = draft.program;
     packed.verify().map_err(CompileError::Verify)?;
     found(tell, format!("{} templates", packed.templates.len()));
     let options = place::Options::default();
-    let placed = level(&packed, &request.params, &table, &options, request.memory)?;
-    Ok(Estimated {
+    let memory = request.memory;
+    let placed = level(&packed, &request.params, &table, &options, memory, &[])?;
+    let mut decode = Placed {
+        packed: None,
+        leveled: placed.program,
         emitted: placed.emitted,
+    };
+    let mut assumed = |_: &mut Program<Packed>, _: &mut dyn FnMut(News<'_>)| Ok(None);
+    let prefill = passes.prefill(room, &mut decode, &mut assumed, tell)?;
+    Ok(Estimated {
+        emitted: decode.emitted,
+        prefill,
         decisions: chosen.decisions,
         search: chosen.note,
         approximations: draft.approximations,
         ranges,
         table,
-        leveled: placed.program,
+        leveled: decode.leveled,
         packed,
     })
 }

@@ -4,6 +4,7 @@ mod bundle;
 mod calibration;
 mod error;
 mod estimate;
+mod prefill;
 mod preset;
 mod stage;
 
@@ -18,12 +19,14 @@ use crate::frontend::Checkpoint;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
 use crate::place;
-use crate::search::{Found, Guidance, choose};
+use crate::search::{Found, Guidance};
 use bundle::{Bundle, Findings, Origin};
 use calibration::Calibration;
+use prefill::{Passes, Placed};
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Decision, Plan, PlanWriter};
+use sotto_ir::slot::{Packed, Program};
 use std::path::{Path, PathBuf};
 
 /// What to compile, and how far.
@@ -117,23 +120,29 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
     found(tell, format!("calibrated on {} tokens", ranges.tokens));
 
     let table = table(request)?;
+    let passes = Passes {
+        decoder: &decoder,
+        ranges: &ranges,
+        options: &request.options,
+        guidance: &request.guidance,
+        params: &request.params,
+        table: &table,
+        memory: request.memory,
+    };
     let mut findings = Findings::default();
-    let (leveled, emitted) = match resumed {
-        Some(StageFile::Leveled(leveled)) => {
-            let emitted = emit(&leveled, &request.params, &table)?;
-            (leveled, emitted)
-        }
+    let mut room = None;
+    let mut decode = match resumed {
+        Some(StageFile::Leveled(leveled)) => Placed {
+            emitted: emit(&leveled, &request.params, &table, &[])?,
+            packed: None,
+            leveled,
+        },
         resumed => {
             let mut packed = match resumed {
                 Some(StageFile::Packed(packed)) => packed,
                 _ => {
-                    let chosen = choose(
-                        &decoder,
-                        &ranges,
-                        &request.options,
-                        &request.guidance,
-                        &table,
-                    )?;
+                    let (chosen, tokens) = passes.choose()?;
+                    room = tokens;
                     describe(&chosen, tell);
                     let draft = lower(&decoder, &ranges, &request.options, &chosen.choices)?;
                     findings.search = chosen.note;
@@ -151,13 +160,26 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
                 return stage(StageFile::Packed(packed));
             }
             let options = place::Options::default();
-            let placed = level(&packed, &request.params, &table, &options, request.memory)?;
-            (placed.program, placed.emitted)
+            let memory = request.memory;
+            let placed = level(&packed, &request.params, &table, &options, memory, &[])?;
+            Placed {
+                packed: Some(packed),
+                leveled: placed.program,
+                emitted: placed.emitted,
+            }
         }
     };
-    dump(&StageFile::Leveled(leveled.clone()))?;
+    dump(&StageFile::Leveled(decode.leveled.clone()))?;
     if stop(Stage::Leveled) {
-        return stage(StageFile::Leveled(leveled));
+        return stage(StageFile::Leveled(decode.leveled));
+    }
+    let mut recalibrate = |packed: &mut Program<Packed>, tell: &mut dyn FnMut(News<'_>)| {
+        let error = calibration.recalibrate(packed, &decoder, &checkpoint, tell)?;
+        Ok(Some(error))
+    };
+    let prefill = passes.prefill(room, &mut decode, &mut recalibrate, tell)?;
+    if let Some(prefill) = &prefill {
+        prefill.stages().try_for_each(|stage| dump(&stage))?;
     }
 
     say_replaced(request.output.as_deref(), tell);
@@ -167,11 +189,13 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         margin: request.options.margin,
         origin: Origin::of_checkpoint(&checkpoint),
         decoder: &decoder,
-        program: &leveled,
+        program: &decode.leveled,
         findings: &findings,
         ranges: &ranges,
     };
-    Ok(Outcome::Plan(Box::new(bundle.write(emitted)?)))
+    Ok(Outcome::Plan(Box::new(
+        bundle.write(decode.emitted, prefill)?,
+    )))
 }
 
 /// Refuses a place that no plan can be written to, now rather than after the search.

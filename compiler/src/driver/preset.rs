@@ -45,6 +45,7 @@ pub fn compile_preset(
     }
     let Estimated {
         emitted,
+        prefill,
         decisions,
         search,
         approximations,
@@ -79,7 +80,7 @@ pub fn compile_preset(
         },
         ranges: &ranges,
     };
-    Ok(Outcome::Plan(Box::new(bundle.write(emitted)?)))
+    Ok(Outcome::Plan(Box::new(bundle.write(emitted, prefill)?)))
 }
 
 /// Dumps a stage if dumps are wanted, and gives it back if it is the one to stop at.

@@ -8,15 +8,12 @@ use sotto_ir::slot::{At, BootstrapKind, Op};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The structure of every kind of bootstrap in use, by slots.
-pub fn bootstraps(
-    program: &PlanProgram,
+pub fn bootstraps<'p>(
+    programs: impl IntoIterator<Item = &'p PlanProgram>,
     params: &ParamSet,
 ) -> Result<Vec<BootstrapSpec>, EmitError> {
-    let ops = program
-        .templates
-        .iter()
-        .flat_map(|t| &t.instrs)
-        .map(|i| &i.op);
+    let templates = programs.into_iter().flat_map(|p| &p.templates);
+    let ops = templates.flat_map(|t| &t.instrs).map(|i| &i.op);
     let kinds: BTreeSet<BootstrapKind> = ops
         .filter_map(|op| match op {
             Op::Bootstrap { kind, .. } => Some(*kind),

@@ -70,15 +70,17 @@ pub enum EmitError {
     Cost(#[from] CostError),
 }
 
-/// Emits a leveled program. Same input, same output.
+/// Emits a leveled program; keys and bootstraps are those of the programs `beside` it too. Same input, same output.
 pub fn emit(
     program: &Program<Leveled>,
     params: &ParamSet,
     table: &CostTable,
+    beside: &[&PlanProgram],
 ) -> Result<Emitted, EmitError> {
     let decode = lower::lower(program)?;
-    let bootstraps = keys::bootstraps(&decode, params)?;
-    let keys = KeyList::of([&decode], &bootstraps, program.slots);
+    let all = || beside.iter().copied().chain([&decode]);
+    let bootstraps = keys::bootstraps(all(), params)?;
+    let keys = KeyList::of(all(), &bootstraps, program.slots);
     let mut estimate = estimate::estimate(&decode, program.capacity, table)?;
     memory::fill(
         &mut estimate,

@@ -18,7 +18,7 @@ use std::sync::Arc;
 fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
     let table = cost::of(params).unwrap();
     let program = synthetic::decoder(params.slots() as u32, capacity, 2);
-    let level = level(&program, params, &table, &Options::default(), None).unwrap();
+    let level = level(&program, params, &table, &Options::default(), None, &[]).unwrap();
     let entry = level.program.steps[0].template;
     let wire = |level| Wire {
         block: 1,
@@ -189,7 +189,7 @@ fn equal_programs_give_equal_plans() {
     let table = cost::of(&params).unwrap();
     let (_, level) = plan(&params, 512);
     assert_eq!(
-        emit(&level.program, &params, &table).unwrap(),
+        emit(&level.program, &params, &table, &[]).unwrap(),
         level.emitted
     );
     assert_eq!(plan(&params, 512).1, level);

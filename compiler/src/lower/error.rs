@@ -37,6 +37,16 @@ pub enum LowerError {
         /// Slots of the ring.
         slots: u32,
     },
+    /// A block that is too long.
+    #[error(
+        "--block {block}: at most {most} tokens of this model fit side by side, each with room for every other's key; ask for fewer"
+    )]
+    Block {
+        /// Tokens asked for.
+        block: u32,
+        /// Most tokens.
+        most: u32,
+    },
     /// An option out of range.
     #[error("{option} {value} is not in the range {range}")]
     Option {

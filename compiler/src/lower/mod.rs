@@ -26,6 +26,6 @@ pub use builder::Draft;
 pub use error::LowerError;
 pub use linear::baby_steps;
 pub use model::Model;
-pub use options::{Choices, Geometry, Options, Way};
+pub use options::{Choices, Geometry, Options, Way, widths};
 pub use ranges::{Ranges, Span};
 pub use templates::{draft, groups, lower, lower_block, model};

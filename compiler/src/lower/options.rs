@@ -1,6 +1,6 @@
 //! What the caller decides, what the search decides, and how features lie in slots.
 
-use sotto_ir::decoder::ModelFacts;
+use sotto_ir::decoder::{Decoder, ModelFacts};
 use sotto_ir::plan::Placement;
 use sotto_ir::slot::FeatureMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ pub struct Options {
     pub embedding: Placement,
     /// Who computes the head.
     pub head: Placement,
+    /// Tokens of a prompt that one run takes: a power of two, 1 for token by token, or as many as pay where absent.
+    pub block: Option<u32>,
 }
 
 impl Options {
@@ -46,6 +48,9 @@ impl Options {
         if !(1e-9..=0.1).contains(&self.tolerance) {
             return Err(number("tolerance", self.tolerance, "1e-9 to 0.1"));
         }
+        if let Some(block) = self.block.filter(|block| !block.is_power_of_two()) {
+            return Err(number("block", block.into(), "a power of two"));
+        }
         Ok(())
     }
 
@@ -58,6 +63,7 @@ impl Options {
             tolerance: Self::TOLERANCE,
             embedding: Placement::Client,
             head: Placement::Server,
+            block: None,
         }
     }
 }
@@ -147,15 +153,8 @@ impl Geometry {
             tokens: (slots / (heads_padded * lanes)).min(most),
             interleaved: choices.interleaved,
         };
-        let mut vectors = vec![
-            ("residual stream", model.hidden),
-            ("MLP", model.intermediate),
-            ("query heads", (heads_padded * lanes) as usize),
-        ];
-        if options.embedding == Placement::Server {
-            // the one-hot vector is one ciphertext; scores may fill several
-            vectors.push(("vocabulary", model.vocab));
-        }
+        let mut vectors = vectors(model, options);
+        vectors.push(("query heads", (heads_padded * lanes) as usize));
         for (what, features) in vectors {
             if features.next_power_of_two() > slots as usize {
                 return Err(LowerError::TooWide {
@@ -207,6 +206,44 @@ impl Geometry {
     pub fn heads(&self) -> u32 {
         self.heads
     }
+}
+
+/// Widths of a model's vectors, padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Widths {
+    /// All query heads.
+    pub heads: u32,
+    /// The widest vector of one ciphertext.
+    pub widest: u32,
+}
+
+/// The widths of a model's vectors on the ring that the options name.
+///
+/// # Errors
+/// A vector that does not fit.
+pub fn widths(decoder: &Decoder, options: &Options) -> Result<Widths, LowerError> {
+    let geometry = Geometry::new(&decoder.model, options, &Choices::default())?;
+    let mut widest = geometry.width();
+    for (_, features) in vectors(&decoder.model, options) {
+        widest = widest.max(features.next_power_of_two() as u32);
+    }
+    Ok(Widths {
+        heads: geometry.width(),
+        widest,
+    })
+}
+
+/// The vectors of a model that fill one ciphertext each, query heads aside.
+fn vectors(model: &ModelFacts, options: &Options) -> Vec<(&'static str, usize)> {
+    let mut vectors = vec![
+        ("residual stream", model.hidden),
+        ("MLP", model.intermediate),
+    ];
+    if options.embedding == Placement::Server {
+        // the one-hot vector is one ciphertext; scores may fill several
+        vectors.push(("vocabulary", model.vocab));
+    }
+    vectors
 }
 
 /// Places that a map fills, padding included, a power of two.

@@ -2,7 +2,7 @@
 
 use sotto_ir::decoder::{Decoder, Op, Template, Value};
 use sotto_ir::plan::Placement;
-use sotto_ir::slot::{FeatureMap, Packed, Program, StateDecl, Step};
+use sotto_ir::slot::{FeatureMap, Layout, Leveled, Program, StateDecl, Step};
 use std::ops::Range;
 
 use super::attention::{shared_type, state_type};
@@ -33,13 +33,16 @@ pub fn lower_block(
     ranges: &Ranges,
     options: &Options,
     choices: &Choices,
-    decode: &Program<Packed>,
+    decode: &Program<Leveled>,
 ) -> Result<Draft, LowerError> {
     let model = model(decoder, ranges, options, choices)?;
     let mut draft = empty(&model);
     draft.program.name = "prefill".into();
     draft.program.data = decode.data.clone();
-    if draft.program.states != decode.states {
+    let layouts = |states: &[StateDecl]| -> Vec<Layout> {
+        states.iter().map(|state| state.ty.layout.clone()).collect()
+    };
+    if layouts(&draft.program.states) != layouts(&decode.states) {
         return Err(unsupported("prefill", "a cache that lies unlike decode's"));
     }
     let shared = |name: &str, unit| StateDecl {

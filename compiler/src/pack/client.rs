@@ -5,29 +5,32 @@ use sotto_ir::decoder::{Decoder, Op, WeightError, WeightSource};
 use sotto_ir::plan::Placement;
 use sotto_ir::slot::{Layout, Packed, Program, Slots, Stage};
 
-/// The slot vector of one token: its embedding in the residual stream's unit, or a one-hot vector where the server holds the
-/// table (the first template's parameter tells which, by its count of features).
+/// The slot vector of a run's tokens, one or a block of them: embeddings in the residual stream's unit, or one-hot vectors where the
+/// server holds the table (the first template tells which). A block that is not full repeats its last token.
 pub fn input(
     program: &Program<Packed>,
     decoder: &Decoder,
     weights: &dyn WeightSource,
-    token: u32,
+    tokens: &[u32],
 ) -> Result<Slots, WeightError> {
     let first = &program.templates[program.steps[0].template];
     let ty = &first.params[0].ty;
-    let width = ty.layout.period() as usize;
-    let mut values = vec![Complex64::ZERO; width];
-    if first.name == super::EMBED {
-        values[token as usize] = 1.0.into();
-    } else {
+    let block = program.block as usize;
+    let mut values = vec![Complex64::ZERO; ty.layout.period() as usize];
+    for r in 0..block {
+        let Some(&token) = tokens.get(r).or(tokens.last()) else {
+            break;
+        };
+        if first.name == super::EMBED {
+            values[token as usize * block + r] = 1.0.into();
+            continue;
+        }
         for inst in &decoder.embed.insts {
             if let Op::Embed { weight, .. } = &inst.op {
                 let row = weights.tensor(weight)?.row(token as usize);
-                let stored = row.iter().map(|&x| f64::from(x) / ty.unit);
-                values
-                    .iter_mut()
-                    .zip(stored)
-                    .for_each(|(v, x)| *v = x.into());
+                for (f, &x) in row.iter().enumerate() {
+                    values[f * block + r] = (f64::from(x) / ty.unit).into();
+                }
             }
         }
     }

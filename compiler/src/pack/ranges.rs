@@ -30,12 +30,12 @@ pub enum RangeError {
 /// Largest |re| or |im| of each value, by template and value.
 type Reaches = HashMap<(String, ValueId), f64>;
 
-/// Runs `program` over `sequences` (per token, the client's slot vector), records ranges in its types, and hands every
-/// step's results to `result` with the indices of sequence and token.
+/// Runs `program` over `sequences` (per run, the client's slot vector and how many tokens it stands for), records ranges in its types,
+/// and hands every run's results to `result` with the indices of sequence and last token.
 pub fn recalibrate(
     program: &mut Program<Packed>,
     data: &dyn DataSource,
-    sequences: &[Vec<Slots>],
+    sequences: &[Vec<(Slots, u32)>],
     margin: f64,
     mut result: impl FnMut(usize, usize, &[Slots]),
 ) -> Result<(), RangeError> {
@@ -43,15 +43,15 @@ pub fn recalibrate(
     let interpreter = Interpreter::new(program, data);
     for (s, inputs) in sequences.iter().enumerate() {
         let mut session = Session::default();
-        for (t, input) in inputs.iter().enumerate() {
+        for (input, count) in inputs {
             let mut observe = |seen: &Seen<'_>| {
                 let reach = seen.slots.max_part();
                 let key = (seen.template.to_string(), seen.value);
                 let known = reaches.entry(key).or_insert(0.0);
                 *known = known.max(reach);
             };
-            let out = interpreter.decode(&mut session, vec![input.clone()], &mut observe)?;
-            result(s, t, &out);
+            let out = interpreter.run(&mut session, vec![input.clone()], *count, &mut observe)?;
+            result(s, session.position() as usize - 1, &out);
         }
     }
     check_polys(program, &reaches)?;

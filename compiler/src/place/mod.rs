@@ -82,6 +82,12 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The same with states stored no lower than at these levels: where nothing in the program reads one, at just that level.
+    pub fn stored_at(mut self, levels: impl IntoIterator<Item = (StateId, u32)>) -> Self {
+        self.floors.extend(levels);
+        self
+    }
+
     fn state_floor(&self, state: StateId) -> u32 {
         self.floors.get(&state).copied().unwrap_or(0)
     }

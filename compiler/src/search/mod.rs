@@ -42,6 +42,8 @@ pub struct Guidance {
     pub pins: Vec<Pin>,
     /// Families of rules not to use.
     pub without: Vec<Alternative>,
+    /// Tokens of a group, inside the features, that are not the search's to choose.
+    pub tokens: Option<u32>,
 }
 
 /// What a search found.
@@ -67,7 +69,8 @@ pub fn choose(
 ) -> Result<Found, LowerError> {
     let last = finale(decoder, options);
     check_pins(&[&decoder.layer, &last], &guidance.pins)?;
-    let plain = plainest(decoder, ranges, options)?;
+    let plain = plainest(decoder, ranges, options, guidance.tokens)?;
+    let guidance = &settled(decoder, guidance);
     let model = crate::lower::model(decoder, ranges, options, &plain)?;
     let groups = groups(&model)?;
     let largest = groups.iter().rev().max_by_key(|layers| layers.len());
@@ -88,8 +91,16 @@ pub fn choose(
 }
 
 /// The fewest decisions with which every layer can be lowered: squarings where an exponential's window is too wide for one polynomial.
-fn plainest(decoder: &Decoder, ranges: &Ranges, options: &Options) -> Result<Choices, LowerError> {
-    let mut plain = Choices::default();
+fn plainest(
+    decoder: &Decoder,
+    ranges: &Ranges,
+    options: &Options,
+    tokens: Option<u32>,
+) -> Result<Choices, LowerError> {
+    let mut plain = Choices {
+        tokens,
+        ..Choices::default()
+    };
     loop {
         let model = crate::lower::model(decoder, ranges, options, &plain)?;
         match groups(&model) {
@@ -99,6 +110,16 @@ fn plainest(decoder: &Decoder, ranges: &Ranges, options: &Options) -> Result<Cho
         }
         plain.squarings += 1;
     }
+}
+
+/// The guidance with its tokens as one more pin.
+fn settled(decoder: &Decoder, guidance: &Guidance) -> Guidance {
+    let mut settled = guidance.clone();
+    settled.pins.extend(guidance.tokens.map(|tokens| Pin {
+        site: attend_site(&decoder.layer),
+        form: Form::Inside(tokens),
+    }));
+    settled
 }
 
 /// Searches one template and adds what it finds.
@@ -111,7 +132,7 @@ fn one(
     found: &mut Found,
 ) -> Result<(), LowerError> {
     let facts = Facts::new(model, template, layers)?;
-    let Guidance { pins, without } = guidance;
+    let Guidance { pins, without, .. } = guidance;
     let runner = Runner::default()
         .with_expr(&term(template, &facts))
         .with_scheduler(SimpleScheduler)

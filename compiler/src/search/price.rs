@@ -131,16 +131,14 @@ impl Pricing<'_> {
     fn product(&self, fact: LinearFact, form: Form, inputs: bool, baby: u32) -> Option<Price> {
         let matrix = fact.matrix(form, inputs, baby);
         let stride = form.stride();
-        // what the verifier lets through: the strided side fits the slots and is no shorter than the other, and folding leaves a
-        // period of the output's width
+        // what the verifier lets through: the strided side fits the slots and is no shorter than the other
         let gathers = matches!(form, Form::Gather { .. });
         let (strided, other) = match gathers {
             false => (fact.to, fact.from),
             true => (fact.from, fact.to),
         };
         let period = strided * stride;
-        let whole = !gathers || stride <= fact.to;
-        let fits = whole && (other..=self.facts.slots).contains(&period);
+        let fits = (other..=self.facts.slots).contains(&period);
         let halves = !inputs || matrix.all_diagonals() >= 2;
         let diagonals = matrix.diagonals();
         if !fits || !halves || baby > diagonals {

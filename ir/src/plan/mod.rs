@@ -91,6 +91,10 @@ pub struct Prefill {
     pub outputs: Vec<Wire>,
     /// What the first block of a prompt costs, if it is full. Keys and peak memory are those of the whole plan.
     pub estimate: Estimate,
+    /// Whether its search was exhausted within its budget.
+    pub search: SearchNote,
+    /// What its search chose, and what it turned down.
+    pub decisions: Vec<Decision>,
     /// The program of one block.
     pub program: PlanProgram,
 }

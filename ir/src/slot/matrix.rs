@@ -19,8 +19,8 @@ pub enum Form {
     /// row o, and the slots between hold nothing of use.
     Spread { stride: u32 },
     /// Input column c in all slots [c·stride, (c+1)·stride), repeating after in-width·stride slots; products of output row o at every
-    /// slot p ≡ o (mod out-width). The caller folds over in-width·stride slots with step max(out-width, stride), after which
-    /// row o is at every slot p ≡ o.
+    /// slot p ≡ o (mod out-width), but zero beyond the first out-width slots of a run where the stride is longer. The caller folds
+    /// over in-width·stride slots with step out-width, after which row o is at every slot p ≡ o.
     Gather { stride: u32 },
     /// A product with vectors across the tokens of a block, the same at every place: slot (j, r), which token r has at place j, becomes
     /// Σ_c W[j mod block][c] × slot (j, c). So the identity hands row j of every token what token j has there. Diagonal k
@@ -83,7 +83,7 @@ impl Matrix {
         match self.form {
             Form::Spread { stride } => (1, stride.min(self.in_width)),
             Form::Gather { stride } => {
-                let step = stride.max(self.out_width);
+                let step = self.out_width;
                 (step, (self.in_width * stride / step).max(1))
             }
             Form::Mix => (1, 1),
@@ -138,7 +138,8 @@ impl Matrix {
             }
             Form::Gather { stride } => {
                 let column = (place / stride + k) % self.in_width;
-                Some((place % self.out_width, column))
+                let once = place % stride < self.out_width;
+                once.then_some((place % self.out_width, column))
             }
             Form::Mix => {
                 let column = (token + k).checked_sub(self.block - 1)?;
