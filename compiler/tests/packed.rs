@@ -28,10 +28,10 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
     program.verify().unwrap();
     let decls = program.data.clone();
     let data = CheckpointData::new(&decls, &checkpoint, &decoder.model.rope);
-    let vector = |program: &_, token| input(program, &decoder, &checkpoint, token).unwrap();
+    let vector = |program: &_, token: u32| input(program, &decoder, &checkpoint, &[token]).unwrap();
     let inputs: Vec<Vec<_>> = sequences
         .iter()
-        .map(|ids| ids.iter().map(|&t| (vector(&program, &[t]), 1)).collect())
+        .map(|ids| ids.iter().map(|&t| (vector(&program, t), 1)).collect())
         .collect();
     recalibrate(&mut program, &data, &inputs, options.margin, |_, _, _| ()).unwrap();
     program.verify().unwrap();
@@ -45,7 +45,7 @@ fn error(name: &str, options: &Options, choices: &Choices) -> f64 {
     let interpreter = Interpreter::new(&program, &data);
     let mut worst = 0.0f64;
     for (t, &token) in golden.input_ids.iter().enumerate() {
-        let x = vector(&program, &[token]);
+        let x = vector(&program, token);
         let out = interpreter
             .decode(&mut session, vec![x], &mut |_| ())
             .unwrap();
@@ -177,19 +177,29 @@ fn every_choice_computes_the_same_model() {
                 way.stride = 8;
             },
         ),
+        // all tokens inside the features, few, and some inside and some outside
         Choices {
-            interleaved: true,
+            inner: u32::MAX,
             ..pairs()
         },
         Choices {
-            interleaved: true,
+            inner: 4,
             tokens: Some(4),
             ..Choices::default()
+        },
+        Choices {
+            inner: 4,
+            ..pairs()
+        },
+        Choices {
+            inner: 2,
+            tokens: Some(4),
+            ..pairs()
         },
         // halves of the diagonals as one complex matrix, of every kind of product
         ways(
             Choices {
-                interleaved: true,
+                inner: 8,
                 ..pairs()
             },
             &LINEARS,
@@ -274,8 +284,8 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
                 };
                 let honoured = match &pin.form {
                     Form::Spread(n) => said(&format!("spread {n} slots")),
-                    Form::Inside(n) => said(&format!("{n} tokens interleaved")),
-                    Form::Outside(n) => said(&format!("{n} tokens a group")),
+                    Form::Inside(n) => said(&format!("{n} inside")) || said(", inside the"),
+                    Form::Outside(n) => said(&format!("groups of {n} tokens, outside")),
                     Form::Squarings(n) => said(&format!("by {n} squarings")),
                     Form::Inputs => said("two diagonals in one"),
                     Form::With(_) => said("one complex product"),

@@ -1,7 +1,7 @@
 //! A plan run in this process, token by token, on either backend: what checks and tests do. The real-ciphertext trial holds both
 //! ends, so it is for people who test their own plan; a deployment is [`crate::server`] and [`crate::client`].
 
-use crate::client::{CkksSealer, ClientModel, ModelError, SealError};
+use crate::client::{CkksSealer, ClientModel, ModelError, SealError, Tokens};
 use crate::cpu::{Cpu, CpuError, request};
 use crate::plan::PlanDir;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyGenerator, SecretKey};
@@ -81,30 +81,43 @@ impl ClearTrial {
     /// # Errors
     /// A token outside the vocabulary, a full session, and whatever breaks the scheme's rules.
     pub fn step(&mut self, token: u32) -> Result<Vec<f64>, TrialError> {
+        self.run(Tokens::One(token))
+    }
+
+    /// Logits after the next tokens, together.
+    ///
+    /// # Errors
+    /// As [`ClearTrial::step`], and more tokens than a block takes.
+    pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
         let backend = self.executor.backend();
-        let slots = self.model.input(token)?;
+        let slots = self.model.input(tokens)?;
         let count = slots.len();
         let slots = Slots::new(slots).ok_or(TrialError::Width(count))?;
-        let input = backend.encrypt(slots, self.model.input_level())?;
+        let input = backend.encrypt(slots, self.model.input_wire(tokens)?.level)?;
         let ranges = &mut self.ranges;
         let mut observe = |event: &Event<'_, ClearCt>| {
             ranges.observe(backend, event);
             ControlFlow::Continue(())
         };
-        let answer = self
-            .executor
-            .decode(&mut self.session, vec![input], &mut observe)?;
-        self.model.check_count(answer.len())?;
+        let (session, input) = (&mut self.session, vec![input]);
+        let answer = match tokens {
+            Tokens::One(_) => self.executor.decode(session, input, &mut observe),
+            Tokens::Block(tokens) => {
+                let count = tokens.len() as u32;
+                self.executor.prefill(session, input, count, &mut observe)
+            }
+        }?;
+        self.model.check_count(tokens, answer.len())?;
         let period = |(ct, wire): (&ClearCt, &Wire)| {
             let slots = 0..wire.width as usize;
             slots.map(|slot| ct.slots.at(slot).re).collect()
         };
         let vectors: Vec<Vec<f64>> = answer
             .iter()
-            .zip(self.model.outputs())
+            .zip(self.model.outputs(tokens))
             .map(period)
             .collect();
-        Ok(self.model.logits(&vectors)?)
+        Ok(self.model.logits(tokens, &vectors)?)
     }
 
     /// The values that left their declared range so far.
@@ -149,11 +162,28 @@ impl CipherTrial {
     /// # Errors
     /// A token outside the vocabulary, a full session.
     pub fn step(&mut self, token: u32) -> Result<Vec<f64>, TrialError> {
-        let input = self.sealer.encrypt(token)?;
-        let answer = self
-            .executor
-            .decode(&mut self.session, vec![input], &mut ignore)?;
-        Ok(self.sealer.decrypt(&answer)?)
+        self.run(Tokens::One(token))
+    }
+
+    /// Logits after the next tokens, together, decrypted.
+    ///
+    /// # Errors
+    /// As [`CipherTrial::step`], and more tokens than a block takes.
+    pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
+        let (session, input) = (&mut self.session, vec![self.sealer.encrypt(tokens)?]);
+        let answer = match tokens {
+            Tokens::One(_) => self.executor.decode(session, input, &mut ignore),
+            Tokens::Block(tokens) => {
+                let count = tokens.len() as u32;
+                self.executor.prefill(session, input, count, &mut ignore)
+            }
+        }?;
+        Ok(self.sealer.decrypt(tokens, &answer)?)
+    }
+
+    /// Begins another conversation under the same keys.
+    pub fn restart(&mut self) {
+        self.session = Session::default();
     }
 
     /// The executor, for what it has recorded.

@@ -7,7 +7,7 @@ use common::{VOCABULARY, World, expected};
 use sotto_ckks::{Context, SecretKey};
 use sotto_ir::fidelity::largest;
 use sotto_runtime::client::{
-    CkksSealer, ClientError, ClientModel, Connection, Keyring, KeyringError, Sealer,
+    CkksSealer, ClientError, ClientModel, Connection, Keyring, KeyringError, Sealer, Tokens,
 };
 use sotto_runtime::cpu::{CpuEngine, EngineOptions};
 use sotto_runtime::keys::{KEY_FILE, Manifest};
@@ -37,24 +37,29 @@ async fn encrypted_steps_equal_the_plain_function() {
     let mut connection = world.open().await.unwrap();
     let tokens = [3, 0, 5, 5];
     for (position, &token) in tokens.iter().enumerate() {
-        let sealed = sealer.seal(token).unwrap();
+        let sealed = sealer.seal(Tokens::One(token)).unwrap();
         let answer = connection
-            .step(position as u32, sealed, |_| {})
+            .step(position as u32, 0, sealed, |_| {})
             .await
             .unwrap();
         assert_eq!(answer.ciphertexts.len(), 1);
         assert_eq!(answer.bootstraps, 1);
-        let logits = sealer.open(&answer.ciphertexts).unwrap();
+        let logits = sealer.open(Tokens::One(0), &answer.ciphertexts).unwrap();
         let difference = largest_difference(&logits, &expected(&tokens[..=position]));
         assert!(difference < 1e-3, "step {position}: off by {difference}");
     }
     let error = connection
-        .step(tokens.len() as u32, sealer.seal(1).unwrap(), |_| {})
+        .step(
+            tokens.len() as u32,
+            0,
+            sealer.seal(Tokens::One(1)).unwrap(),
+            |_| {},
+        )
         .await
         .unwrap_err();
     assert_eq!(refused(&error).0, FaultCode::Capacity);
     assert!(
-        sealer.seal(VOCABULARY).is_err(),
+        sealer.seal(Tokens::One(VOCABULARY)).is_err(),
         "an id outside the vocabulary"
     );
 }
@@ -69,28 +74,28 @@ async fn ciphertexts_that_do_not_belong_are_refused_and_the_session_goes_on() {
     let model = Arc::new(ClientModel::load(&world.dir).unwrap());
     let stranger = SecretKey::generate(&context).unwrap();
     let other_key = CkksSealer::new(context.clone(), stranger, model.clone());
-    let sealed = other_key.seal(1).unwrap();
-    let error = connection.step(0, sealed, |_| {}).await.unwrap_err();
+    let sealed = other_key.seal(Tokens::One(1)).unwrap();
+    let error = connection.step(0, 0, sealed, |_| {}).await.unwrap_err();
     let (code, thing) = refused(&error);
     assert_eq!(code, FaultCode::CiphertextRejected);
     assert!(thing.contains("of key"), "{thing}");
 
     let level = world.plan().client.input.level as usize - 1;
     let low = world.encrypt_at(&context, level).to_bytes(&context);
-    let error = connection.step(0, low, |_| {}).await.unwrap_err();
+    let error = connection.step(0, 0, low, |_| {}).await.unwrap_err();
     let (code, thing) = refused(&error);
     assert_eq!(code, FaultCode::CiphertextRejected);
     assert!(thing.contains(&format!("level {level}")), "{thing}");
 
-    let mut damaged = sealer.seal(1).unwrap();
+    let mut damaged = sealer.seal(Tokens::One(1)).unwrap();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 4;
-    let error = connection.step(0, damaged, |_| {}).await.unwrap_err();
+    let error = connection.step(0, 0, damaged, |_| {}).await.unwrap_err();
     assert_eq!(refused(&error).0, FaultCode::CiphertextRejected);
 
-    let sealed = sealer.seal(2).unwrap();
-    let answer = connection.step(0, sealed, |_| {}).await.unwrap();
-    let logits = sealer.open(&answer.ciphertexts).unwrap();
+    let sealed = sealer.seal(Tokens::One(2)).unwrap();
+    let answer = connection.step(0, 0, sealed, |_| {}).await.unwrap();
+    let logits = sealer.open(Tokens::One(0), &answer.ciphertexts).unwrap();
     assert!(largest_difference(&logits, &expected(&[2])) < 1e-3);
 }
 
@@ -195,13 +200,13 @@ async fn an_answer_of_another_shape_is_refused() {
     let level = world.plan().client.outputs[0].level as usize;
     let at = |level| world.encrypt_at(&context, level).to_bytes(&context);
     let refused = |answer: &[Vec<u8>], words: &str| {
-        let error = sealer.open(answer).unwrap_err();
+        let error = sealer.open(Tokens::One(0), answer).unwrap_err();
         assert!(error.contains(words), "{error}");
     };
     refused(&[], "0 ciphertexts");
     refused(&[at(level), at(level)], "2 ciphertexts");
     refused(&[at(level + 1)], &format!("at level {}", level + 1));
-    sealer.open(&[at(level)]).unwrap();
+    sealer.open(Tokens::One(0), &[at(level)]).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

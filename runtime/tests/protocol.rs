@@ -2,7 +2,8 @@
 //! protocol's own promises, apart from any cryptography.
 
 use sotto_runtime::client::{
-    ClientError, Connection, Generation, Listener, Request, Sampling, Sealer, Stop, generate,
+    ClientError, Connection, Generation, Listener, Request, Sampling, Sealer, Stop, Tokens,
+    generate,
 };
 use sotto_runtime::keys::{KEY_FILE, KeyEntry, MANIFEST_VERSION, Manifest, NeededKey};
 use sotto_runtime::proto::wire::{self, sotto_client::SottoClient};
@@ -82,11 +83,12 @@ impl Engine for Adder {
         &self,
         _: &Keys,
         sum: &mut u32,
+        block: u32,
         ciphertext: &[u8],
         watch: &dyn Watch,
     ) -> Result<StepOutput, Fault> {
         let rejected = |thing| Fault::new(FaultCode::CiphertextRejected, thing, "encrypt again");
-        let &[token] = ciphertext else {
+        let (&[token, ..], true) = (ciphertext, ciphertext.len() == block.max(1) as usize) else {
             return Err(rejected("a ciphertext of another length"));
         };
         if token == 0xff {
@@ -103,7 +105,10 @@ impl Engine for Adder {
             return Err(Fault::new(FaultCode::Internal, "stopped", "nobody waits"));
         }
         watch.progress(&StepProgress::default());
-        *sum += u32::from(token);
+        *sum += ciphertext
+            .iter()
+            .map(|token| u32::from(*token))
+            .sum::<u32>();
         self.running.fetch_sub(1, Ordering::SeqCst);
         Ok(StepOutput {
             ciphertexts: vec![vec![(*sum % VOCABULARY) as u8]],
@@ -112,13 +117,17 @@ impl Engine for Adder {
     }
 }
 
-struct Plain;
+/// Takes a prompt in blocks of so many tokens.
+struct Plain(u32);
 
 impl Sealer for Plain {
-    fn seal(&self, token: u32) -> Result<Vec<u8>, String> {
-        Ok(vec![token as u8])
+    fn seal(&self, tokens: Tokens<'_>) -> Result<Vec<u8>, String> {
+        Ok(match tokens {
+            Tokens::One(token) => vec![token as u8],
+            Tokens::Block(tokens) => tokens.iter().map(|token| *token as u8).collect(),
+        })
     }
-    fn open(&self, ciphertexts: &[Vec<u8>]) -> Result<Vec<f64>, String> {
+    fn open(&self, _: Tokens<'_>, ciphertexts: &[Vec<u8>]) -> Result<Vec<f64>, String> {
         let next = u32::from(ciphertexts[0][0]);
         let logit = |id| f64::from(u8::from(id == next));
         Ok((0..VOCABULARY).map(logit).collect())
@@ -126,12 +135,15 @@ impl Sealer for Plain {
     fn vocabulary(&self) -> u32 {
         VOCABULARY
     }
+    fn block(&self) -> u32 {
+        self.0
+    }
 }
 
 struct Silent(Vec<u32>);
 
 impl Listener for Silent {
-    fn begins(&mut self, _: u32, _: u32) {}
+    fn begins(&mut self, _: u32, _: u32, _: u32) {}
     fn progress(&mut self, _: &wire::Progress) {}
     fn token(&mut self, id: u32) {
         self.0.push(id);
@@ -242,10 +254,19 @@ fn request(prompt: &[u32], max_tokens: u32, end: &[u32]) -> Request {
 }
 
 async fn run(connection: &mut Connection, prompt: &[u32], max_tokens: u32) -> Generation {
+    run_in_blocks(connection, 1, prompt, max_tokens).await
+}
+
+async fn run_in_blocks(
+    connection: &mut Connection,
+    block: u32,
+    prompt: &[u32],
+    max_tokens: u32,
+) -> Generation {
     let request = request(prompt, max_tokens, &[10]);
     let (_never, interrupt) = watch::channel(false);
     let mut heard = Silent(Vec::new());
-    let made = generate(connection, &Plain, &request, &mut heard, interrupt)
+    let made = generate(connection, &Plain(block), &request, &mut heard, interrupt)
         .await
         .unwrap();
     assert_eq!(heard.0, made.tokens);
@@ -261,13 +282,52 @@ async fn tokens_flow_and_keys_are_sent_once() {
     assert!(matches!(made.stop, Stop::MaxTokens));
     // Two prompt tokens and two of the three new ones went up; the last new one need not.
     assert_eq!(setup.steps.load(Ordering::SeqCst), 4);
-    assert_eq!(made.bootstraps, [2, 2, 2, 2]);
+    assert_eq!(made.trips.len(), 4);
+    assert!(made.trips.iter().all(|trip| trip.bootstraps == 2));
+    assert_eq!(made.blocks(), None);
     connection.close().await.unwrap();
 
     fs::remove_file(setup.keys.path().join(KEY_FILE)).unwrap();
     let mut again = setup.open("plan").await.expect("the server has the keys");
     assert_eq!(run(&mut again, &[4], 1).await.tokens, [4]);
     assert_eq!(fs::read_dir(setup.store.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_prompt_goes_up_in_blocks_and_its_rest_by_itself() {
+    let setup = setup("relinearise").await;
+    let prompts: [(&[u32], &[Option<u32>]); 4] = [
+        (&[1], &[None]),
+        (&[1, 2], &[Some(2)]),
+        (&[1, 2, 1, 1], &[Some(3), None]),
+        (&[1, 2, 1, 1, 1], &[Some(3), Some(2)]),
+    ];
+    for (prompt, trips) in prompts {
+        let mut connection = setup.open("plan").await.unwrap();
+        let single = run(&mut connection, prompt, 2).await;
+        connection.close().await.unwrap();
+        let mut connection = setup.open("plan").await.unwrap();
+        let made = run_in_blocks(&mut connection, 3, prompt, 2).await;
+        assert_eq!(made.tokens, single.tokens, "{prompt:?}");
+        let blocks: Vec<_> = made.trips.iter().map(|trip| trip.block).collect();
+        assert_eq!(blocks, [trips, &[None]].concat(), "{prompt:?}");
+        connection.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_repeated_block_is_answered_again_and_one_too_long_refused() {
+    let setup = setup("relinearise").await;
+    let mut connection = setup.open("plan").await.unwrap();
+    let first = connection.step(0, 3, vec![1, 2, 3], |_| {}).await.unwrap();
+    let repeated = connection.step(0, 3, vec![1, 2, 3], |_| {}).await.unwrap();
+    assert_eq!(first.ciphertexts, repeated.ciphertexts);
+    assert_eq!(setup.steps.load(Ordering::SeqCst), 1);
+    let error = connection.step(1, 2, vec![2, 3], |_| {}).await.unwrap_err();
+    assert_eq!(fault(&error).code, FaultCode::PositionMismatch);
+    let long = vec![0; CAPACITY as usize - 2];
+    let error = connection.step(3, CAPACITY - 2, long, |_| {}).await;
+    assert_eq!(fault(&error.unwrap_err()).code, FaultCode::Capacity);
 }
 
 #[tokio::test]
@@ -293,7 +353,7 @@ async fn a_prompt_that_does_not_fit_is_refused_before_anything_is_sent() {
         let request = request(prompt, 1, &[]);
         let (_never, interrupt) = watch::channel(false);
         let mut heard = Silent(Vec::new());
-        let error = generate(&mut connection, &Plain, &request, &mut heard, interrupt)
+        let error = generate(&mut connection, &Plain(1), &request, &mut heard, interrupt)
             .await
             .unwrap_err();
         assert!(error.to_string().contains(word), "{error}");
@@ -331,19 +391,19 @@ async fn a_key_damaged_on_disk_is_refused() {
 async fn a_refused_step_changes_nothing_and_a_repeated_one_is_answered_again() {
     let setup = setup("relinearise").await;
     let mut connection = setup.open("plan").await.unwrap();
-    let first = connection.step(0, vec![4], |_| {}).await.unwrap();
-    let error = connection.step(1, vec![0xff], |_| {}).await.unwrap_err();
+    let first = connection.step(0, 0, vec![4], |_| {}).await.unwrap();
+    let error = connection.step(1, 0, vec![0xff], |_| {}).await.unwrap_err();
     assert_eq!(fault(&error).code, FaultCode::CiphertextRejected);
-    let error = connection.step(3, vec![1], |_| {}).await.unwrap_err();
+    let error = connection.step(3, 0, vec![1], |_| {}).await.unwrap_err();
     assert_eq!(fault(&error).code, FaultCode::PositionMismatch);
     assert!(error.to_string().contains("position 3"), "{error}");
     // The same token at the same place: the connection may have broken before the answer arrived.
-    let repeated = connection.step(0, vec![4], |_| {}).await.unwrap();
+    let repeated = connection.step(0, 0, vec![4], |_| {}).await.unwrap();
     assert_eq!(first.ciphertexts, repeated.ciphertexts);
     // Another token at a place already taken is an error.
-    let error = connection.step(0, vec![5], |_| {}).await.unwrap_err();
+    let error = connection.step(0, 0, vec![5], |_| {}).await.unwrap_err();
     assert_eq!(fault(&error).code, FaultCode::PositionMismatch);
-    let second = connection.step(1, vec![4], |_| {}).await.unwrap();
+    let second = connection.step(1, 0, vec![4], |_| {}).await.unwrap();
     assert_eq!(second.ciphertexts, [[8]]);
     assert_eq!(setup.steps.load(Ordering::SeqCst), 2);
 }
@@ -353,10 +413,10 @@ async fn past_the_capacity_the_server_refuses() {
     let setup = setup("relinearise").await;
     let mut connection = setup.open("plan").await.unwrap();
     for position in 0..CAPACITY {
-        connection.step(position, vec![0], |_| {}).await.unwrap();
+        connection.step(position, 0, vec![0], |_| {}).await.unwrap();
     }
     let error = connection
-        .step(CAPACITY, vec![0], |_| {})
+        .step(CAPACITY, 0, vec![0], |_| {})
         .await
         .unwrap_err();
     assert_eq!(fault(&error).code, FaultCode::Capacity);
@@ -366,12 +426,12 @@ async fn past_the_capacity_the_server_refuses() {
 async fn sessions_are_apart() {
     let setup = setup("relinearise").await;
     let mut one = setup.open("plan").await.unwrap();
-    one.step(0, vec![3], |_| {}).await.unwrap();
+    one.step(0, 0, vec![3], |_| {}).await.unwrap();
     let mut two = setup.open("plan").await.unwrap();
-    let answer = two.step(0, vec![1], |_| {}).await.unwrap();
+    let answer = two.step(0, 0, vec![1], |_| {}).await.unwrap();
     assert_eq!(answer.ciphertexts, [[1]]);
     two.close().await.unwrap();
-    let answer = one.step(1, vec![1], |_| {}).await.unwrap();
+    let answer = one.step(1, 0, vec![1], |_| {}).await.unwrap();
     assert_eq!(answer.ciphertexts, [[4]]);
 }
 
@@ -393,8 +453,9 @@ async fn a_server_that_goes_mid_token_is_named() {
     let apart = tokio::runtime::Runtime::new().unwrap();
     let setup = apart.spawn(setup("relinearise")).await.unwrap();
     let mut connection = setup.open("plan").await.unwrap();
-    connection.step(0, vec![1], |_| {}).await.unwrap();
-    let waiting = tokio::spawn(async move { connection.step(1, vec![NEVER_ENDS], |_| {}).await });
+    connection.step(0, 0, vec![1], |_| {}).await.unwrap();
+    let waiting =
+        tokio::spawn(async move { connection.step(1, 0, vec![NEVER_ENDS], |_| {}).await });
     until(|| setup.steps.load(Ordering::SeqCst) == 2).await;
     apart.shutdown_background();
     let error = waiting.await.unwrap().unwrap_err();
@@ -410,12 +471,12 @@ async fn a_client_that_goes_mid_token_stops_the_token_and_changes_nothing() {
     let mut connection = setup.open("plan").await.unwrap();
     let waited = tokio::time::timeout(
         Duration::from_millis(100),
-        connection.step(0, vec![NEVER_ENDS], |_| {}),
+        connection.step(0, 0, vec![NEVER_ENDS], |_| {}),
     );
     assert!(waited.await.is_err(), "that token never ends");
     // The engine notices within milliseconds; until then the session is busy.
     let answer = loop {
-        match connection.step(0, vec![4], |_| {}).await {
+        match connection.step(0, 0, vec![4], |_| {}).await {
             Ok(answer) => break answer,
             Err(error) => assert_eq!(fault(&error).code, FaultCode::SessionBusy),
         }
@@ -434,7 +495,7 @@ async fn until(condition: impl Fn() -> bool) {
 struct StopAfterOne(watch::Sender<bool>);
 
 impl Listener for StopAfterOne {
-    fn begins(&mut self, _: u32, _: u32) {}
+    fn begins(&mut self, _: u32, _: u32, _: u32) {}
     fn progress(&mut self, _: &wire::Progress) {}
     fn token(&mut self, _: u32) {
         self.0.send(true).unwrap();
@@ -448,9 +509,15 @@ async fn an_interrupt_keeps_the_tokens() {
     let (sender, interrupt) = watch::channel(false);
     let mut listener = StopAfterOne(sender);
     let request = request(&[1], 5, &[]);
-    let made = generate(&mut connection, &Plain, &request, &mut listener, interrupt)
-        .await
-        .unwrap();
+    let made = generate(
+        &mut connection,
+        &Plain(1),
+        &request,
+        &mut listener,
+        interrupt,
+    )
+    .await
+    .unwrap();
     assert_eq!(made.tokens, [1]);
     assert!(matches!(made.stop, Stop::Interrupted));
 }
@@ -464,12 +531,12 @@ async fn one_token_is_computed_at_a_time_and_the_next_waits_in_line() {
     let setup = setup("relinearise").await;
     let mut first = setup.open("plan").await.unwrap();
     let mut second = setup.open("plan").await.unwrap();
-    let endless = tokio::spawn(async move { first.step(0, vec![NEVER_ENDS], |_| {}).await });
+    let endless = tokio::spawn(async move { first.step(0, 0, vec![NEVER_ENDS], |_| {}).await });
     until(|| setup.steps.load(Ordering::SeqCst) == 1).await;
     let (heard, mut hears) = tokio::sync::mpsc::unbounded_channel();
     let waiting = tokio::spawn(async move {
         let tell = |progress: &wire::Progress| heard.send(progress.site.clone()).unwrap();
-        second.step(0, vec![4], tell).await
+        second.step(0, 0, vec![4], tell).await
     });
     let site = hears.recv().await.unwrap();
     assert!(site.contains("waiting"), "{site}");
@@ -495,6 +562,7 @@ async fn a_session_has_one_token_under_way_or_in_line() {
         session: session.clone(),
         position: 0,
         ciphertext: vec![token],
+        block: 0,
     };
     let endless = client.step(token(NEVER_ENDS)).await.unwrap();
     let status = client.step(token(4)).await.unwrap_err();
@@ -532,7 +600,8 @@ async fn idle_sessions_give_way_to_other_keys_and_busy_ones_do_not() {
     let others = key_folder(OTHER_KEY);
     let mut connection = setup.open("plan").await.unwrap();
     let mut idle = setup.open("plan").await.unwrap();
-    let endless = tokio::spawn(async move { connection.step(0, vec![NEVER_ENDS], |_| {}).await });
+    let endless =
+        tokio::spawn(async move { connection.step(0, 0, vec![NEVER_ENDS], |_| {}).await });
     until(|| setup.steps.load(Ordering::SeqCst) == 1).await;
     let error = setup.open_with(&others).await.err().expect("refused");
     assert_eq!(fault(&error).code, FaultCode::Memory);
@@ -546,7 +615,7 @@ async fn idle_sessions_give_way_to_other_keys_and_busy_ones_do_not() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     };
     assert_eq!(run(&mut other, &[4], 1).await.tokens, [4]);
-    let error = idle.step(0, vec![1], |_| {}).await.unwrap_err();
+    let error = idle.step(0, 0, vec![1], |_| {}).await.unwrap_err();
     assert_eq!(fault(&error).code, FaultCode::UnknownSession);
 }
 

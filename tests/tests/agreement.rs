@@ -8,7 +8,9 @@ use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
 use sotto_ir::slot::{Form, Layout, Matrix, Pairing, StateDecl, StateId};
+use sotto_runtime::client::Tokens;
 use sotto_runtime::cpu::request;
+use sotto_runtime::trial::{CipherTrial, ClearTrial};
 use sotto_tests::*;
 use std::collections::BTreeMap;
 
@@ -38,7 +40,8 @@ const PINS: [&str; 4] = [
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn a_cache_of_several_groups_agrees_decrypted_and_in_the_clear() {
-    let _compiled = agrees(&[]);
+    let compiled = agrees(&[]);
+    assert!(compiled.plan.plan().prefill.is_some());
 }
 
 #[test]
@@ -50,8 +53,35 @@ fn so_it_does_with_every_kernel_that_larger_rings_want() {
     assert!(has(|m| matches!(m.form, Form::Spread { stride: 2.. })));
     assert!(has(|m| matches!(m.form, Form::Gather { stride: 2.. })));
     assert!(has(|m| m.pairing == Pairing::Inputs));
-    let inside = |state: &StateDecl| matches!(state.ty.layout, Layout::Interleaved { .. });
+    let inside = |state: &StateDecl| matches!(state.ty.layout, Layout::Tokens(g) if g.inner == 4);
     assert!(decode.states.iter().all(inside));
+    assert!(compiled.plan.plan().prefill.is_none());
+}
+
+/// A prompt in blocks, the last one not full, then single tokens that read what the blocks have left: all on one key set, and at every
+/// block and token as the golden says.
+fn agrees_in_blocks(
+    compiled: &Compiled,
+    golden: &Golden,
+    clear: &mut ClearTrial,
+    cipher: &mut CipherTrial,
+) {
+    let block = compiled.plan.plan().block() as usize;
+    assert!(block > 1);
+    let (prompt, rest) = golden.input_ids.split_at(2 * block + 1);
+    let blocks = prompt.chunks(block).map(Tokens::Block);
+    let mut cached = 0;
+    for tokens in blocks.chain(rest.iter().copied().map(Tokens::One)) {
+        cached += tokens.count() as usize;
+        let truth = golden.logits.row(cached - 1);
+        let in_clear = error(&clear.run(tokens).unwrap(), truth);
+        let decrypted = error(&cipher.run(tokens).unwrap(), truth);
+        println!("{cached} cached: {in_clear:.5} σ in the clear, {decrypted:.5} σ decrypted");
+        assert!(in_clear < 0.01, "{tokens:?}: {in_clear} σ in the clear");
+        assert!(decrypted < 0.02, "{tokens:?}: {decrypted} σ decrypted");
+    }
+    let late = clear.run(Tokens::Block(&prompt[..block])).unwrap_err();
+    assert!(late.to_string().contains("no block"), "{late}");
 }
 
 fn agrees(pins: &[&str]) -> Compiled {
@@ -60,7 +90,7 @@ fn agrees(pins: &[&str]) -> Compiled {
     let golden = golden(name);
     let groups = groups(&compiled, golden.input_ids.len());
     assert!(groups >= 3, "{groups} groups");
-    let mut clear = clear(&compiled.plan, None).unwrap();
+    let mut clear = self::clear(&compiled.plan, None).unwrap();
     let mut cipher = cipher(&compiled.plan).unwrap();
     for (t, &token) in golden.input_ids.iter().enumerate() {
         let truth = golden.logits.row(t);
@@ -69,6 +99,11 @@ fn agrees(pins: &[&str]) -> Compiled {
         println!("step {t}: {in_clear:.5} σ in the clear, {decrypted:.5} σ decrypted");
         assert!(in_clear < 0.01, "step {t}: {in_clear} σ in the clear");
         assert!(decrypted < 0.02, "step {t}: {decrypted} σ decrypted");
+    }
+    if compiled.plan.plan().prefill.is_some() {
+        clear = self::clear(&compiled.plan, None).unwrap();
+        cipher.restart();
+        agrees_in_blocks(&compiled, &golden, &mut clear, &mut cipher);
     }
     let escapes = clear.ranges().escapes();
     assert!(escapes.is_empty(), "{escapes:?}");
@@ -93,10 +128,20 @@ fn every_fixture_agrees_in_the_clear_at_secure_128() {
     for name in ["llama-gqa", "llama-tied-sharded", "llama-variants"] {
         let compiled = compile_fixture(name, ParamSet::secure_128(), 24).unwrap();
         let golden = golden(name);
-        let mut clear = clear(&compiled.plan, None).unwrap();
+        let mut single = clear(&compiled.plan, None).unwrap();
         for (t, &token) in golden.input_ids.iter().enumerate() {
-            let error = error(&clear.step(token).unwrap(), golden.logits.row(t));
+            let error = error(&single.step(token).unwrap(), golden.logits.row(t));
             assert!(error < 0.02, "{name}, step {t}: {error} σ");
+        }
+        let block = compiled.plan.plan().block() as usize;
+        assert!(block > 1, "{name}");
+        let mut prefilled = clear(&compiled.plan, None).unwrap();
+        let mut cached = 0;
+        for tokens in golden.input_ids.chunks(block) {
+            cached += tokens.len();
+            let logits = prefilled.run(Tokens::Block(tokens)).unwrap();
+            let error = error(&logits, golden.logits.row(cached - 1));
+            assert!(error < 0.02, "{name}, {cached} cached: {error} σ");
         }
     }
 }

@@ -129,7 +129,6 @@ pub fn depends_on_position(factor: &PlainFactor) -> bool {
         | PlainFactor::FirstOf { .. }
         | PlainFactor::LastOf { .. } => false,
         PlainFactor::PositionRow { .. }
-        | PlainFactor::KeyRow { .. }
         | PlainFactor::CurrentToken { .. }
         | PlainFactor::CachedTokens { .. }
         | PlainFactor::InverseCount { .. } => true,

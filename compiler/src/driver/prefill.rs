@@ -2,19 +2,23 @@
 //!
 //! Tokens of a block lie side by side in the slots, so each has S / block of them, and prefill is decode on that shorter ring: the same
 //! search, lowering and placement, with more diagonals in every matrix and as many bootstraps as for one token. It shares decode's cache,
-//! whose tokens have to lie inside the features, as many as fit. A block is worth having if it costs less than its tokens one by one.
+//! where a block's tokens have to lie inside the features and the blocks outside. A block is worth having if it costs less than its tokens
+//! one by one.
 
 use super::{CompileError, News, StageFile, describe, found};
 use crate::emit::{Emitted, emit};
 use crate::level::level;
 use crate::lower::{LowerError, Options, Ranges, lower_block, widths};
 use crate::place;
-use crate::search::{Alternative, Form, Found, Guidance, choose};
+use crate::search::{Form, Found, Guidance, Pin, attend_site, choose};
 use sotto_ir::cost::CostTable;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Approximation, Decision, SearchNote};
 use sotto_ir::slot::{Leveled, Packed, Program, StateId};
+
+/// A cache with room for blocks may make a layer of decode this much slower: the prompt comes once, tokens come many times.
+const SLOWDOWN: f64 = 0.15;
 
 /// What the passes of both programs work with.
 pub struct Passes<'a> {
@@ -70,19 +74,25 @@ pub type Recalibrate<'a> = dyn FnMut(&mut Program<Packed>, &mut dyn FnMut(News<'
     + 'a;
 
 impl Passes<'_> {
-    /// The search for decode, which leaves room for blocks where they are possible: with the tokens of a group that they ask for.
+    /// The search for decode. Where blocks are possible its cache leaves room for them: how many tokens one takes.
     pub fn choose(&self) -> Result<(Found, Option<u32>), LowerError> {
-        let room = self.room()?;
-        let with = |tokens| Guidance {
-            tokens,
-            ..self.guidance.clone()
+        let Some(block) = self.block()? else {
+            return Ok((self.search(self.options, self.guidance)?, None));
         };
-        match self.search(self.options, &with(room)) {
-            // nobody has asked for blocks
-            Err(LowerError::Pinned) if room.is_some() && self.options.block.is_none() => {
-                Ok((self.search(self.options, &with(None))?, None))
+        let mut guidance = self.guidance.clone();
+        guidance.pins.push(self.attention(Form::Inside(block)));
+        let with_room = self.search(self.options, &guidance);
+        if self.options.block.is_some() {
+            return Ok((with_room?, Some(block)));
+        }
+        let free = self.search(self.options, self.guidance)?;
+        match with_room {
+            Ok(found) if found.nanos as f64 <= free.nanos as f64 * (1.0 + SLOWDOWN) => {
+                Ok((found, Some(block)))
             }
-            found => Ok((found?, room)),
+            // what is pinned or switched off leaves no such cache, or every later token would pay for the prompt
+            Ok(_) | Err(LowerError::Pinned) => Ok((free, None)),
+            Err(error) => Err(error),
         }
     }
 
@@ -90,88 +100,61 @@ impl Passes<'_> {
         choose(self.decoder, self.ranges, options, guidance, self.table)
     }
 
-    /// Tokens of a KV group that blocks ask for; None where there cannot be blocks, or none are wanted.
-    fn room(&self) -> Result<Option<u32>, LowerError> {
-        let widths = widths(self.decoder, self.options)?;
-        let tokens = self.options.slots / widths.heads;
-        let most = self.most(widths.widest, tokens);
-        let asked = self.options.block;
-        if let Some(block) = asked.filter(|block| *block > most.max(1)) {
-            return Err(LowerError::Block { block, most });
+    fn attention(&self, form: Form) -> Pin {
+        Pin {
+            site: attend_site(&self.decoder.layer),
+            form,
         }
-        // pins and switches that leave no such cache leave no blocks, unless they are asked for: then the search will refuse
-        let pinned = self.guidance.pins.iter().any(|pin| match pin.form {
-            Form::Outside(_) => true,
-            Form::Inside(n) => n != tokens,
-            _ => false,
-        });
-        let needed = [Alternative::Interleaving, Alternative::Strides];
-        let without = needed.iter().any(|one| self.guidance.without.contains(one));
-        let possible = most > 1 && (asked.is_some() || !(pinned || without));
-        Ok((possible && asked != Some(1)).then_some(tokens))
     }
 
-    /// Most tokens of a block: each has room for the widest vector, and every pair of two has a slot beside each feature.
-    fn most(&self, widest: u32, tokens: u32) -> u32 {
+    /// Tokens of a block: as asked, or as many as fit; None for one.
+    fn block(&self) -> Result<Option<u32>, LowerError> {
+        let most = self.most()?;
+        match self.options.block {
+            Some(block) if block > most => Err(LowerError::Block { block, most }),
+            Some(block) => Ok(Some(block).filter(|block| *block > 1)),
+            None => Ok(Some(most).filter(|most| *most > 1)),
+        }
+    }
+
+    /// Most tokens of a block: each has room for the widest vector, and for a key of each.
+    fn most(&self) -> Result<u32, LowerError> {
+        let widths = widths(self.decoder, self.options)?;
         let Options { slots, context, .. } = *self.options;
-        let pairs = 1 << (tokens.max(1).ilog2() / 2);
+        let pairs = 1 << ((slots / widths.heads).max(1).ilog2() / 2);
         let context = 1 << context.max(1).ilog2();
-        pairs.min(slots / widest.max(1)).min(context).max(1)
+        Ok(context.min(pairs).min(slots / widths.widest).max(1))
     }
 
-    /// The best prefill program beside `decode`, which shares its keys then; None if none is worth having, or if `decode` has not left
-    /// `room` for one, tokens of a group.
+    /// The prefill program of `block` tokens beside `decode`, which shares its keys then; None if it is not worth having.
     pub fn prefill(
         &self,
-        room: Option<u32>,
+        block: Option<u32>,
         decode: &mut Placed,
         recalibrate: &mut Recalibrate<'_>,
         tell: &mut dyn FnMut(News<'_>),
     ) -> Result<Option<Prefilled>, CompileError> {
-        let Some(tokens) = room else {
+        let Some(block) = block else {
             return Ok(None);
         };
-        let found = self.best(tokens, decode, recalibrate, tell)?;
-        if let Some(prefill) = &found {
-            self.beside(decode, prefill)?;
-        }
-        Ok(found)
-    }
-
-    fn best(
-        &self,
-        tokens: u32,
-        decode: &Placed,
-        recalibrate: &mut Recalibrate<'_>,
-        tell: &mut dyn FnMut(News<'_>),
-    ) -> Result<Option<Prefilled>, CompileError> {
-        let widths = widths(self.decoder, self.options)?;
-        let asked = self.options.block;
-        let mut block = asked.unwrap_or(self.most(widths.widest, tokens));
-        while block > 1 {
-            let found = self.block(block, tokens / block, decode, recalibrate, tell);
-            let better = |found: &Prefilled| {
-                let seconds = found.placed.emitted.estimate.seconds;
-                seconds < decode.emitted.estimate.seconds * f64::from(block)
-            };
-            match found {
-                Ok(found) if asked.is_some() || better(&found) => return Ok(Some(found)),
-                Err(error) if asked.is_some() => return Err(error),
-                _ => block /= 2,
-            }
-        }
-        found(
-            tell,
-            "prefill: no block is worth its price; prompts are taken token by token".into(),
+        let found = self.block_program(block, decode, recalibrate, tell)?;
+        let (all, each) = (
+            found.placed.emitted.estimate.seconds,
+            decode.emitted.estimate.seconds,
         );
-        Ok(None)
+        if self.options.block.is_none() && all >= each * f64::from(block) {
+            let said = "prefill: not worth its price; prompts are taken token by token";
+            super::found(tell, said.into());
+            return Ok(None);
+        }
+        self.beside(decode, &found)?;
+        Ok(Some(found))
     }
 
-    /// The prefill program that takes `block` tokens, with groups of `tokens` for each of them.
-    fn block(
+    /// The prefill program that takes `block` tokens.
+    fn block_program(
         &self,
         block: u32,
-        tokens: u32,
         decode: &Placed,
         recalibrate: &mut Recalibrate<'_>,
         tell: &mut dyn FnMut(News<'_>),
@@ -180,15 +163,16 @@ impl Passes<'_> {
             slots: self.options.slots / block,
             ..self.options.clone()
         };
-        // pins are decode's
+        // a group for each block; other pins are decode's
         let guidance = Guidance {
-            pins: Vec::new(),
+            pins: vec![self.attention(Form::Outside(block))],
             without: self.guidance.without.clone(),
-            tokens: Some(tokens),
         };
         found(tell, format!("prefill: blocks of {block} tokens"));
         let mut chosen = self.search(&ring, &guidance)?;
         describe(&chosen, tell);
+        let stored = decode.leveled.states.first();
+        chosen.choices.stored = stored.and_then(|state| state.ty.layout.tokens());
         chosen.choices.block = block;
         let draft = lower_block(
             self.decoder,
@@ -210,7 +194,8 @@ impl Passes<'_> {
         }
         let levels = decode.leveled.states.iter().zip(0..);
         let levels = levels.filter_map(|(state, id)| Some((StateId(id), state.level?)));
-        let options = place::Options::default().stored_at(levels);
+        let mut options = place::Options::default().stored_at(levels);
+        options.groups = Some(1);
         let beside = [&decode.emitted.decode];
         let placed = level(
             &packed,

@@ -1,6 +1,7 @@
 //! Predicted time per token.
 //!
-//! Loops over groups count with the groups they visit when the KV state is half full, the mean over a full context.
+//! Loops over groups count with the groups they visit when the KV state is half full, the mean over a full context; in a program that
+//! takes a prompt's blocks, with those that the first block visits.
 
 use super::EmitError;
 use super::counts::{encodes, plaintexts};
@@ -72,12 +73,15 @@ pub fn encoding_seconds(
     seconds.sum()
 }
 
-/// Groups a loop over `states` visits when the KV state is half full.
+/// Groups a loop over `states` is taken to visit.
 pub fn mean_groups(
     program: &PlanProgram,
     states: &[sotto_ir::slot::StateId],
     capacity: u32,
 ) -> u64 {
+    if program.block > 1 {
+        return 1;
+    }
     let full = states
         .iter()
         .filter_map(|s| program.states.get(s.0 as usize))

@@ -5,15 +5,18 @@
 //! softmax's denominator and numerator as real and imaginary part. Because 1/count is in the masked exponentials, both stay in [-1, 1]
 //! at every position. The division comes once, after the sum.
 //!
-//! Tokens of a group lie either outside the features (tiled vectors: token r in slots r·width + f) or inside (spread vectors: f·tokens
-//! + r, Cachemir's layout, arXiv 2602.11470); steps and masks follow from [`Geometry::stride`] and [`Geometry::token_stride`]. Outside,
-//! the sums over lanes wrap into the next token: a mask keeps lane 0, carries every factor before the exponential, and lane 0 is
-//! repeated. Inside, they wrap into the same token and repeat by themselves, and the factors are in the query.
+//! Tokens of a group lie outside the features, inside them (all of them: Cachemir's layout, arXiv 2602.11470), or some inside and the
+//! runs of those outside ([`Group`](sotto_ir::slot::Group)). Queries and keys are spread by as many slots as tokens lie inside, and so is
+//! the result. With any outside, the sums over lanes wrap into other tokens: a mask keeps lane 0, carries every factor before the
+//! exponential, and lane 0 is repeated. With all inside they wrap into the same token and repeat by themselves, and the factors are in
+//! the query.
 //!
 //! A block of tokens shares one such loop ([`super::block`]): each of its tokens is a query of its own, to the same keys.
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
-use sotto_ir::slot::{DataDecl, DataId, Layout, Op, PlainFactor, Recipe, StateId, ValueType};
+use sotto_ir::slot::{
+    DataDecl, DataId, Group, Layout, Op, PlainFactor, Recipe, StateId, ValueType,
+};
 
 use super::LowerError;
 use super::builder::{Builder, Draft, Val, real, whole};
@@ -96,18 +99,9 @@ impl Place<'_> {
     /// The mask of the current tokens in a stored group.
     fn current(&self) -> PlainFactor {
         PlainFactor::CurrentToken {
-            tokens: self.geometry.tokens * self.geometry.block,
-            width: self.geometry.token_stride(),
+            group: stored_group(self.geometry),
+            block: 1,
         }
-    }
-
-    /// The mask of the current tokens in a group that each token of a block has.
-    pub fn shared(&self) -> PlainFactor {
-        let mask = PlainFactor::CurrentToken {
-            tokens: self.geometry.tokens,
-            width: self.geometry.token_stride(),
-        };
-        whole(mask, self.geometry.block)
     }
 }
 
@@ -121,8 +115,8 @@ pub enum Turn {
     },
     /// A key: the current tokens' slots of a KV group.
     Key,
-    /// The keys of a block where each token's vector holds all of them: the current tokens' slots of a group that they share.
-    SharedKeys,
+    /// A key, in all slots.
+    Tiled,
 }
 
 /// Rotary embedding, with masks and factors that join it at no price.
@@ -132,7 +126,7 @@ pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, turn: T
     let (mut factors, name, unit) = (Vec::new(), turn_name(turn, geometry), turn_unit(turn, x));
     let layout = match turn {
         Turn::Query { .. } => {
-            if geometry.interleaved {
+            if stride > 1 {
                 let (width, first) = (stride, 1);
                 factors.push(whole(PlainFactor::FirstOf { width, first }, b.block));
             }
@@ -145,23 +139,13 @@ pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, turn: T
             factors.push(place.current());
             place.stored()
         }
-        Turn::SharedKeys => {
-            factors.push(place.shared());
-            place.tokens().block(b.block)
-        }
+        Turn::Tiled => x.ty.layout.clone(),
     };
     let plains = tables(b, place).map(|(part, data)| {
-        let row = match turn {
-            Turn::SharedKeys => PlainFactor::KeyRow {
-                data,
-                stride,
-                block: 1,
-            },
-            _ => PlainFactor::PositionRow {
-                data,
-                stride,
-                block: 1,
-            },
+        let row = PlainFactor::PositionRow {
+            data,
+            stride,
+            block: 1,
         };
         let row = whole(row, b.block);
         b.whole_plain(
@@ -181,17 +165,17 @@ pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, turn: T
 
 fn turn_name(turn: Turn, geometry: &Geometry) -> &'static str {
     match turn {
-        Turn::Query { .. } if geometry.interleaved => ".first",
+        Turn::Query { .. } if geometry.inner > 1 => ".first",
         Turn::Query { .. } => "",
         Turn::Key => ".current",
-        Turn::SharedKeys => ".shared",
+        Turn::Tiled => "",
     }
 }
 
 fn turn_unit(turn: Turn, x: &Val) -> f64 {
     match turn {
         Turn::Query { unit } => unit,
-        Turn::Key | Turn::SharedKeys => x.unit(),
+        Turn::Key | Turn::Tiled => x.unit(),
     }
 }
 
@@ -244,12 +228,10 @@ pub fn lower(
         ..real(place.tokens(), v.1)
     };
     let weighted = b.sum_groups(site, group, &[k.0, v.0], &[q], vec![ty]);
-    let (step, tokens) = (geometry.token_stride() as i32, geometry.tokens);
-    let sum = &format!("{site}.sum");
-    let sums = b.fold(sum, &weighted[0], step, tokens, summed(geometry));
-    let sums = match geometry.interleaved {
-        true => linear::clean(b, site, &sums, &queries),
-        false => sums,
+    let sums = sum_tokens(b, place, &weighted[0]);
+    let sums = match geometry.inner {
+        1 => sums,
+        _ => linear::clean(b, site, &sums, &queries),
     };
     let name = format!("{site}.inverse");
     let (denominator, numerator) = b.split((&name, site), &sums, (2.0, v.1));
@@ -261,14 +243,16 @@ pub fn lower(
     Ok(b.mul(site, &numerator, &inverse))
 }
 
-/// The layout of sums over a group's tokens: tiled, or spread by the tokens.
-fn summed(geometry: &Geometry) -> Layout {
-    match geometry.interleaved {
-        true => Layout::Partial {
-            period: geometry.tokens * geometry.width(),
-        },
-        false => linear::periodic(&geometry.queries()),
-    }
+/// Sums over a group's tokens: first over runs, which come round, then within them, where the first slot of each has the sum.
+fn sum_tokens(b: &mut Builder<'_>, place: &Place<'_>, v: &Val) -> Val {
+    let Place { site, geometry, .. } = place;
+    let (site, run) = (&format!("{site}.sum"), geometry.width() * geometry.inner);
+    let layout = match geometry.inner {
+        1 => linear::periodic(&geometry.queries()),
+        _ => Layout::Partial { period: run },
+    };
+    let runs = b.fold(site, v, run as i32, geometry.outer(), layout.clone());
+    b.fold(site, &runs, 1, geometry.inner, layout)
 }
 
 /// The group template: (q, K, V) to each token's part of half of half the denominator + i·numerator.
@@ -280,8 +264,8 @@ fn group(
     units: (f64, f64),
 ) -> Result<usize, FitError> {
     let Place { site, geometry, .. } = place;
-    let (heads, lanes, tokens) = (geometry.heads_padded, geometry.lanes, geometry.tokens);
-    let period = tokens * geometry.width();
+    let (heads, lanes) = (geometry.heads_padded, geometry.lanes);
+    let period = geometry.group().period();
     let mut b = Builder::new(draft);
     let query = b.param(q.ty.clone());
     let keys = b.param(real(place.tokens(), units.0));
@@ -295,13 +279,13 @@ fn group(
     };
     let (mid, half) = (softmax.scores.mid(), softmax.scores.half());
     let factor = softmax.scale * products.unit() / half;
-    let scaled = match geometry.interleaved {
+    let scaled = match geometry.outer() {
         // all lanes hold the sum
-        true => {
+        1 => {
             let sums = sums(&mut b, period / lanes);
             scaled(&mut b, scores, &sums, factor, half)
         }
-        false => {
+        _ => {
             let sums = sums(&mut b, period);
             spread_lane(&mut b, place, &sums, factor, half)
         }
@@ -314,18 +298,17 @@ fn group(
     for _ in 0..softmax.squarings {
         e = b.mul(exp, &e, &e);
     }
-    let weights = weights_plain(&mut b, place, softmax);
-    let layout = e.ty.layout.each().clone();
-    let e = b.mul_plain(exp, &e, weights, layout, 1.0);
-
-    // e·(1/2 + i·V): one product and one fold for both sums; a half leaves noise room within the slots' range of 1
+    // e·(1/2 + i·V): one product and one fold for both sums; a half leaves noise room within the slots' range of 1. The weights
+    // multiply V, not e, whose levels are the longer way
     let sum = &format!("{site}.sum");
     let imaginary = ValueType {
         complex: true,
         ..values.ty.clone()
     };
-    let turned = b.emit(sum, Op::MulI { v: values.id }, imaginary);
+    let turned = b.emit(sum, Op::MulI { v: values.id }, imaginary.clone());
     let both = b.add_const(sum, &turned, 0.5);
+    let plain = weights_plain(&mut b, place, softmax);
+    let both = b.emit(sum, Op::MulPlain { v: both.id, plain }, imaginary);
     let weighted = b.mul(sum, &e, &both);
     Ok(b.finish(&format!("attention.group{}", place.tag), &[&weighted]))
 }
@@ -392,8 +375,7 @@ fn weights_plain(
     });
     let factors = vec![
         PlainFactor::CachedTokens {
-            tokens: place.geometry.tokens,
-            width: place.geometry.token_stride(),
+            group: place.geometry.group(),
             block: 1,
         },
         PlainFactor::InverseCount { block: 1 },
@@ -417,17 +399,18 @@ pub fn shared_type(geometry: &Geometry, unit: f64) -> ValueType {
 }
 
 fn stored_layout(geometry: &Geometry) -> Layout {
-    of_tokens(geometry, geometry.tokens * geometry.block)
+    Layout::Tokens(stored_group(geometry))
+}
+
+/// A group as decode reads it: a block's tokens lie inside the features, its blocks outside.
+fn stored_group(geometry: &Geometry) -> Group {
+    Group {
+        tokens: geometry.stored,
+        inner: geometry.inner * geometry.block,
+        ..geometry.group()
+    }
 }
 
 fn group_layout(geometry: &Geometry) -> Layout {
-    of_tokens(geometry, geometry.tokens)
-}
-
-fn of_tokens(geometry: &Geometry, tokens: u32) -> Layout {
-    let width = geometry.width();
-    match geometry.interleaved {
-        true => Layout::Interleaved { tokens, width },
-        false => Layout::Tokens { tokens, width },
-    }
+    Layout::Tokens(geometry.group())
 }

@@ -1,11 +1,11 @@
 //! What tokens of a block have to do with each other: keys and values that all of them see, and the last one alone.
 //!
 //! Tokens lie side by side ([`Layout::Block`]), so everything that a decoder does to one token's vector it does to all at once. Only
-//! attention looks across. Its keys and values are made twice. As decode will read them, token r of the block at its own place of the
-//! stored group: side by side they already lie there, and a mask is all it takes. And as this block and the prompt's later ones read
-//! them, in groups of which every token has a copy of its own: what token c has in all places of a feature's run goes to place c of
-//! every token's run, a product across tokens with the identity matrix ([`Form::Mix`]). Then every token is a query to its own copy, and
-//! the group loop is decode's.
+//! attention looks across. Its keys and values are made twice. As decode will read them, with the block's tokens inside the features and
+//! the blocks outside: side by side they already lie there, and a mask is all it takes. And as this block and the prompt's later ones
+//! read them, in groups of which every token has a copy of its own: one group a block, with one run of slots for each key. What token c
+//! has in all runs goes to run c of every token, a product across tokens with the identity matrix ([`Form::Mix`]). Then every token is a
+//! query to its own copy, and the group loop is decode's.
 
 use sotto_ir::slot::{
     DataDecl, Form, Layout, Matrix, Op, Pairing, PlainFactor, Recipe, StateId, ValueType,
@@ -30,7 +30,7 @@ pub enum Key<'v> {
     Whole(&'v Val),
 }
 
-/// Appends keys and values, spread with every feature in all slots of its run, to both kinds of state.
+/// Appends tiled keys and values to both kinds of state.
 pub fn append(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: Key<'_>, v: &Val) {
     let (raw, turned) = match k {
         Key::Unturned(k) => (k, true),
@@ -44,13 +44,12 @@ pub fn append(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: Key<'_>, v:
     let stored = attention::at_current(b, place, site, v);
     b.append(site, STORED[1], &stored);
 
-    let (keys, values) = exchange(b, place, site, raw, v);
     let keys = match turned {
-        true => attention::rope(b, place, site, &keys, Turn::SharedKeys),
-        false => at_shared(b, place, site, &keys),
+        true => attention::rope(b, place, site, raw, Turn::Tiled),
+        false => raw.clone(),
     };
+    let (keys, values) = exchange(b, place, site, &keys, v);
     b.append(site, SHARED[0], &keys);
-    let values = at_shared(b, place, site, &values);
     b.append(site, SHARED[1], &values);
 }
 
@@ -68,9 +67,9 @@ fn exchange(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: &Val, v: &Val
         b: imaginary.id,
     };
     let both = b.emit(site, both, complex(&layout));
-    let matrix = identity(b);
+    let matrix = identity(b, place.geometry.width());
     let all = Layout::Partial {
-        period: place.geometry.slots,
+        period: layout.each().period(),
     };
     let by = 1 - b.block as i32;
     let first = b.emit(site, Op::Rotate { v: both.id, by }, complex(&all));
@@ -82,8 +81,8 @@ fn exchange(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: &Val, v: &Val
     b.split((site, site), &exchanged, (k.unit(), v.unit()))
 }
 
-/// Half the identity across the tokens of a block, since a split doubles.
-fn identity(b: &mut Builder<'_>) -> sotto_ir::slot::MatrixId {
+/// Half the identity across the tokens of a block, for runs of `run` slots; half, since a split doubles.
+fn identity(b: &mut Builder<'_>, run: u32) -> sotto_ir::slot::MatrixId {
     let block = b.block;
     let entries = (0..block * block).map(|i| if i / block == i % block { 0.5 } else { 0.0 });
     let data = b.data(DataDecl {
@@ -96,7 +95,7 @@ fn identity(b: &mut Builder<'_>) -> sotto_ir::slot::MatrixId {
         name: "exchange".into(),
         in_width: block,
         out_width: block,
-        form: Form::Mix,
+        form: Form::Mix { run },
         block,
         pairing: Pairing::None,
         baby: 1,
@@ -104,13 +103,6 @@ fn identity(b: &mut Builder<'_>) -> sotto_ir::slot::MatrixId {
     };
     matrix.baby = baby_steps(matrix.diagonals());
     b.matrix(matrix)
-}
-
-/// The current tokens' slots of a group that every token has.
-fn at_shared(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> Val {
-    let plain = b.whole_plain("shared", vec![place.shared()]);
-    let op = Op::MulPlain { v: x.id, plain };
-    b.emit(site, op, real(place.tokens(), x.unit()))
 }
 
 /// The last token's vector, every feature in as many slots as the block has tokens: a vector of one token again. A block that is not

@@ -296,9 +296,13 @@ impl<'p> Builder<'p> {
         values.map(|(id, ty)| Val { id, ty }).collect()
     }
 
-    /// A declared array.
-    pub fn data(&mut self, decl: DataDecl) -> DataId {
-        DataId(intern(&mut self.draft.program.data, decl))
+    /// A declared array. One of another program's that differs has taken the name, so this one is marked.
+    pub fn data(&mut self, mut decl: DataDecl) -> DataId {
+        let declared = &mut self.draft.program.data;
+        while declared.iter().any(|d| d.name == decl.name && *d != decl) {
+            decl.name.push('\'');
+        }
+        DataId(intern(declared, decl))
     }
 
     /// A plaintext operand.
@@ -336,20 +340,8 @@ pub fn whole(factor: PlainFactor, block: u32) -> PlainFactor {
             stride: stride * block,
             block,
         },
-        PlainFactor::KeyRow { data, stride, .. } => PlainFactor::KeyRow {
-            data,
-            stride: stride * block,
-            block,
-        },
-        PlainFactor::CurrentToken { tokens, width } => PlainFactor::CurrentToken {
-            tokens,
-            width: width * block,
-        },
-        PlainFactor::CachedTokens { tokens, width, .. } => PlainFactor::CachedTokens {
-            tokens,
-            width: width * block,
-            block,
-        },
+        PlainFactor::CurrentToken { group, .. } => PlainFactor::CurrentToken { group, block },
+        PlainFactor::CachedTokens { group, .. } => PlainFactor::CachedTokens { group, block },
         PlainFactor::FirstOf { width, first } => PlainFactor::FirstOf {
             width: width * block,
             first: first * block,

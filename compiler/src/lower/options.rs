@@ -2,7 +2,7 @@
 
 use sotto_ir::decoder::{Decoder, ModelFacts};
 use sotto_ir::plan::Placement;
-use sotto_ir::slot::FeatureMap;
+use sotto_ir::slot::{FeatureMap, Group};
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::LowerError;
@@ -75,11 +75,13 @@ pub struct Choices {
     pub pairs: Vec<(String, String)>,
     /// How linear maps are computed, by site (of a pair, the first); plainly where absent.
     pub ways: BTreeMap<String, Way>,
-    /// Whether the tokens of a KV group interleave with the features of a head vector, which queries and keys then leave spread by as
-    /// many slots.
-    pub interleaved: bool,
+    /// Tokens of a KV group that lie inside the features of a head vector, a power of two; queries and keys are spread by as many slots.
+    /// 0 is 1.
+    pub inner: u32,
     /// Most tokens of a KV group; no more than the conversation has where absent.
     pub tokens: Option<u32>,
+    /// Tokens of a group of decode's, where this program takes blocks.
+    pub stored: Option<u32>,
     /// Tokens that one run takes side by side, a power of two; 0 is 1.
     pub block: u32,
     /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
@@ -123,10 +125,12 @@ pub struct Geometry {
     pub heads_padded: u32,
     /// Features of a head padded, both halves to a power of two.
     pub lanes: u32,
-    /// Tokens of one KV group.
+    /// Tokens of one KV group that attention reads.
     pub tokens: u32,
-    /// Whether a group's slots go through tokens first, and features second.
-    pub interleaved: bool,
+    /// Tokens of one KV group as decode reads it: the same, unless a block of tokens shares one.
+    pub stored: u32,
+    /// Those of them that lie inside the features, a power of two.
+    pub inner: u32,
 }
 
 impl Geometry {
@@ -142,7 +146,7 @@ impl Geometry {
         let heads_padded = (model.heads as u32).next_power_of_two();
         let lanes = 2 * (model.head_dim as u32 / 2).next_power_of_two();
         let most = choices.tokens.unwrap_or(context.next_power_of_two());
-        let geometry = Geometry {
+        let mut geometry = Geometry {
             slots,
             block,
             heads: model.heads as u32,
@@ -151,8 +155,11 @@ impl Geometry {
             heads_padded,
             lanes,
             tokens: (slots / (heads_padded * lanes)).min(most),
-            interleaved: choices.interleaved,
+            stored: 0,
+            inner: 1,
         };
+        geometry.stored = choices.stored.unwrap_or(geometry.tokens);
+        geometry.inner = choices.inner.clamp(1, geometry.tokens);
         let mut vectors = vectors(model, options);
         vectors.push(("query heads", (heads_padded * lanes) as usize));
         for (what, features) in vectors {
@@ -174,12 +181,21 @@ impl Geometry {
 
     /// Slots from one place of a head vector to the next.
     pub fn stride(&self) -> u32 {
-        if self.interleaved { self.tokens } else { 1 }
+        self.inner
     }
 
-    /// Slots from one token of a group to the next.
-    pub fn token_stride(&self) -> u32 {
-        if self.interleaved { 1 } else { self.width() }
+    /// Runs of tokens in a group.
+    pub fn outer(&self) -> u32 {
+        self.tokens / self.inner
+    }
+
+    /// How a group's tokens lie.
+    pub fn group(&self) -> Group {
+        Group {
+            tokens: self.tokens,
+            width: self.width(),
+            inner: self.inner,
+        }
     }
 
     /// Places of query features.

@@ -207,7 +207,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let mut way = self.model.choices.ways.get(&inst.site).copied();
         // what attention reads is spread by as much as its tokens ask for, and masked there
         let landing = self.landing(insts[0]);
-        if self.attended(insts[0]) && self.model.geometry.interleaved {
+        if self.attended(insts[0]) && self.model.geometry.inner > 1 {
             if insts.iter().any(|inst| self.landing(inst) != landing) {
                 return Err(self.unsupported(&inst.site, "a pair of queries with keys or values"));
             }
@@ -406,8 +406,11 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         };
         let [k, v] = self.model.state;
         let q = match self.values.get(&q) {
-            Some(Lowered::Rope(x)) if place.geometry.interleaved => {
-                let unit = softmax.query_unit(k);
+            Some(Lowered::Rope(x)) if place.geometry.inner > 1 => {
+                let unit = match place.geometry.outer() {
+                    1 => softmax.query_unit(k),
+                    _ => x.unit(),
+                };
                 let q = attention::rope(&mut self.b, &place, site, x, Turn::Query { unit });
                 linear::repeat(&mut self.b, site, &q, &place.geometry.queries())
             }
@@ -415,7 +418,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 let unit = x.unit();
                 attention::rope(&mut self.b, &place, site, x, Turn::Query { unit })
             }
-            Some(Lowered::Vector(x)) if place.geometry.interleaved => {
+            Some(Lowered::Vector(x)) if place.geometry.inner > 1 => {
                 linear::clean(&mut self.b, site, &x.val, &place.geometry.queries())
             }
             Some(Lowered::Vector(x)) => x.val.clone(),

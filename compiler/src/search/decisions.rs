@@ -92,7 +92,7 @@ impl Search<'_> {
             },
             Kernel::Attend([inside, tokens, squarings, ..]) if self.attend == pin.site => {
                 match pin.form {
-                    Form::Inside(n) => (number(inside), number(tokens)) == (1, n),
+                    Form::Inside(n) => number(inside) == n,
                     Form::Outside(n) => (number(inside), number(tokens)) == (0, n),
                     Form::Squarings(n) => number(squarings) == n,
                     _ => true,
@@ -259,7 +259,7 @@ impl Search<'_> {
                 choices.scaled_norms.insert(self.name(*norm));
             }
             Kernel::Attend([inside, tokens, squarings, ..]) => {
-                choices.interleaved = self.number(*inside) == 1;
+                choices.inner = self.number(*inside);
                 choices.tokens = Some(self.number(*tokens));
                 choices.squarings = self.number(*squarings);
             }
@@ -299,11 +299,13 @@ impl Search<'_> {
             Kernel::Attend([inside, tokens, squarings, ..]) => {
                 let (tokens, squarings) = (self.number(*tokens), self.number(*squarings));
                 let order = match self.number(*inside) {
-                    1 => "interleaved with features",
-                    _ => "a group",
+                    0 => "outside the features".into(),
+                    n if n == tokens => "inside the features".into(),
+                    n => format!("{n} inside the features"),
                 };
-                let words =
-                    format!("{tokens} tokens {order}, exponential by {squarings} squarings");
+                let words = format!(
+                    "groups of {tokens} tokens, {order}, exponential by {squarings} squarings"
+                );
                 (self.attend.clone(), words)
             }
             _ => return None,

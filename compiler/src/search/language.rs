@@ -42,8 +42,8 @@ define_language! {
         "rope" = Rope([Id; 1]),
         // (append k v): the state after this token.
         "append" = Append([Id; 2]),
-        // (attend interleaved tokens squarings q state): q is spread where tokens interleave with features, and so is the result
-        // before it is cleaned, which is part of this.
+        // (attend inner tokens squarings q state): inner of the tokens lie inside the features, 0 for none. Then q is spread, and so is
+        // the result before it is cleaned, which is part of this.
         "attend" = Attend([Id; 5]),
         // (silu stride site x).
         "silu" = Silu([Id; 3]),

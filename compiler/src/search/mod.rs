@@ -42,8 +42,6 @@ pub struct Guidance {
     pub pins: Vec<Pin>,
     /// Families of rules not to use.
     pub without: Vec<Alternative>,
-    /// Tokens of a group, inside the features, that are not the search's to choose.
-    pub tokens: Option<u32>,
 }
 
 /// What a search found.
@@ -55,6 +53,8 @@ pub struct Found {
     pub note: SearchNote,
     /// Whether extraction weighed every combination.
     pub exact: bool,
+    /// Nanoseconds of one layer and of the final template, by the search's prices.
+    pub nanos: u64,
     /// Each decision with its closest alternatives.
     pub decisions: Vec<Decision>,
 }
@@ -69,8 +69,7 @@ pub fn choose(
 ) -> Result<Found, LowerError> {
     let last = finale(decoder, options);
     check_pins(&[&decoder.layer, &last], &guidance.pins)?;
-    let plain = plainest(decoder, ranges, options, guidance.tokens)?;
-    let guidance = &settled(decoder, guidance);
+    let plain = plainest(decoder, ranges, options)?;
     let model = crate::lower::model(decoder, ranges, options, &plain)?;
     let groups = groups(&model)?;
     let largest = groups.iter().rev().max_by_key(|layers| layers.len());
@@ -82,6 +81,7 @@ pub fn choose(
             ..SearchNote::default()
         },
         exact: true,
+        nanos: 0,
         decisions: Vec::new(),
     };
     for (template, layers) in [(&decoder.layer, layers), (&last, 0..1)] {
@@ -91,16 +91,8 @@ pub fn choose(
 }
 
 /// The fewest decisions with which every layer can be lowered: squarings where an exponential's window is too wide for one polynomial.
-fn plainest(
-    decoder: &Decoder,
-    ranges: &Ranges,
-    options: &Options,
-    tokens: Option<u32>,
-) -> Result<Choices, LowerError> {
-    let mut plain = Choices {
-        tokens,
-        ..Choices::default()
-    };
+fn plainest(decoder: &Decoder, ranges: &Ranges, options: &Options) -> Result<Choices, LowerError> {
+    let mut plain = Choices::default();
     loop {
         let model = crate::lower::model(decoder, ranges, options, &plain)?;
         match groups(&model) {
@@ -110,16 +102,6 @@ fn plainest(
         }
         plain.squarings += 1;
     }
-}
-
-/// The guidance with its tokens as one more pin.
-fn settled(decoder: &Decoder, guidance: &Guidance) -> Guidance {
-    let mut settled = guidance.clone();
-    settled.pins.extend(guidance.tokens.map(|tokens| Pin {
-        site: attend_site(&decoder.layer),
-        form: Form::Inside(tokens),
-    }));
-    settled
 }
 
 /// Searches one template and adds what it finds.
@@ -132,7 +114,7 @@ fn one(
     found: &mut Found,
 ) -> Result<(), LowerError> {
     let facts = Facts::new(model, template, layers)?;
-    let Guidance { pins, without, .. } = guidance;
+    let Guidance { pins, without } = guidance;
     let runner = Runner::default()
         .with_expr(&term(template, &facts))
         .with_scheduler(SimpleScheduler)
@@ -169,6 +151,7 @@ fn one(
         };
     };
     found.exact &= best.exact;
+    found.nanos += best.cost;
     search.adopt(&best, found);
     Ok(())
 }
@@ -209,7 +192,7 @@ fn has_site(template: &Template, site: &str) -> bool {
 }
 
 /// Site of a template's attention; empty if it has none.
-fn attend_site(template: &Template) -> String {
+pub fn attend_site(template: &Template) -> String {
     let mut insts = template.insts.iter();
     let attend = insts.find(|inst| matches!(inst.op, Op::Attend { .. }));
     attend.map_or(String::new(), |inst| inst.site.clone())

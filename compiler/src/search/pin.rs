@@ -27,9 +27,9 @@ pub enum Form {
     Exact,
     /// A norm that finds its window by additions.
     Additions,
-    /// Attention with so many tokens of a group inside the features.
+    /// Attention with so many tokens inside the features.
     Inside(u32),
-    /// Attention with so many tokens of a group outside the features.
+    /// Attention with so many tokens of a group, all outside the features.
     Outside(u32),
     /// An exponential with so many squarings.
     Squarings(u32),

@@ -121,8 +121,8 @@ impl Pricing<'_> {
                 let period = inner * num(stride);
                 self.price(&[Work::Poly(plan.clone())], plan.depth, period)
             }
-            Kernel::Attend([inside, tokens, squarings, ..]) => {
-                self.attend(num(inside) == 1, num(tokens), num(squarings))?
+            Kernel::Attend([inner, tokens, squarings, ..]) => {
+                self.attend(num(inner).max(1), num(tokens), num(squarings))?
             }
         })
     }
@@ -183,13 +183,17 @@ impl Pricing<'_> {
         )
     }
 
-    fn attend(&self, inside: bool, tokens: u32, squarings: u32) -> Option<Price> {
+    fn attend(&self, inner: u32, tokens: u32, squarings: u32) -> Option<Price> {
+        if inner > tokens {
+            return None;
+        }
+        let (inside, outside) = (inner > 1, tokens > inner);
         let exp: &PolyPlan = self.facts.exp.get(squarings as usize)?.as_ref()?;
         let inverse = self.facts.inverse.as_ref()?;
         let (lanes, width) = (self.facts.lanes.ilog2(), self.facts.heads_width);
         let sums = Work::Fold { rotations: lanes };
         let mut group = vec![Work::Mul, Work::Rescale, sums.clone()];
-        if !inside {
+        if outside {
             // lane 0 kept and repeated over the lanes
             group.extend([Work::MulPlain, Work::Rescale, sums]);
         }
@@ -205,11 +209,11 @@ impl Pricing<'_> {
             Work::Rescale,
             Work::Add,
         ]);
-        let depth = 3 + usize::from(!inside) + squarings as usize + exp.depth;
-        // sums over lanes of an interleaved group repeat
-        let period = match inside {
-            true => tokens * width / self.facts.lanes,
-            false => tokens * width,
+        let depth = 2 + usize::from(outside) + squarings as usize + exp.depth;
+        // sums over lanes repeat if all tokens lie inside
+        let period = match outside {
+            false => tokens * width / self.facts.lanes,
+            true => tokens * width,
         };
         let group = self.price(&group, depth, period);
         let sums = Work::Fold {
@@ -227,10 +231,10 @@ impl Pricing<'_> {
         let mut period = width;
         if inside {
             // queries repeated; sums masked and repeated
-            let rotations = tokens.ilog2();
+            let rotations = inner.ilog2();
             let repeat = Work::Fold { rotations };
             after.extend([repeat.clone(), Work::MulPlain, Work::Rescale, repeat]);
-            period = width * tokens;
+            period = width * inner;
         }
         let after = self.price(&after, 1 + usize::from(inside) + inverse.depth, period);
         // groups visited, on average over the positions of a conversation

@@ -154,7 +154,7 @@ const INTERLEAVE: &[Rule] = &[
     (
         "interleave",
         "(strided {s} (attend 0 ?t ?n (rope ?q) (append (rope ?k) ?v)))",
-        "(attend 1 {s} ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
+        "(attend {s} ?t ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
     ),
     (
         "first",
@@ -446,11 +446,11 @@ mod tests {
         let attend = format!("(attend 0 8 0 (rope {q}) (append (rope {k}) {v}))");
         let spread = |at: u32, w: &str| format!("(spread 4 {at} 0 1 (w 0 {w}) x)");
         let (q, k, v) = (spread(0, "q"), spread(1, "k"), spread(1, "v"));
-        let inside = format!("(attend 1 4 0 (rope {q}) (append (rope {k}) {v}))");
+        let inside = format!("(attend 4 8 0 (rope {q}) (append (rope {k}) {v}))");
         let out = |x: &str| format!("(linear 0 1 (w 0 o) {x})");
         let gathered = |x: &str| format!("(gather 4 0 1 (w 0 o) {x})");
         assert!(proves(&out(&attend), &gathered(&inside)));
-        let tokens = inside.replace("attend 1 4", "attend 1 8");
+        let tokens = inside.replace("attend 4 8", "attend 8 8");
         assert!(!proves(&out(&attend), &gathered(&tokens)));
     }
 

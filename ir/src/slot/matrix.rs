@@ -22,10 +22,10 @@ pub enum Form {
     /// slot p ≡ o (mod out-width), but zero beyond the first out-width slots of a run where the stride is longer. The caller folds
     /// over in-width·stride slots with step out-width, after which row o is at every slot p ≡ o.
     Gather { stride: u32 },
-    /// A product with vectors across the tokens of a block, the same at every place: slot (j, r), which token r has at place j, becomes
-    /// Σ_c W[j mod block][c] × slot (j, c). So the identity hands row j of every token what token j has there. Diagonal k
-    /// multiplies the operand rotated left by k - (block - 1), of which the caller does the - (block - 1).
-    Mix,
+    /// A product across the tokens of a block, the same at every place of a run of `run` slots: what token r has in run j becomes
+    /// Σ_c W[j mod block][c] × what token c has there. So the identity gives run j of every token to token j. Diagonal k multiplies the
+    /// operand rotated left by k - (block - 1), of which the caller does the - (block - 1).
+    Mix { run: u32 },
 }
 
 impl Form {
@@ -33,7 +33,7 @@ impl Form {
     pub fn stride(self) -> u32 {
         match self {
             Form::Spread { stride } | Form::Gather { stride } => stride,
-            Form::Mix => 1,
+            Form::Mix { .. } => 1,
         }
     }
 }
@@ -86,7 +86,7 @@ impl Matrix {
                 let step = self.out_width;
                 (step, (self.in_width * stride / step).max(1))
             }
-            Form::Mix => (1, 1),
+            Form::Mix { .. } => (1, 1),
         }
     }
 
@@ -94,7 +94,7 @@ impl Matrix {
     pub fn step(&self) -> u32 {
         match self.form {
             Form::Spread { stride } | Form::Gather { stride } => stride.saturating_mul(self.block),
-            Form::Mix => 1,
+            Form::Mix { .. } => 1,
         }
     }
 
@@ -113,7 +113,7 @@ impl Matrix {
         let width = match self.form {
             Form::Spread { .. } => self.in_width,
             Form::Gather { .. } => self.out_width,
-            Form::Mix => self.block.saturating_mul(2).saturating_sub(1),
+            Form::Mix { .. } => self.block.saturating_mul(2).saturating_sub(1),
         };
         (width / self.form.stride().max(1)).max(1)
     }
@@ -123,7 +123,7 @@ impl Matrix {
         let each = match self.form {
             Form::Spread { stride } => self.in_width.max(self.out_width.saturating_mul(stride)),
             Form::Gather { stride } => self.out_width.max(self.in_width.saturating_mul(stride)),
-            Form::Mix => self.block,
+            Form::Mix { run } => self.block.saturating_mul(run),
         };
         each.saturating_mul(self.block)
     }
@@ -141,9 +141,9 @@ impl Matrix {
                 let once = place % stride < self.out_width;
                 once.then_some((place % self.out_width, column))
             }
-            Form::Mix => {
+            Form::Mix { run } => {
                 let column = (token + k).checked_sub(self.block - 1)?;
-                (column < self.block).then_some((place % self.block, column))
+                (column < self.block).then_some((place / run % self.block, column))
             }
         }
     }
@@ -235,7 +235,7 @@ mod tests {
         };
         let block = matrix.block;
         let places = match form {
-            Form::Spread { .. } | Form::Mix => in_width,
+            Form::Spread { .. } | Form::Mix { .. } => in_width,
             Form::Gather { stride } => in_width * stride,
         };
         let column = |p: u32| p / block / (places / in_width);
@@ -288,7 +288,7 @@ mod tests {
                 Form::Gather { stride } => {
                     m.in_width * stride * m.block <= SLOTS && m.in_width * stride >= m.out_width
                 }
-                Form::Mix => false,
+                Form::Mix { .. } => false,
             };
             holds && (m.pairing != Pairing::Inputs || m.all_diagonals() >= 2)
         })
@@ -319,12 +319,12 @@ mod tests {
 
     #[test]
     fn mixing_multiplies_across_the_tokens_of_each_place() {
-        for block in [1, 2, 8] {
+        for (block, run) in [(1, 1), (2, 4), (8, 1), (4, 16)] {
             let matrix = Matrix {
                 name: "w".into(),
                 in_width: block,
                 out_width: block,
-                form: Form::Mix,
+                form: Form::Mix { run },
                 block,
                 pairing: Pairing::None,
                 baby: 1,
@@ -348,7 +348,7 @@ mod tests {
                 let place = p / block;
                 let terms = 0..block;
                 let exact: f64 = terms
-                    .map(|c| weight(place % block, c) * x[(place * block + c) as usize])
+                    .map(|c| weight(place / run % block, c) * x[(place * block + c) as usize])
                     .sum();
                 assert!((sum.at(p as usize).re - exact).abs() < 1e-9, "{block}: {p}");
             }

@@ -55,7 +55,9 @@ pub use parse::ParseNote;
 pub use print::{PrintNote, SLOT_VERSION, stage_of};
 pub use slots::Slots;
 pub use tables::{Binding, Dependence, Tables};
-pub use types::{At, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType};
+pub use types::{
+    At, Group, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType,
+};
 pub use verify::LevelRules;
 
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
 //! Operations on ciphertext values, and the tables they name.
 
 use super::data::DataId;
-use super::types::StateId;
+use super::types::{Group, StateId};
 use serde::{Deserialize, Serialize};
 
 /// Index into [`super::Program::plains`].
@@ -228,19 +228,10 @@ pub enum PlainFactor {
         stride: u32,
         block: u32,
     },
-    /// Of a table from the data table the row of the current token whose key the slot holds: entry ⌊p / stride⌋ of row `position` +
-    /// ⌊p / block⌋ mod block.
-    KeyRow {
-        data: DataId,
-        stride: u32,
-        block: u32,
-    },
-    /// 1 in the slots p of current tokens: ⌊p / width⌋ mod tokens = i mod tokens for a current i, else 0. Of an interleaved group
-    /// `width` is 1, or a block's tokens that share it.
-    CurrentToken { tokens: u32, width: u32 },
+    /// 1 in the slots of current tokens of a group that all tokens of the block share, else 0.
+    CurrentToken { group: Group, block: u32 },
     /// 1 in the slots of those tokens of the group being visited that the slot's token may see: itself and those before it; else 0.
-    /// The group's tokens as above.
-    CachedTokens { tokens: u32, width: u32, block: u32 },
+    CachedTokens { group: Group, block: u32 },
     /// 1 in slots p with p mod width < first, else 0.
     FirstOf { width: u32, first: u32 },
     /// 1 in slots p with p mod width = width - 1, else 0.

@@ -3,9 +3,9 @@
 
 use super::print::SLOT_VERSION;
 use super::{
-    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Layout, Matrix, MatrixId, MatrixPart,
-    Node, Op, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Stage,
-    StateDecl, StateId, Step, Template, ValueId, ValueType,
+    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Group, Layout, Matrix, MatrixId,
+    MatrixPart, Node, Op, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program,
+    Recipe, Stage, StateDecl, StateId, Step, Template, ValueId, ValueType,
 };
 use crate::text::{ParseError, Parser, TokenKind};
 use std::str::FromStr;
@@ -184,20 +184,13 @@ fn flat(p: &mut Parser) -> Parsed<Layout> {
                 stride,
             }
         }
-        "tokens" => {
-            let (tokens, width) = fraction(p)?;
-            Layout::Tokens { tokens, width }
-        }
-        "interleaved" => {
-            let (tokens, width) = fraction(p)?;
-            Layout::Interleaved { tokens, width }
-        }
+        "tokens" => Layout::Tokens(group(p)?),
         "scalar" => Layout::Scalar,
         "partial" => Layout::Partial { period: count(p)? },
         _ => {
-            return Err(here.error(
-                "`periodic`, `strided`, `tokens`, `interleaved`, `block`, `scalar` or `partial`",
-            ));
+            return Err(
+                here.error("`periodic`, `strided`, `tokens`, `block`, `scalar` or `partial`")
+            );
         }
     })
 }
@@ -463,6 +456,20 @@ fn data(p: &mut Parser) -> Parsed<DataDecl> {
     })
 }
 
+/// Tokens, features, and tokens inside the features, one if it is not said.
+fn group(p: &mut Parser) -> Parsed<Group> {
+    let (tokens, width) = fraction(p)?;
+    let inner = match p.eat_word("inside") {
+        true => count(p)?,
+        false => 1,
+    };
+    Ok(Group {
+        tokens,
+        width,
+        inner,
+    })
+}
+
 /// A stride, 1 if there is none.
 fn apart(p: &mut Parser) -> Parsed<u32> {
     if p.eat_word("by") { count(p) } else { Ok(1) }
@@ -492,28 +499,13 @@ fn factor(p: &mut Parser) -> Parsed<PlainFactor> {
                 block,
             }
         }
-        "key_row" => {
-            let data = DataId(index(p, 'd')?);
-            let stride = apart(p)?;
-            let block = of_block(p)?;
-            PlainFactor::KeyRow {
-                data,
-                stride,
-                block,
-            }
-        }
         "current_token" => {
-            let (tokens, width) = fraction(p)?;
-            PlainFactor::CurrentToken { tokens, width }
+            let (group, block) = (group(p)?, of_block(p)?);
+            PlainFactor::CurrentToken { group, block }
         }
         "cached_tokens" => {
-            let (tokens, width) = fraction(p)?;
-            let block = of_block(p)?;
-            PlainFactor::CachedTokens {
-                tokens,
-                width,
-                block,
-            }
+            let (group, block) = (group(p)?, of_block(p)?);
+            PlainFactor::CachedTokens { group, block }
         }
         "first" => {
             let (first, width) = fraction(p)?;
@@ -541,7 +533,7 @@ fn matrix(p: &mut Parser) -> Parsed<Matrix> {
     let form: fn(u32) -> Form = match p.word("a form")?.as_str() {
         "spread" => |stride| Form::Spread { stride },
         "gather" => |stride| Form::Gather { stride },
-        "mix" => |_| Form::Mix,
+        "mix" => |run| Form::Mix { run },
         _ => return Err(here.error("`spread`, `gather` or `mix`")),
     };
     let form = form(count(p)?);

@@ -2,8 +2,8 @@
 //! `t` templates), and operations name them by number; a comment after an operation tells the table entry's name.
 
 use super::{
-    At, DataDecl, FeatureMap, Form, Layout, Leveled, Matrix, MatrixPart, Node, Op, Packed, Pairing,
-    Param, Plain, PlainFactor, Poly, Program, Recipe, Stage, StateDecl, Template, ValueId,
+    At, DataDecl, FeatureMap, Form, Group, Layout, Leveled, Matrix, MatrixPart, Node, Op, Packed,
+    Pairing, Param, Plain, PlainFactor, Poly, Program, Recipe, Stage, StateDecl, Template, ValueId,
     ValueType,
 };
 use crate::text::{float, list, quoted};
@@ -51,12 +51,18 @@ impl Display for Layout {
                 width,
                 stride,
             } => write!(f, "strided {count}/{width} by {stride}"),
-            Layout::Tokens { tokens, width } => write!(f, "tokens {tokens}/{width}"),
-            Layout::Interleaved { tokens, width } => write!(f, "interleaved {tokens}/{width}"),
+            Layout::Tokens(group) => write!(f, "tokens {group}"),
             Layout::Block { tokens, each } => write!(f, "block {tokens} of {each}"),
             Layout::Scalar => f.write_str("scalar"),
             Layout::Partial { period } => write!(f, "partial {period}"),
         }
+    }
+}
+
+impl Display for Group {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Group { tokens, width, .. } = self;
+        write!(f, "{tokens}/{width}{}", unless_one("inside", self.inner))
     }
 }
 
@@ -232,23 +238,11 @@ impl Display for PlainFactor {
                 let (apart, block) = (apart(*stride), of_block(*block));
                 write!(f, "position_row d{}{apart}{block}", data.0)
             }
-            PlainFactor::KeyRow {
-                data,
-                stride,
-                block,
-            } => {
-                let (apart, block) = (apart(*stride), of_block(*block));
-                write!(f, "key_row d{}{apart}{block}", data.0)
+            PlainFactor::CurrentToken { group, block } => {
+                write!(f, "current_token {group}{}", of_block(*block))
             }
-            PlainFactor::CurrentToken { tokens, width } => {
-                write!(f, "current_token {tokens}/{width}")
-            }
-            PlainFactor::CachedTokens {
-                tokens,
-                width,
-                block,
-            } => {
-                write!(f, "cached_tokens {tokens}/{width}{}", of_block(*block))
+            PlainFactor::CachedTokens { group, block } => {
+                write!(f, "cached_tokens {group}{}", of_block(*block))
             }
             PlainFactor::FirstOf { width, first } => write!(f, "first {first}/{width}"),
             PlainFactor::LastOf { width } => write!(f, "last {width}"),
@@ -270,7 +264,7 @@ impl Display for Matrix {
         let form = match self.form {
             Form::Spread { .. } => "spread",
             Form::Gather { .. } => "gather",
-            Form::Mix => "mix",
+            Form::Mix { .. } => "mix",
         };
         let pairing = match self.pairing {
             Pairing::None => "unpaired",
@@ -281,7 +275,10 @@ impl Display for Matrix {
             f,
             "{}, {form} {}{}, {pairing}, in={}, out={}, baby={}, d{}",
             quoted(&self.name),
-            self.form.stride(),
+            match self.form {
+                Form::Mix { run } => run,
+                form => form.stride(),
+            },
             of_block(self.block),
             self.in_width,
             self.out_width,

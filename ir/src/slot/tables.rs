@@ -1,8 +1,8 @@
 //! What a program's tables mean once layer, position and group are known: plaintext operands and matrix entries as numbers.
 
 use super::{
-    DataDecl, DataError, DataId, DataSource, Entries, Matrix, Pairing, Plain, PlainFactor, Poly,
-    StateDecl, StateId,
+    DataDecl, DataError, DataId, DataSource, Entries, Group, Matrix, Pairing, Plain, PlainFactor,
+    Poly, StateDecl, StateId,
 };
 use std::sync::Arc;
 
@@ -133,26 +133,17 @@ impl Tables<'_> {
                 let rows = self.rows(source, data, at)?;
                 rows.slots(stride, |p| at.current(p % block.max(1)))
             }
-            PlainFactor::KeyRow {
-                data,
-                stride,
-                block,
-            } => {
-                let (rows, block) = (self.rows(source, data, at)?, block.max(1));
-                rows.slots(stride, |p| at.current(p / block % block))
+            PlainFactor::CurrentToken { group, block } => {
+                let first = position.checked_rem(group.tokens).unwrap_or(0);
+                let current = first..first + at.count;
+                token_mask(group, block, |token, _| current.contains(&token))
             }
-            PlainFactor::CurrentToken { tokens, width } => {
-                let first = position.checked_rem(tokens).unwrap_or(0);
-                token_mask(tokens, width, |r, _| (first..first + at.count).contains(&r))
-            }
-            PlainFactor::CachedTokens {
-                tokens,
-                width,
-                block,
-            } => {
+            PlainFactor::CachedTokens { group, block } => {
+                let tokens = group.tokens;
                 let first = at.group.unwrap_or(position / tokens.max(1)) * tokens;
-                let seer = |p: u32| position + at.current(p % block.max(1));
-                token_mask(tokens, width, |r, p| first + r <= seer(p))
+                token_mask(group, block, |token, r| {
+                    first + token <= position + at.current(r)
+                })
             }
             PlainFactor::FirstOf { width, first } => {
                 (0..width).map(|p| f64::from(p < first)).collect()
@@ -199,7 +190,7 @@ impl Tables<'_> {
                 | PlainFactor::FirstOf { .. }
                 | PlainFactor::LastOf { .. } => {}
                 PlainFactor::Vector { data, .. } => found.layer |= per_layer(data),
-                PlainFactor::PositionRow { data, .. } | PlainFactor::KeyRow { data, .. } => {
+                PlainFactor::PositionRow { data, .. } => {
                     found.layer |= per_layer(data);
                     found.position = true;
                 }
@@ -245,10 +236,12 @@ fn spaced(values: &[f64], stride: u32) -> Vec<f64> {
     values.iter().copied().flat_map(repeat).collect()
 }
 
-/// 1 in the slots of the tokens to keep; `keep` is asked with token and slot.
-fn token_mask(tokens: u32, width: u32, keep: impl Fn(u32, u32) -> bool) -> Vec<f64> {
-    (0..tokens * width)
-        .map(|p| f64::from(keep(p / width, p)))
+/// 1 in the slots of the tokens to keep; `keep` is asked with a token of the group and one of the block.
+fn token_mask(group: Group, block: u32, keep: impl Fn(u32, u32) -> bool) -> Vec<f64> {
+    let block = block.max(1);
+    let slots = 0..group.period() * block;
+    slots
+        .map(|p| f64::from(keep(group.token(p / block), p % block)))
         .collect()
 }
 

@@ -23,10 +23,7 @@ fn periodic() -> ValueType {
 }
 
 fn group() -> ValueType {
-    ty(Layout::Tokens {
-        tokens: TOKENS,
-        width: WIDTH,
-    })
+    ty(Layout::Tokens(GROUP))
 }
 
 fn node(result: Option<u32>, op: Op<ValueId>, ty: ValueType) -> Node<Packed> {
@@ -54,16 +51,21 @@ fn plain(factors: Vec<PlainFactor>) -> Plain {
     }
 }
 
+const GROUP: Group = Group {
+    tokens: TOKENS,
+    width: WIDTH,
+    inner: 1,
+};
+
 /// out = Σ over cached tokens r of mean-weighted <Wx, k_r> v_r with k_r = v_r = the layer's input of token r.
 pub(crate) fn attention() -> Program<Packed> {
     let v = ValueId;
     let current = PlainFactor::CurrentToken {
-        tokens: TOKENS,
-        width: WIDTH,
+        group: GROUP,
+        block: 1,
     };
     let cached = PlainFactor::CachedTokens {
-        tokens: TOKENS,
-        width: WIDTH,
+        group: GROUP,
         block: 1,
     };
     let first = PlainFactor::FirstOf {

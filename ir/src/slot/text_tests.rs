@@ -25,8 +25,8 @@ fn layout() -> impl Strategy<Value = Layout> {
             width,
             stride
         }),
-        any::<(u32, u32)>().prop_map(|(tokens, width)| Layout::Tokens { tokens, width }),
-        any::<(u32, u32)>().prop_map(|(tokens, width)| Layout::Interleaved { tokens, width }),
+        group().prop_map(Layout::Tokens),
+        group().prop_map(|group| Layout::Tokens(group).block(4)),
         Just(Layout::Scalar),
         any::<u32>().prop_map(|period| Layout::Partial { period }),
     ]
@@ -153,6 +153,14 @@ fn data() -> impl Strategy<Value = DataDecl> {
     )
 }
 
+fn group() -> impl Strategy<Value = Group> {
+    any::<[u32; 3]>().prop_map(|[tokens, width, inner]| Group {
+        tokens,
+        width,
+        inner,
+    })
+}
+
 fn plain() -> impl Strategy<Value = Plain> {
     let factor = prop_oneof![
         number().prop_map(PlainFactor::Const),
@@ -165,17 +173,10 @@ fn plain() -> impl Strategy<Value = Plain> {
             stride,
             block
         }),
-        any::<(u32, u32, u32)>().prop_map(|(i, stride, block)| PlainFactor::KeyRow {
-            data: DataId(i),
-            stride,
-            block
-        }),
-        any::<(u32, u32)>().prop_map(|(tokens, width)| PlainFactor::CurrentToken { tokens, width }),
-        any::<(u32, u32, u32)>().prop_map(|(tokens, width, block)| PlainFactor::CachedTokens {
-            tokens,
-            width,
-            block
-        }),
+        (group(), any::<u32>())
+            .prop_map(|(group, block)| PlainFactor::CurrentToken { group, block }),
+        (group(), any::<u32>())
+            .prop_map(|(group, block)| PlainFactor::CachedTokens { group, block }),
         any::<(u32, u32)>().prop_map(|(width, first)| PlainFactor::FirstOf { width, first }),
         any::<u32>().prop_map(|width| PlainFactor::LastOf { width }),
         any::<u32>().prop_map(|block| PlainFactor::InverseCount { block }),
@@ -187,7 +188,7 @@ fn matrix() -> impl Strategy<Value = Matrix> {
     let form = (0..3, any::<u32>()).prop_map(|(form, stride)| match form {
         0 => Form::Spread { stride },
         1 => Form::Gather { stride },
-        _ => Form::Mix,
+        _ => Form::Mix { run: stride },
     });
     let pairing = proptest::sample::select(vec![Pairing::None, Pairing::Outputs, Pairing::Inputs]);
     (name(), any::<[u32; 5]>(), form, pairing).prop_map(

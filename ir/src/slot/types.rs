@@ -32,20 +32,8 @@ pub enum Layout {
         /// Power of two.
         stride: u32,
     },
-    /// Token-major: slot `r·width + f` holds feature `f` of token `r` of a group; repeats with period `tokens·width`.
-    Tokens {
-        /// Tokens of one group, a power of two.
-        tokens: u32,
-        /// Power of two, features of one token.
-        width: u32,
-    },
-    /// Feature-major: slot `f·tokens + r` holds feature `f` of token `r` of a group; repeats with period `tokens·width`.
-    Interleaved {
-        /// Tokens of one group, a power of two.
-        tokens: u32,
-        /// Power of two, features of one token.
-        width: u32,
-    },
+    /// A group of tokens.
+    Tokens(Group),
     /// Several tokens side by side: slot p·tokens + r holds slot p of token r's own vector, which lies as `each` says.
     Block {
         /// Tokens, a power of two.
@@ -62,11 +50,42 @@ pub enum Layout {
     },
 }
 
+/// How the tokens of a KV group lie: slot (g·width + f)·inner + r holds feature f of token g·inner + r, and all repeats with period
+/// tokens·width. So `inner` tokens lie inside the features, and as many such runs as it takes outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Tokens of one group, a power of two.
+    pub tokens: u32,
+    /// Features of one token, a power of two.
+    pub width: u32,
+    /// Tokens inside the features, a power of two.
+    pub inner: u32,
+}
+
+impl Group {
+    /// Slots after which the content repeats.
+    pub fn period(&self) -> u32 {
+        self.tokens.saturating_mul(self.width)
+    }
+
+    /// The token of a slot.
+    pub fn token(&self, slot: u32) -> u32 {
+        let run = self.width.saturating_mul(self.inner).max(1);
+        let inner = self.inner.max(1);
+        (slot / run * inner + slot % inner) % self.tokens.max(1)
+    }
+
+    /// Whether there are whole runs of tokens.
+    pub fn holds(&self) -> bool {
+        self.inner > 0 && self.tokens.is_multiple_of(self.inner)
+    }
+}
+
 impl Layout {
     /// Tokens of a group; None for anything else.
     pub fn tokens(&self) -> Option<u32> {
         match self {
-            Layout::Tokens { tokens, .. } | Layout::Interleaved { tokens, .. } => Some(*tokens),
+            Layout::Tokens(group) => Some(group.tokens),
             Layout::Block { each, .. } => each.tokens(),
             _ => None,
         }
@@ -96,9 +115,7 @@ impl Layout {
         match self {
             Layout::Periodic { width, .. } => *width,
             Layout::Strided { width, stride, .. } => width.saturating_mul(*stride),
-            Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
-                tokens.saturating_mul(*width)
-            }
+            Layout::Tokens(group) => group.period(),
             Layout::Block { tokens, each } => each.period().saturating_mul(*tokens),
             Layout::Scalar => 1,
             Layout::Partial { period } => *period,
@@ -160,8 +177,8 @@ impl Stage for Leveled {
 pub struct StateDecl {
     /// `k` or `v`.
     pub name: String,
-    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`] or [`Layout::Interleaved`], or that for every token of a block,
-    /// which then share the group's tokens.
+    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`], or that for every token of a block, which then share the group's
+    /// tokens.
     pub ty: ValueType,
     /// Level at which groups are stored; decided by placement, absent in the packed stage.
     pub level: Option<u32>,

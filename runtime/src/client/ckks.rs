@@ -1,7 +1,7 @@
 //! Sealing with the scheme: the secret key's only home.
 
 use super::model::{ClientModel, ModelError};
-use super::seal::Sealer;
+use super::seal::{Sealer, Tokens};
 use sotto_ckks::{Ciphertext, CkksError, Context, Encoder, SecretKey};
 use std::sync::Arc;
 
@@ -48,31 +48,36 @@ impl CkksSealer {
         }
     }
 
-    /// The ciphertext of a token's embedding, at the plan's input level.
-    pub fn encrypt(&self, token: u32) -> Result<Ciphertext, SealError> {
-        let level = self.model.input_level() as usize;
-        let slots = self.model.input(token)?;
+    /// The ciphertext of the tokens' embeddings, at the plan's input level.
+    pub fn encrypt(&self, tokens: Tokens<'_>) -> Result<Ciphertext, SealError> {
+        let level = self.model.input_wire(tokens)?.level as usize;
+        let slots = self.model.input(tokens)?;
         let plaintext = Encoder::new(&self.context).encode(&slots, level, 1)?;
         Ok(self.secret.encrypt(&plaintext)?)
     }
 
-    /// The logits in an answer, which must have the shape that the plan states: as many ciphertexts, at these levels. What is
+    /// The logits in an answer to tokens, which must have the shape that the plan states: as many ciphertexts, at these levels. What is
     /// encrypted in them is no reason to refuse.
-    pub fn decrypt(&self, answer: &[Ciphertext]) -> Result<Vec<f64>, SealError> {
-        self.check(answer)?;
+    pub fn decrypt(
+        &self,
+        tokens: Tokens<'_>,
+        answer: &[Ciphertext],
+    ) -> Result<Vec<f64>, SealError> {
+        self.check(tokens, answer)?;
         let encoder = Encoder::new(&self.context);
         let mut vectors = Vec::with_capacity(answer.len());
-        for (ct, wire) in answer.iter().zip(self.model.outputs()) {
+        for (ct, wire) in answer.iter().zip(self.model.outputs(tokens)) {
             let plaintext = self.secret.decrypt(ct)?;
             let slots = encoder.decode_periodic(&plaintext, wire.width as usize)?;
             vectors.push(slots.into_iter().map(|slot| slot.re).collect());
         }
-        Ok(self.model.logits(&vectors)?)
+        Ok(self.model.logits(tokens, &vectors)?)
     }
 
-    fn check(&self, answer: &[Ciphertext]) -> Result<(), SealError> {
-        self.model.check_count(answer.len())?;
-        for (index, (ct, wire)) in answer.iter().zip(self.model.outputs()).enumerate() {
+    fn check(&self, tokens: Tokens<'_>, answer: &[Ciphertext]) -> Result<(), SealError> {
+        self.model.check_count(tokens, answer.len())?;
+        let expected = self.model.outputs(tokens);
+        for (index, (ct, wire)) in answer.iter().zip(expected).enumerate() {
             if ct.level() != wire.level as usize || ct.degree() != 1 {
                 return Err(SealError::AnswerAt {
                     index,
@@ -87,19 +92,24 @@ impl CkksSealer {
 }
 
 impl Sealer for CkksSealer {
-    fn seal(&self, token: u32) -> Result<Vec<u8>, String> {
-        let ct = self.encrypt(token).map_err(|cause| cause.to_string())?;
+    fn seal(&self, tokens: Tokens<'_>) -> Result<Vec<u8>, String> {
+        let ct = self.encrypt(tokens).map_err(|cause| cause.to_string())?;
         Ok(ct.to_bytes(&self.context))
     }
 
-    fn open(&self, ciphertexts: &[Vec<u8>]) -> Result<Vec<f64>, String> {
+    fn open(&self, tokens: Tokens<'_>, ciphertexts: &[Vec<u8>]) -> Result<Vec<f64>, String> {
         let read = |bytes: &Vec<u8>| Ciphertext::from_bytes(&self.context, bytes);
         let answer: Result<Vec<_>, _> = ciphertexts.iter().map(read).collect();
         let answer = answer.map_err(|cause| cause.to_string())?;
-        self.decrypt(&answer).map_err(|cause| cause.to_string())
+        self.decrypt(tokens, &answer)
+            .map_err(|cause| cause.to_string())
     }
 
     fn vocabulary(&self) -> u32 {
         self.model.vocabulary()
+    }
+
+    fn block(&self) -> u32 {
+        self.model.block()
     }
 }

@@ -77,10 +77,11 @@ impl Connection {
         &self.server
     }
 
-    /// One token: `ciphertext` up, one ciphertext down. `progress` hears how far the server is.
+    /// One token, or a block of so many: `ciphertext` up, one token's scores down. `progress` hears how far the server is.
     pub async fn step(
         &mut self,
         position: u32,
+        block: u32,
         ciphertext: Vec<u8>,
         mut progress: impl FnMut(&wire::Progress),
     ) -> Result<StepAnswer, ClientError> {
@@ -90,6 +91,7 @@ impl Connection {
             session: self.session.clone(),
             position,
             ciphertext,
+            block,
         };
         let mut replies = self
             .client

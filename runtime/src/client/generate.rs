@@ -1,9 +1,9 @@
-//! The token loop: one round trip per token, prompt tokens included.
+//! The token loop: one round trip per token, and per block of the prompt where the plan takes blocks.
 
 use super::connection::{Connection, StepAnswer};
 use super::error::ClientError;
 use super::sample::{Sampler, Sampling};
-use super::seal::Sealer;
+use super::seal::{Sealer, Tokens};
 use crate::proto::wire;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -23,8 +23,8 @@ pub struct Request {
 
 /// Hears what happens during a generation.
 pub trait Listener {
-    /// A token goes up: its position, and how many the prompt has.
-    fn begins(&mut self, position: u32, prompt: u32);
+    /// Tokens go up: the first one's position, how many, and how many the prompt has.
+    fn begins(&mut self, position: u32, count: u32, prompt: u32);
     /// The server is this far with the token.
     fn progress(&mut self, progress: &wire::Progress);
     /// A new token was chosen.
@@ -53,12 +53,65 @@ pub struct Generation {
     pub tokens: Vec<u32>,
     /// Logits from which each new token was chosen.
     pub logits: Vec<Vec<f64>>,
-    /// Wall-clock seconds of each round trip, prompt tokens included.
-    pub seconds: Vec<f64>,
-    /// Bootstraps of each round trip.
-    pub bootstraps: Vec<u32>,
+    /// Round trips, the prompt's included.
+    pub trips: Vec<Trip>,
     /// Why it stopped.
     pub stop: Stop,
+}
+
+/// One round trip.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trip {
+    /// Tokens of a block of the prompt; None for one token by itself.
+    pub block: Option<u32>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Bootstraps that the server ran.
+    pub bootstraps: u32,
+}
+
+impl Generation {
+    /// Seconds of the round trips of single tokens.
+    pub fn per_token(&self) -> Vec<f64> {
+        let single = self.trips.iter().filter(|trip| trip.block.is_none());
+        single.map(|trip| trip.seconds).collect()
+    }
+
+    /// Tokens of the prompt that went up in blocks, and seconds of those round trips; None if none did.
+    pub fn blocks(&self) -> Option<(u32, f64)> {
+        let blocks = self
+            .trips
+            .iter()
+            .filter_map(|trip| Some((trip.block?, trip.seconds)));
+        blocks.reduce(|(tokens, seconds), (more, longer)| (tokens + more, seconds + longer))
+    }
+
+    /// Bootstraps of a single token, or of a block if there was none.
+    pub fn bootstraps(&self) -> u32 {
+        let of = |single: bool| {
+            let trips = self
+                .trips
+                .iter()
+                .filter(move |trip| trip.block.is_none() == single);
+            trips.map(|trip| trip.bootstraps).max()
+        };
+        of(true).or(of(false)).unwrap_or(0)
+    }
+}
+
+/// What goes up next: a block of the prompt where there are blocks and at least two tokens left of it, else one token.
+fn next<'p>(
+    prompt: &'p [u32],
+    position: u32,
+    block: u32,
+    chosen: Option<u32>,
+) -> Option<Tokens<'p>> {
+    let rest = prompt.get(position as usize..).unwrap_or_default();
+    match rest {
+        [] => chosen.map(Tokens::One),
+        [_, _, ..] if block > 1 => Some(Tokens::Block(&rest[..rest.len().min(block as usize)])),
+        [token, ..] => Some(Tokens::One(*token)),
+    }
 }
 
 /// Generates until the end token, `max_tokens`, capacity, or `interrupt`.
@@ -77,14 +130,12 @@ pub async fn generate(
     let mut made = Generation {
         tokens: Vec::new(),
         logits: Vec::new(),
-        seconds: Vec::new(),
-        bootstraps: Vec::new(),
+        trips: Vec::new(),
         stop: Stop::MaxTokens,
     };
     let prompt = request.prompt.len() as u32;
-    let mut input = request.prompt.first().copied();
-    let mut position = 0;
-    while let Some(token) = input {
+    let (mut position, mut chosen) = (0, None);
+    while let Some(tokens) = next(&request.prompt, position, sealer.block(), chosen) {
         if made.tokens.len() as u32 >= request.max_tokens {
             break;
         }
@@ -92,9 +143,9 @@ pub async fn generate(
             made.stop = Stop::Capacity;
             break;
         }
-        listener.begins(position, prompt);
+        listener.begins(position, tokens.count(), prompt);
         let started = Instant::now();
-        let round = round_trip(connection, sealer, position, token, listener);
+        let round = round_trip(connection, sealer, position, tokens, listener);
         let answer = tokio::select! {
             biased;
             () = interrupted(&mut interrupt) => {
@@ -110,14 +161,16 @@ pub async fn generate(
                 break;
             }
         };
-        made.seconds.push(started.elapsed().as_secs_f64());
-        made.bootstraps.push(answer.bootstraps);
-        position += 1;
+        made.trips.push(Trip {
+            block: Some(tokens.block()).filter(|block| *block > 0),
+            seconds: started.elapsed().as_secs_f64(),
+            bootstraps: answer.bootstraps,
+        });
+        position += tokens.count();
         if position < prompt {
-            input = request.prompt.get(position as usize).copied();
             continue;
         }
-        let logits = match open(sealer, position - 1, &answer) {
+        let logits = match open(sealer, position - 1, tokens, &answer) {
             Ok(logits) => logits,
             Err(error) => {
                 made.stop = Stop::Failed(error);
@@ -132,7 +185,7 @@ pub async fn generate(
             made.stop = Stop::EndOfText;
             break;
         }
-        input = Some(next);
+        chosen = Some(next);
     }
     Ok(made)
 }
@@ -148,21 +201,28 @@ async fn round_trip(
     connection: &mut Connection,
     sealer: &dyn Sealer,
     position: u32,
-    token: u32,
+    tokens: Tokens<'_>,
     listener: &mut dyn Listener,
 ) -> Result<StepAnswer, ClientError> {
-    let sealed = sealer.seal(token).map_err(|cause| ClientError::Seal {
+    let sealed = sealer.seal(tokens).map_err(|cause| ClientError::Seal {
         doing: format!("encrypting token {position}"),
         cause,
     })?;
     connection
-        .step(position, sealed, |progress| listener.progress(progress))
+        .step(position, tokens.block(), sealed, |progress| {
+            listener.progress(progress);
+        })
         .await
 }
 
-fn open(sealer: &dyn Sealer, position: u32, answer: &StepAnswer) -> Result<Vec<f64>, ClientError> {
+fn open(
+    sealer: &dyn Sealer,
+    position: u32,
+    tokens: Tokens<'_>,
+    answer: &StepAnswer,
+) -> Result<Vec<f64>, ClientError> {
     sealer
-        .open(&answer.ciphertexts)
+        .open(tokens, &answer.ciphertexts)
         .map_err(|cause| ClientError::Seal {
             doing: format!("decrypting the answer to token {position}"),
             cause,

@@ -1,5 +1,6 @@
 //! The client's ends of the model: tokenizer, embedding, and what the answer means.
 
+use super::seal::Tokens;
 use crate::plan::PlanDir;
 use num_complex::Complex64;
 use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError, Weights, Wire};
@@ -9,6 +10,8 @@ use tokenizers::Tokenizer;
 /// What a plan leaves to the client, loaded.
 pub struct ClientModel {
     part: ClientPart,
+    /// What goes up and comes down for a block of tokens.
+    block: Option<(Wire, Vec<Wire>)>,
     vocab: u32,
     hidden: usize,
     weights: Weights,
@@ -65,6 +68,14 @@ pub enum ModelError {
         /// Size of the vocabulary.
         vocab: u32,
     },
+    /// Tokens that are no block.
+    #[error("{count} tokens at once, the plan takes 1 to {most}; split them")]
+    Block {
+        /// Given.
+        count: usize,
+        /// Most.
+        most: u32,
+    },
     /// An answer of the wrong shape.
     #[error(
         "the answer has {found} ciphertexts, the plan says {expected}; use the same plan and version of sotto on both sides"
@@ -107,6 +118,7 @@ impl ClientModel {
             )?,
             head: needs(part.head, part.head_table.as_ref(), "head")?,
             part,
+            block: plan.prefill.as_ref().map(|p| (p.input, p.outputs.clone())),
             vocab: plan.model.vocab,
             hidden: size.1,
             weights: plan.model.weights,
@@ -119,9 +131,25 @@ impl ClientModel {
         self.vocab
     }
 
-    /// Level that the input is encrypted at.
-    pub fn input_level(&self) -> u32 {
-        self.part.input.level
+    /// Most tokens of a block; 1 where a prompt is taken token by token.
+    pub fn block(&self) -> u32 {
+        self.block.as_ref().map_or(1, |(input, _)| input.block)
+    }
+
+    /// What the plan says of the ciphertext that is sent for tokens.
+    pub fn input_wire(&self, tokens: Tokens<'_>) -> Result<Wire, ModelError> {
+        match (tokens, &self.block) {
+            (Tokens::One(_), _) => Ok(self.part.input),
+            (Tokens::Block(tokens), Some((wire, _)))
+                if (1..=wire.block as usize).contains(&tokens.len()) =>
+            {
+                Ok(*wire)
+            }
+            (Tokens::Block(tokens), _) => Err(ModelError::Block {
+                count: tokens.len(),
+                most: self.block(),
+            }),
+        }
     }
 
     /// Tokens that end a text.
@@ -147,52 +175,75 @@ impl ClientModel {
         Ok(bos.chain(encoding.get_ids().iter().copied()).collect())
     }
 
-    /// The slots to encrypt for a token, one period: its embedding, or a one-hot vector where the server holds the table.
-    pub fn input(&self, token: u32) -> Result<Vec<Complex64>, ModelError> {
+    /// The slots to encrypt for tokens, one period: their embeddings, or one-hot vectors where the server holds the table. A block that
+    /// is not full repeats its last token.
+    pub fn input(&self, tokens: Tokens<'_>) -> Result<Vec<Complex64>, ModelError> {
+        let wire = self.input_wire(tokens)?;
+        let block = wire.block as usize;
+        let mut slots = vec![Complex64::ZERO; wire.width as usize * block];
+        for r in 0..block {
+            let token = match tokens {
+                Tokens::One(token) => Some(token),
+                Tokens::Block(tokens) => tokens.get(r).or(tokens.last()).copied(),
+            };
+            let side = slots.iter_mut().skip(r).step_by(block);
+            self.embed(token.unwrap_or_default(), wire.unit, side)?;
+        }
+        Ok(slots)
+    }
+
+    /// Puts one token's embedding, or its one-hot vector, into slots.
+    fn embed<'s>(
+        &self,
+        token: u32,
+        unit: f64,
+        mut slots: impl Iterator<Item = &'s mut Complex64>,
+    ) -> Result<(), ModelError> {
         if token >= self.vocab {
             return Err(ModelError::Token {
                 id: token,
                 vocab: self.vocab,
             });
         }
-        let wire = self.part.input;
-        let mut slots = vec![Complex64::ZERO; wire.width as usize];
         match &self.embedding {
             Some(table) => {
                 let row = table.chunks_exact(self.hidden).nth(token as usize);
                 let values = row.into_iter().flatten();
-                for (slot, &value) in slots.iter_mut().zip(values) {
-                    slot.re = f64::from(value) / wire.unit;
+                for (slot, &value) in slots.zip(values) {
+                    slot.re = f64::from(value) / unit;
                 }
             }
             None => {
-                if let Some(slot) = slots.get_mut(token as usize) {
-                    slot.re = 1.0 / wire.unit;
+                if let Some(slot) = slots.nth(token as usize) {
+                    slot.re = 1.0 / unit;
                 }
             }
         }
-        Ok(slots)
+        Ok(())
     }
 
-    /// What the plan says of the answer's ciphertexts, in order.
-    pub fn outputs(&self) -> &[Wire] {
-        &self.part.outputs
+    /// What the plan says of the ciphertexts of the answer to tokens, in order.
+    pub fn outputs(&self, tokens: Tokens<'_>) -> &[Wire] {
+        match (tokens, &self.block) {
+            (Tokens::Block(_), Some((_, outputs))) => outputs,
+            _ => &self.part.outputs,
+        }
     }
 
     /// Refuses an answer of more or fewer ciphertexts than the plan states.
-    pub fn check_count(&self, found: usize) -> Result<(), ModelError> {
-        let expected = self.part.outputs.len();
+    pub fn check_count(&self, tokens: Tokens<'_>, found: usize) -> Result<(), ModelError> {
+        let expected = self.outputs(tokens).len();
         if found != expected {
             return Err(ModelError::Answer { found, expected });
         }
         Ok(())
     }
 
-    /// Logits of the vocabulary from the decrypted answer, one period of each vector.
-    pub fn logits(&self, answer: &[Vec<f64>]) -> Result<Vec<f64>, ModelError> {
-        self.check_count(answer.len())?;
+    /// Logits of the vocabulary from the decrypted answer to tokens, one period of each vector.
+    pub fn logits(&self, tokens: Tokens<'_>, answer: &[Vec<f64>]) -> Result<Vec<f64>, ModelError> {
+        self.check_count(tokens, answer.len())?;
         let mut values = Vec::new();
-        for (wire, slots) in self.part.outputs.iter().zip(answer) {
+        for (wire, slots) in self.outputs(tokens).iter().zip(answer) {
             let part = slots.iter().take(wire.count as usize);
             values.extend(part.map(|slot| slot * wire.unit));
         }

@@ -139,12 +139,22 @@ fn finish(made: Generation) -> Result<(), Failure> {
 }
 
 fn summary(made: &Generation, why: &str) -> String {
-    let (tokens, trips) = (made.tokens.len(), made.seconds.len());
+    let (tokens, trips) = (made.tokens.len(), made.trips.len());
     if trips == 0 {
         return format!("{tokens} tokens; {why}");
     }
-    let mean = made.seconds.iter().sum::<f64>() / trips as f64;
-    format!("{tokens} tokens; {mean:.1} s a round trip; {why}")
+    let blocks = made.blocks().map_or(String::new(), |(count, seconds)| {
+        format!("; {seconds:.1} s for {count} tokens of the prompt together")
+    });
+    let each = made.per_token();
+    let each = match each.len() {
+        0 => String::new(),
+        count => {
+            let mean = each.iter().sum::<f64>() / count as f64;
+            format!("; {mean:.1} s a token")
+        }
+    };
+    format!("{tokens} tokens{blocks}{each}; {why}")
 }
 
 /// What a user asks for.
@@ -261,28 +271,37 @@ async fn told(interrupt: &mut watch::Receiver<bool>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Trip;
 
-    fn generation(seconds: Vec<f64>, stop: Stop) -> Generation {
+    fn generation(trips: Vec<Trip>, stop: Stop) -> Generation {
         Generation {
             tokens: vec![],
             logits: vec![],
-            seconds,
-            bootstraps: vec![],
+            trips,
             stop,
         }
     }
 
     #[test]
     fn round_trips_are_told_if_there_were_any() {
-        let words = |seconds| {
-            finish(generation(seconds, Stop::Interrupted))
+        let words = |trips| {
+            finish(generation(trips, Stop::Interrupted))
                 .unwrap_err()
                 .to_string()
         };
+        let trip = |block, seconds| Trip {
+            block,
+            seconds,
+            bootstraps: 0,
+        };
         assert_eq!(words(vec![]), "0 tokens; interrupted");
         assert_eq!(
-            words(vec![1.0, 2.0]),
-            "0 tokens; 1.5 s a round trip; interrupted"
+            words(vec![trip(None, 1.0), trip(None, 2.0)]),
+            "0 tokens; 1.5 s a token; interrupted"
+        );
+        assert_eq!(
+            words(vec![trip(Some(7), 3.0), trip(None, 2.0)]),
+            "0 tokens; 3.0 s for 7 tokens of the prompt together; 2.0 s a token; interrupted"
         );
     }
 

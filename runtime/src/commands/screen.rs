@@ -79,8 +79,14 @@ impl<'t> Screen<'t> {
 }
 
 impl Listener for Screen<'_> {
-    fn begins(&mut self, position: u32, prompt: u32) {
-        let what = if position < prompt {
+    fn begins(&mut self, position: u32, count: u32, prompt: u32) {
+        let what = if count > 1 {
+            format!(
+                "prompt tokens {} to {} of {prompt}",
+                position + 1,
+                position + count
+            )
+        } else if position < prompt {
             format!("prompt token {} of {prompt}", position + 1)
         } else {
             format!("token {}", position + 1 - prompt)

@@ -103,13 +103,21 @@ impl CpuEngine {
         })
     }
 
-    fn read(&self, keys: &Executor<Cpu>, bytes: &[u8]) -> Result<Ciphertext, Fault> {
+    /// Level of what is sent for one token, or for a block.
+    fn input_level(&self, block: u32) -> u32 {
+        match &self.plan.prefill {
+            Some(prefill) if block > 0 => prefill.input.level,
+            _ => self.plan.client.input.level,
+        }
+    }
+
+    fn read(&self, keys: &Executor<Cpu>, block: u32, bytes: &[u8]) -> Result<Ciphertext, Fault> {
         const REMEDY: &str =
             "encrypt with the key that belongs to this session, at the plan's input level";
         let rejected = |thing: String| Fault::new(FaultCode::CiphertextRejected, thing, REMEDY);
         let ct = Ciphertext::from_bytes(&self.context, bytes)
             .map_err(|cause| rejected(format!("the ciphertext: {cause}")))?;
-        let level = self.plan.client.input.level as usize;
+        let level = self.input_level(block) as usize;
         if ct.level() != level || ct.degree() != 1 {
             return Err(rejected(format!(
                 "a ciphertext at level {}, degree {}, where the plan takes level {level}, degree 1",
@@ -210,13 +218,18 @@ impl Engine for CpuEngine {
         &self,
         keys: &Executor<Cpu>,
         session: &mut Session<Ciphertext>,
+        block: u32,
         ciphertext: &[u8],
         watch: &dyn Watch,
     ) -> Result<StepOutput, Fault> {
-        let input = self.read(keys, ciphertext)?;
+        let input = self.read(keys, block, ciphertext)?;
         let position = session.position();
+        let instructions = match block {
+            0 => keys.instructions(position),
+            count => keys.block_instructions(position, count),
+        };
         let mut progress = StepProgress {
-            total: keys.instructions(position) as u64,
+            total: instructions as u64,
             ..StepProgress::default()
         };
         let mut observe = |event: &Event<'_, Ciphertext>| {
@@ -234,7 +247,10 @@ impl Engine for CpuEngine {
             }
             ControlFlow::Continue(())
         };
-        let outputs = keys.decode(session, vec![input], &mut observe);
+        let outputs = match block {
+            0 => keys.decode(session, vec![input], &mut observe),
+            count => keys.prefill(session, vec![input], count, &mut observe),
+        };
         if let Some(Err(cause)) = self.trace.as_ref().map(Trace::flush) {
             eprintln!("the trace cannot be written: {cause}");
         }
@@ -277,6 +293,11 @@ fn step_fault(error: ExecError<CpuError>) -> Fault {
             FaultCode::Capacity,
             error.to_string(),
             "compile with a larger --context or begin a new session",
+        ),
+        ExecError::Block { .. } | ExecError::NoPrefill => Fault::new(
+            FaultCode::PositionMismatch,
+            error.to_string(),
+            "send a prompt's blocks in order, or its tokens one by one",
         ),
         other => Fault::new(
             FaultCode::Internal,

@@ -62,11 +62,12 @@ pub trait Engine: Send + Sync + 'static {
     ) -> Result<Self::Keys, Fault>;
     /// The state before the first token.
     fn empty_state(&self) -> Self::State;
-    /// Runs the next token, changing `state` on success only.
+    /// Runs the next token, or `block` tokens of a prompt if that is not 0, changing `state` on success only.
     fn step(
         &self,
         keys: &Self::Keys,
         state: &mut Self::State,
+        block: u32,
         ciphertext: &[u8],
         watch: &dyn Watch,
     ) -> Result<StepOutput, Fault>;

@@ -241,11 +241,12 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
             session,
             position,
             ciphertext,
+            block,
         } = request.into_inner();
         let claim = self.sessions.find(&session)?.claim()?;
         let (sender, receiver) = mpsc::channel(REPLY_QUEUE);
         let (engine, held) = (self.engine.clone(), self.held.clone());
-        if let Some(reply) = claim.known(&engine, position, &ciphertext)? {
+        if let Some(reply) = claim.known(&engine, position, block, &ciphertext)? {
             // The queue is empty, and the reader is here.
             let _sent = sender.try_send(Ok(result_message(reply)));
             return Ok(Response::new(ReceiverStream::new(receiver)));
@@ -259,7 +260,7 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
                     sender: sender.clone(),
                     last: Mutex::new(Instant::now()),
                 };
-                let reply = claim.compute(&engine, turn, &ciphertext, &watch);
+                let reply = claim.compute(&engine, turn, block, &ciphertext, &watch);
                 // A closed channel means that the client has gone; the reply stays with the session.
                 let _gone = sender.blocking_send(reply.map(result_message).map_err(Status::from));
             });

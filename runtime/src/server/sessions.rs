@@ -18,8 +18,9 @@ pub(super) struct StepReply {
     pub elapsed: Duration,
 }
 
-/// The reply to the last token, kept so that a client whose connection broke while it was on its way can ask again.
+/// The reply to the last token or block, kept so that a client whose connection broke while it was on its way can ask again.
 struct LastReply {
+    count: u32,
     request: blake3::Hash,
     reply: StepReply,
 }
@@ -90,15 +91,18 @@ impl<E: Engine> Claim<E> {
         &self,
         engine: &E,
         position: u32,
+        block: u32,
         ciphertext: &[u8],
     ) -> Result<Option<StepReply>, Fault> {
+        let count = block.max(1);
         if let Some(last) = &self.progress.last
-            && position.checked_add(1) == Some(self.progress.position)
+            && last.count == count
+            && position.checked_add(count) == Some(self.progress.position)
             && last.request == blake3::hash(ciphertext)
         {
             return Ok(Some(last.reply.clone()));
         }
-        check_position(position, self.progress.position, engine.capacity())?;
+        check_position(position, count, self.progress.position, engine.capacity())?;
         Ok(None)
     }
 
@@ -108,6 +112,7 @@ impl<E: Engine> Claim<E> {
         mut self,
         engine: &E,
         turn: Turn<E>,
+        block: u32,
         ciphertext: &[u8],
         watch: &dyn Watch,
     ) -> Result<StepReply, Fault> {
@@ -117,14 +122,15 @@ impl<E: Engine> Claim<E> {
             .ok_or_else(|| unknown(&self.session))?;
         let progress = &mut *self.progress;
         let started = Instant::now();
-        let output = engine.step(keys, &mut progress.state, ciphertext, watch);
+        let output = engine.step(keys, &mut progress.state, block, ciphertext, watch);
         progress.used = Instant::now();
         let reply = StepReply {
             output: Arc::new(output?),
             elapsed: started.elapsed(),
         };
-        progress.position += 1;
+        progress.position += block.max(1);
         progress.last = Some(LastReply {
+            count: block.max(1),
             request: blake3::hash(ciphertext),
             reply: reply.clone(),
         });
@@ -132,11 +138,13 @@ impl<E: Engine> Claim<E> {
     }
 }
 
-fn check_position(asked: u32, expected: u32, capacity: u32) -> Result<(), Fault> {
-    if expected >= capacity {
+fn check_position(asked: u32, count: u32, expected: u32, capacity: u32) -> Result<(), Fault> {
+    if count > capacity.saturating_sub(expected) {
         return Err(Fault::new(
             FaultCode::Capacity,
-            format!("the session holds {expected} tokens, all that its plan allows"),
+            format!(
+                "the session holds {expected} tokens, its plan allows {capacity}, and {count} more were sent"
+            ),
             "compile with a larger --context or begin a new session",
         ));
     }

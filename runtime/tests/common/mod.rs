@@ -52,12 +52,17 @@ fn periodic() -> ValueType {
     }
 }
 
+fn tokens() -> Group {
+    Group {
+        tokens: GROUP,
+        width: VOCABULARY,
+        inner: 1,
+    }
+}
+
 fn grouped() -> ValueType {
     ValueType {
-        layout: Layout::Tokens {
-            tokens: GROUP,
-            width: VOCABULARY,
-        },
+        layout: Layout::Tokens(tokens()),
         ..periodic()
     }
 }
@@ -161,8 +166,8 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
         plains: vec![Plain {
             name: "current".into(),
             factors: vec![PlainFactor::CurrentToken {
-                tokens: GROUP,
-                width: VOCABULARY,
+                group: tokens(),
+                block: 1,
             }],
         }],
         matrices: vec![Matrix {

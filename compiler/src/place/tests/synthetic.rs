@@ -1,9 +1,9 @@
 //! Hand-written packed programs of the shapes that decoders lower to.
 
 use sotto_ir::slot::{
-    DataDecl, DataId, FeatureMap, Form, Layout, Matrix, MatrixId, MatrixPart, MemoryData, Node, Op,
-    Packed, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Slots,
-    StateDecl, StateId, Step, Template, ValueId, ValueType,
+    DataDecl, DataId, FeatureMap, Form, Group, Layout, Matrix, MatrixId, MatrixPart, MemoryData,
+    Node, Op, Packed, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe,
+    Slots, StateDecl, StateId, Step, Template, ValueId, ValueType,
 };
 
 pub const WIDTH: u32 = 128;
@@ -30,12 +30,17 @@ pub fn vector() -> ValueType {
     }
 }
 
+fn group(slots: u32) -> Group {
+    Group {
+        tokens: slots / WIDTH,
+        width: WIDTH,
+        inner: 1,
+    }
+}
+
 pub fn tokens(slots: u32) -> ValueType {
     ValueType {
-        layout: Layout::Tokens {
-            tokens: slots / WIDTH,
-            width: WIDTH,
-        },
+        layout: Layout::Tokens(group(slots)),
         ..vector()
     }
 }
@@ -200,8 +205,8 @@ impl Maker {
         let mut factors = vec![PlainFactor::InverseCount { block: 1 }];
         if token {
             factors.push(PlainFactor::CurrentToken {
-                tokens: self.program.slots / WIDTH,
-                width: WIDTH,
+                group: self::group(self.program.slots),
+                block: 1,
             });
         }
         let cos = self.plain(&format!("{name}.cos"), factors.clone());
@@ -279,8 +284,7 @@ fn attend(m: &mut Maker) -> usize {
         "cached",
         vec![
             PlainFactor::CachedTokens {
-                tokens: slots / WIDTH,
-                width: WIDTH,
+                group: self::group(slots),
                 block: 1,
             },
             PlainFactor::InverseCount { block: 1 },
@@ -328,8 +332,8 @@ pub fn decoder(slots: u32, capacity: u32, layers: u32) -> Program<Packed> {
     let current = m.plain(
         "current",
         vec![PlainFactor::CurrentToken {
-            tokens: slots / WIDTH,
-            width: WIDTH,
+            group: self::group(slots),
+            block: 1,
         }],
     );
     let v = m.op(Op::MulPlain { v, plain: current }, &grid, "attention.v");

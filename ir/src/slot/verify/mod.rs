@@ -6,12 +6,12 @@
 //! Tables:
 //! - data: names are unique and not empty, extents positive; tensor names contain `{i}` exactly when the data is per layer;
 //! - plaintexts: every factor repeats with a power of two of at most `slots`; constants are finite; vectors have the shape
-//!   `[width]`, position and key rows `[≥ capacity, width]`; what depends on a block's tokens has the program's `block`, or 1;
+//!   `[width]`, position rows `[≥ capacity, width]`; what depends on a block's tokens has the program's `block`, or 1;
 //! - matrices: widths and strides are powers of two, at most `slots`; the strided side fits `slots` (a gathering one is no shorter than
 //!   its output), in the slots that a token of its `block` has, which is the program's or 1; a mixing one is block × block; `baby` is in `1 ..=` its diagonals; halves of diagonals are paired only where there are two; the data has in·out entries,
 //!   twice that for two outputs;
 //! - polynomials: coefficients are finite, the degree is in `1 ..= MAX_DEGREE`, the error is not negative;
-//! - states: names are unique, the layout is `tokens` or `interleaved` and repeats with at most `slots`; a level (in the leveled stage only) is an
+//! - states: names are unique, the layout is `tokens` (of a block or not) and repeats with at most `slots`; a level (in the leveled stage only) is an
 //!   application level.
 //!
 //! Types: periods are powers of two of at most `slots`; `count` ≤ `width`; ranges are finite and not negative, units finite and

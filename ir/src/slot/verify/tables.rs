@@ -2,8 +2,8 @@
 
 use super::LevelRules;
 use crate::slot::{
-    DataDecl, DataId, FeatureMap, Form, Layout, Matrix, Pairing, Plain, PlainFactor, Poly, Program,
-    Recipe, Stage, StateDecl, ValueType,
+    DataDecl, DataId, FeatureMap, Form, Group, Layout, Matrix, Pairing, Plain, PlainFactor, Poly,
+    Program, Recipe, Stage, StateDecl, ValueType,
 };
 use crate::violation::Report;
 use sotto_params::poly::MAX_DEGREE;
@@ -163,33 +163,10 @@ fn plain<S: Stage>(program: &Program<S>, plain: &Plain, report: &mut Report) {
                     None => continue,
                 }
             }
-            PlainFactor::KeyRow {
-                data,
-                stride,
-                block,
-            } => {
+            PlainFactor::CurrentToken { group, block }
+            | PlainFactor::CachedTokens { group, block } => {
                 of_block(*block, report);
-                // a key for every token of the block
-                let keys = block.checked_mul(*block);
-                match shape(program, *data, report) {
-                    Some([rows, width])
-                        if *rows >= capacity && keys.is_some_and(|k| stride.is_multiple_of(k)) =>
-                    {
-                        width.checked_mul(*stride)
-                    }
-                    Some(_) => None,
-                    None => continue,
-                }
-            }
-            PlainFactor::CurrentToken { tokens, width } => tokens.checked_mul(*width),
-            PlainFactor::CachedTokens {
-                tokens,
-                width,
-                block,
-            } => {
-                of_block(*block, report);
-                let whole = width.is_multiple_of(*block);
-                tokens.checked_mul(*width).filter(|_| whole)
+                whole_group(group).and_then(|period| period.checked_mul(*block))
             }
             PlainFactor::FirstOf { width, first } => Some(*width).filter(|_| first <= width),
             PlainFactor::LastOf { width } => Some(*width),
@@ -210,14 +187,13 @@ pub(super) fn plain_period<S: Stage>(program: &Program<S>, plain: &Plain) -> Opt
     let period = |factor: &PlainFactor| match factor {
         PlainFactor::Const(_) => Some(1),
         PlainFactor::InverseCount { block } => Some(*block),
-        PlainFactor::Vector { data, stride }
-        | PlainFactor::PositionRow { data, stride, .. }
-        | PlainFactor::KeyRow { data, stride, .. } => {
+        PlainFactor::Vector { data, stride } | PlainFactor::PositionRow { data, stride, .. } => {
             let width = program.data.get(data.0 as usize)?.shape.last()?;
             width.checked_mul(*stride)
         }
-        PlainFactor::CurrentToken { tokens, width }
-        | PlainFactor::CachedTokens { tokens, width, .. } => tokens.checked_mul(*width),
+        PlainFactor::CurrentToken { group, block } | PlainFactor::CachedTokens { group, block } => {
+            whole_group(group)?.checked_mul(*block)
+        }
         PlainFactor::FirstOf { width, .. } | PlainFactor::LastOf { width } => Some(*width),
     };
     let mut periods = plain.factors.iter().map(period);
@@ -250,9 +226,9 @@ fn matrix<S: Stage>(program: &Program<S>, matrix: &Matrix, report: &mut Report) 
     let holds = match matrix.form {
         Form::Spread { .. } => rows * apart <= slots,
         Form::Gather { .. } => columns * apart <= slots && columns * apart >= rows,
-        Form::Mix => {
-            let square = widths == [block; 2] && u64::from(block) <= slots;
-            square && matrix.pairing == Pairing::None
+        Form::Mix { run } => {
+            let square = widths == [block; 2] && matrix.pairing == Pairing::None;
+            square && run.is_power_of_two() && u64::from(run) * u64::from(block) <= slots
         }
     };
     report.require(holds, || {
@@ -292,9 +268,7 @@ fn poly(poly: &Poly, report: &mut Report) {
 fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: &mut Report) {
     ty(slots, &state.ty, report);
     let tokens = state.ty.layout.tokens().is_some();
-    report.require(tokens, || {
-        "its layout is not `tokens` or `interleaved`".into()
-    });
+    report.require(tokens, || "its layout is not `tokens`".into());
     match (rules, state.level) {
         (None, None) => {}
         (None, Some(_)) => {
@@ -321,6 +295,12 @@ pub(super) fn ty(slots: u32, ty: &ValueType, report: &mut Report) {
     });
 }
 
+/// The period of a group with whole runs of tokens; None of any other.
+fn whole_group(group: &Group) -> Option<u32> {
+    let period = group.tokens.checked_mul(group.width);
+    period.filter(|_| group.holds())
+}
+
 /// The period of a layout whose counts fit; None of any other.
 fn whole_period(layout: &Layout) -> Option<u32> {
     match layout {
@@ -330,13 +310,11 @@ fn whole_period(layout: &Layout) -> Option<u32> {
             width,
             stride,
         } => stride.checked_mul(*width).filter(|_| count <= width),
-        Layout::Tokens { tokens, width } | Layout::Interleaved { tokens, width } => {
-            tokens.checked_mul(*width)
-        }
-        Layout::Block { tokens, each } => {
-            let flat = !matches!(**each, Layout::Block { .. });
-            whole_period(each)?.checked_mul(*tokens).filter(|_| flat)
-        }
+        Layout::Tokens(group) => whole_group(group),
+        Layout::Block { tokens, each } => match **each {
+            Layout::Block { .. } => None,
+            _ => whole_period(each)?.checked_mul(*tokens),
+        },
         Layout::Scalar => Some(1),
         Layout::Partial { period } => Some(*period),
     }

@@ -255,8 +255,7 @@ mod tests {
         Generation {
             tokens,
             logits: vec![],
-            seconds: vec![],
-            bootstraps: vec![],
+            trips: vec![],
             stop,
         }
     }

@@ -75,10 +75,6 @@ impl Report<'_> {
         self.made.tokens == self.float64
     }
 
-    fn bootstraps(&self) -> u32 {
-        self.made.bootstraps.iter().copied().max().unwrap_or(0)
-    }
-
     /// The line that `--json` ends with.
     pub fn json(&self) -> Value {
         let params = &self.plan.params;
@@ -96,10 +92,11 @@ impl Report<'_> {
             "seconds": {
                 "compile": self.seconds.compile,
                 "keygen": self.seconds.keygen,
-                "per_token": self.made.seconds,
+                "prompt": self.made.blocks().map(|(_, seconds)| seconds),
+                "per_token": self.made.per_token(),
                 "total": self.seconds.total,
             },
-            "bootstraps_per_token": self.bootstraps(),
+            "bootstraps_per_token": self.made.bootstraps(),
             "peak_memory_bytes": {"client": self.peaks.client, "server": self.peaks.server},
         })
     }
@@ -133,10 +130,10 @@ impl fmt::Display for Report<'_> {
         } else {
             "DIFFERENT"
         };
-        let trips = self.made.seconds.len().max(1) as f64;
-        let mean = self.made.seconds.iter().sum::<f64>() / trips;
+        let each = self.made.per_token();
+        let mean = each.iter().sum::<f64>() / each.len().max(1) as f64;
         let memory = |peak: Option<u64>| peak.map_or("unknown".into(), human_bytes);
-        let (bootstraps, seconds) = (self.bootstraps(), &self.seconds);
+        let (bootstraps, seconds) = (self.made.bootstraps(), &self.seconds);
         writeln!(f, "encrypted tokens  {:?}", self.made.tokens)?;
         writeln!(f, "float64 tokens    {:?}: {verdict}", self.float64)?;
         writeln!(
@@ -144,6 +141,12 @@ impl fmt::Display for Report<'_> {
             "largest error     {:.6} σ of the logits",
             self.max_error_sigma
         )?;
+        if let Some((tokens, seconds)) = self.made.blocks() {
+            writeln!(
+                f,
+                "prompt            {seconds:.1} s for {tokens} tokens together"
+            )?;
+        }
         writeln!(f, "per token         {mean:.1} s, {bootstraps} bootstraps")?;
         writeln!(
             f,
