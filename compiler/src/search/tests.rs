@@ -129,6 +129,7 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
         choices: Choices::default(),
         note: SearchNote::default(),
         exact: true,
+        nanos: 0,
         decisions: vec![],
     };
     search.adopt(&best, &mut found);
