@@ -171,7 +171,7 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         findings: &findings,
         ranges: &ranges,
     };
-    Ok(Outcome::Plan(Box::new(bundle.write(emitted)?)))
+    Ok(Outcome::Plan(Box::new(bundle.write(emitted, tell)?)))
 }
 
 /// Refuses a place that no plan can be written to, now rather than after the search.

@@ -22,7 +22,8 @@ pub fn input(
     } else {
         for inst in &decoder.embed.insts {
             if let Op::Embed { weight, .. } = &inst.op {
-                let row = weights.tensor(weight)?.row(token as usize);
+                let token = token as usize;
+                let row = weights.rows(weight, token..token + 1)?.data;
                 let stored = row.iter().map(|&x| f64::from(x) / ty.unit);
                 values
                     .iter_mut()
