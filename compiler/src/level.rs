@@ -57,7 +57,7 @@ pub enum LevelError {
     Cost(#[from] CostError),
     /// Placements exist, but none fits the memory.
     #[error(
-        "the plan needs at least {:.2} GiB on the server, more than the {:.2} GiB allowed; allow more, or compile with a smaller context",
+        "the plan needs at least {:.2} GiB on the server ({needed} bytes), more than the {:.2} GiB allowed; allow more, or compile with a smaller context",
         gib(*needed), gib(*limit)
     )]
     Memory {

@@ -3,7 +3,14 @@
 mod common;
 
 use common::files;
+use sotto_compiler::frontend::{Preset, Synthetic};
+use sotto_compiler::lower::{Options, Ranges};
+use sotto_ir::decoder::{Interpreter, KvCache, WeightSource};
+use sotto_ir::exec::{Clear, ClearCt, Event, Executor, RangeWatch, Session};
+use sotto_ir::fidelity::Fidelity;
 use sotto_ir::plan::{Plan, PlanData, PlanError, Weights, check};
+use sotto_ir::slot::Slots;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -138,6 +145,7 @@ fn refusals_name_the_cause_and_the_remedy() {
         (["--layers", "23"], ["--layers 23", "1 to 22"]),
         (["--calibrate", "x.txt"], ["--calibrate", "--preset"]),
         (["--context", "4096"], ["--context 4096", "2048"]),
+        (["--memory", "1000000000"], ["0.93 GiB allowed", "bytes)"]),
     ] {
         let mut all = vec!["compile", "--preset", "tinyllama-1.1b", "--weights", "none"];
         all.extend(arguments);
@@ -148,4 +156,119 @@ fn refusals_name_the_cause_and_the_remedy() {
         );
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// Interprets synthetic weights in float64 on a few tokens and holds every range against the profile's.
+#[test]
+#[cfg_attr(
+    debug_assertions,
+    ignore = "hundreds of millions of weights: run in release"
+)]
+fn synthetic_weights_stay_within_the_profile() {
+    for layers in [1, 3] {
+        let preset = Preset::of("tinyllama-1.1b", Some(layers), Weights::Synthetic(7)).unwrap();
+        let weights = Synthetic::new(&preset, 7).unwrap();
+        let assumed = Ranges::assumed(&preset.decoder, &preset.profile).unwrap();
+        let sequences = [vec![1, 5, 900, 31_999, 5, 17, 2, 88], vec![3]];
+        let seen = Ranges::calibrate(&preset.decoder, &weights, &sequences, &mut |_| ()).unwrap();
+        let each: Vec<_> = (0..layers).map(|layer| (layer, 1)).collect();
+        let (assumed, seen) = (
+            assumed.sites(&each, Options::MARGIN),
+            seen.sites(&each, Options::MARGIN),
+        );
+        for site in &assumed {
+            let found = seen
+                .iter()
+                .find(|s| (&s.site, s.layers) == (&site.site, site.layers));
+            let found = found.unwrap_or_else(|| panic!("{}: never seen", site.site));
+            let (lo, hi) = site.bound;
+            assert!(
+                lo <= found.seen.0 && found.seen.1 <= hi,
+                "{layers} layers: {} {:?} reaches {:?}, assumed {:?}",
+                site.site,
+                site.layers,
+                found.seen,
+                site.bound
+            );
+        }
+    }
+}
+
+#[test]
+fn any_rows_of_synthetic_weights_are_those_of_the_whole() {
+    let preset = Preset::of("tinyllama-1.1b", Some(1), Weights::Synthetic(1)).unwrap();
+    let (one, other) = (
+        Synthetic::new(&preset, 1).unwrap(),
+        Synthetic::new(&preset, 2).unwrap(),
+    );
+    let name = "model.layers.0.self_attn.k_proj.weight";
+    let whole = one.tensor(name).unwrap();
+    assert_eq!(whole.shape, [256, 2048]);
+    assert_eq!(one.rows(name, 100..140).unwrap(), whole.slice(100..140));
+    assert_ne!(*other.tensor(name).unwrap(), *whole);
+    assert!(one.rows(name, 200..257).is_err() && one.tensor("lm.weight").is_err());
+}
+
+/// A layer of TinyLlama's shape, packed to integers and run by the plan's own instructions on cleartext slots, against float64.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "a hundred million weights: run in release")]
+fn a_synthetic_plan_computes_its_model_within_its_ranges() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().join("plan");
+    let page = done(tinyllama(&[
+        "--layers",
+        "1",
+        "--weights",
+        "synthetic:7",
+        "-o",
+        at.to_str().unwrap(),
+    ]));
+    assert!(
+        page.contains("drawn from seed 7") && page.contains("of its largest entry"),
+        "{page}"
+    );
+    let plan = Arc::new(Plan::open(&at).unwrap().0);
+    check(&plan).unwrap_or_else(|e| panic!("{e}"));
+    let data = Arc::new(PlanData::open(&at, plan.clone()).unwrap());
+    let executor = Executor::new(plan.clone(), data, Clear::for_plan(&plan), 0);
+    let table = plan.client.embedding_table.as_ref().unwrap();
+    let table = table.read_table(&at).unwrap();
+    let (wire, hidden) = (plan.client.input, plan.model.hidden as usize);
+
+    let tokens = [1, 900, 31_999];
+    let preset = Preset::of("tinyllama-1.1b", Some(1), Weights::Synthetic(7)).unwrap();
+    let weights = Synthetic::new(&preset, 7).unwrap();
+    let interpreter = Interpreter::new(&preset.decoder, &weights).unwrap();
+    let truth = interpreter
+        .pass(&mut KvCache::new(&preset.decoder), &tokens, &mut |_| ())
+        .unwrap();
+
+    let (mut session, mut ranges) = (Session::default(), RangeWatch::default());
+    for (position, &token) in tokens.iter().enumerate() {
+        let row = table.chunks_exact(hidden).nth(token as usize).unwrap();
+        let mut slots = vec![0.0; wire.width as usize];
+        for (slot, x) in slots.iter_mut().zip(row) {
+            *slot = f64::from(*x) / wire.unit;
+        }
+        let input = executor
+            .backend()
+            .encrypt(Slots::real(&slots).unwrap(), wire.level);
+        let mut observe = |event: &Event<'_, ClearCt>| {
+            ranges.observe(executor.backend(), event);
+            ControlFlow::Continue(())
+        };
+        let out = executor
+            .decode(&mut session, vec![input.unwrap()], &mut observe)
+            .unwrap();
+        let logits: Vec<f64> = out
+            .iter()
+            .zip(&plan.client.outputs)
+            .flat_map(|(ct, wire)| (0..wire.count as usize).map(|f| ct.slots.at(f).re * wire.unit))
+            .collect();
+        let fidelity = Fidelity::of(&logits, truth.logits.row(position)).unwrap();
+        println!("token {position}: {:.5} σ", fidelity.error_sigma);
+        assert!(fidelity.error_sigma < 0.02, "{}", fidelity.error_sigma);
+    }
+    let escapes = ranges.escapes();
+    assert!(escapes.is_empty(), "{escapes:?}");
 }

@@ -70,9 +70,9 @@ pub struct Args {
     /// Take so many tokens of a prompt at once, a power of two; 1 takes them one by one [default: as many as pay].
     #[arg(long, value_name = "N")]
     block: Option<u32>,
-    /// Refuse a plan whose server needs more memory than this.
-    #[arg(long, value_name = "GIB")]
-    memory: Option<f64>,
+    /// Refuse a plan whose server needs more memory than this: keys, live ciphertexts, KV state at full context.
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<u64>,
     /// Print a stage instead of going on to the plan.
     #[arg(long, value_name = "STAGE")]
     stop_after: Option<Stage>,
@@ -105,7 +105,6 @@ impl From<Side> for Placement {
 
 /// Context unless told otherwise, if the model allows it.
 const CONTEXT: usize = 256;
-const GIB: f64 = (1u64 << 30) as f64;
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
@@ -167,7 +166,7 @@ fn preset_request(args: &Args, preset: &str) -> Result<PresetRequest, Failure> {
             params,
             cost_table: args.cost_table.clone(),
             guidance: guidance(args),
-            memory: memory(args),
+            memory: args.memory,
         },
         layers: args.layers,
         weights: args.weights.unwrap_or(Weights::None),
@@ -187,7 +186,7 @@ fn request(args: &Args, model: &Path) -> Result<Request, Failure> {
         options,
         cost_table: args.cost_table.clone(),
         guidance: guidance(args),
-        memory: memory(args),
+        memory: args.memory,
         stop_after: args.stop_after,
         from: args.from.clone(),
         dump_dir: args.dump_dir.clone(),
@@ -222,8 +221,4 @@ fn guidance(args: &Args) -> Guidance {
         pins: args.pins.clone(),
         ..Guidance::default()
     }
-}
-
-fn memory(args: &Args) -> Option<u64> {
-    args.memory.map(|gib| (gib * GIB) as u64)
 }

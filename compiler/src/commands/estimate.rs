@@ -32,8 +32,8 @@ pub struct Args {
     #[arg(long = "pin", value_name = "PIN")]
     pins: Vec<Pin>,
     /// Refuse a plan whose server needs more memory than this.
-    #[arg(long, value_name = "GIB")]
-    memory: Option<f64>,
+    #[arg(long, value_name = "BYTES")]
+    memory: Option<u64>,
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             pins: args.pins.clone(),
             ..Guidance::default()
         },
-        memory: args.memory.map(|gib| (gib * f64::from(1 << 30)) as u64),
+        memory: args.memory,
     };
     let mut meter = Meter::new();
     let found = estimate(&request, &mut |news| meter.hear(news))?;

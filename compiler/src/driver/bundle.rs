@@ -1,7 +1,7 @@
 //! The plan directory: the emitted program with its weights, the client's part, and what the compiler found out.
 
-use super::CompileError;
 use super::prefill::{Placed, Prefilled};
+use super::{CompileError, News};
 use crate::emit::{Emitted, disclosures};
 use crate::frontend::Checkpoint;
 use crate::lower::Ranges;
@@ -14,6 +14,9 @@ use sotto_ir::plan::{
 };
 use sotto_ir::slot::{At, Layout, Leveled, Program, ValueType};
 use std::path::{Path, PathBuf};
+
+/// Entries of a client's table that are held at once.
+const TABLE_BLOCK: usize = 1 << 22;
 
 /// What passes found out that no stage holds.
 #[derive(Clone, Debug, Default)]
@@ -79,15 +82,20 @@ impl Bundle<'_> {
         &self,
         emitted: Emitted,
         prefill: Option<Prefilled>,
+        tell: &mut dyn FnMut(News<'_>),
     ) -> Result<Plan, CompileError> {
         let mut writer = PlanWriter::create(self.output.ok_or(CompileError::NoOutput)?)?;
         let Origin {
             tensors, weights, ..
         } = self.origin;
         let rope = &self.decoder.model.rope;
+        let mut packing = |done, total| {
+            let what = "packing weights";
+            tell(News::Doing { what, done, total });
+        };
         for program in programs(&emitted, prefill.as_ref()) {
             let data = CheckpointData::new(&program.data, tensors, rope);
-            writer.write_arrays(program, weights, &data, Encoding::I16)?;
+            writer.write_arrays(program, weights, &data, Encoding::I16, &mut packing)?;
         }
         let client = self.client(&mut writer)?;
         let params = self.params.clone();
@@ -217,8 +225,17 @@ impl Bundle<'_> {
         file: &str,
         name: Option<&str>,
     ) -> Result<FileEntry, CompileError> {
-        let tensor = self.origin.tensors.tensor(name.unwrap_or_default())?;
-        Ok(writer.write_client_table(file, tensor.data.iter().copied())?)
+        let (tensors, name) = (self.origin.tensors, name.unwrap_or_default());
+        let shape = tensors.shape(name)?;
+        let rows = shape.first().copied().unwrap_or(0);
+        let width: usize = shape.iter().skip(1).product();
+        let block = (TABLE_BLOCK / width.max(1)).max(1);
+        let mut table = writer.client_table(file)?;
+        for first in (0..rows).step_by(block) {
+            let rows = tensors.rows(name, first..rows.min(first + block))?;
+            table.write(&rows.data)?;
+        }
+        Ok(table.finish()?)
     }
 }
 

@@ -7,6 +7,7 @@ use crate::emit::Emitted;
 use crate::frontend::Preset;
 use crate::level::level;
 use crate::lower::{Options, Ranges, lower};
+use crate::pack;
 use crate::place;
 use crate::search::Guidance;
 use sotto_ir::cost::CostTable;
@@ -54,7 +55,7 @@ pub struct Estimated {
     pub leveled: Program<Leveled>,
 }
 
-/// Searches, places and prices a preset on its profile of ranges. Values between the profile's sites are taken to fill their unit.
+/// Searches, places and prices a preset on its profile of ranges. Values between the profile's sites have the ranges of [`pack::assume`].
 ///
 /// # Errors
 /// An unknown preset, options that do not suit it, or no placement within the memory.
@@ -93,7 +94,8 @@ pub(super) fn estimate_preset(
     let (chosen, room) = passes.choose()?;
     describe(&chosen, tell);
     let draft = lower(&preset.decoder, &ranges, &request.options, &chosen.choices)?;
-    let packed = draft.program;
+    let mut packed = draft.program;
+    pack::assume(&mut packed);
     packed.verify().map_err(CompileError::Verify)?;
     found(tell, format!("{} templates", packed.templates.len()));
     let options = place::Options::default();
@@ -104,7 +106,10 @@ pub(super) fn estimate_preset(
         leveled: placed.program,
         emitted: placed.emitted,
     };
-    let mut assumed = |_: &mut Program<Packed>, _: &mut dyn FnMut(News<'_>)| Ok(None);
+    let mut assumed = |packed: &mut Program<Packed>, _: &mut dyn FnMut(News<'_>)| {
+        pack::assume(packed);
+        Ok(None)
+    };
     let prefill = passes.prefill(room, &mut decode, &mut assumed, tell)?;
     Ok(Estimated {
         emitted: decode.emitted,

@@ -193,9 +193,11 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         findings: &findings,
         ranges: &ranges,
     };
-    Ok(Outcome::Plan(Box::new(
-        bundle.write(decode.emitted, prefill)?,
-    )))
+    Ok(Outcome::Plan(Box::new(bundle.write(
+        decode.emitted,
+        prefill,
+        tell,
+    )?)))
 }
 
 /// Refuses a place that no plan can be written to, now rather than after the search.

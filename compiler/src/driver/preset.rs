@@ -6,8 +6,8 @@ use super::{
     CompileError, EstimateRequest, News, Outcome, Stage, StageFile, check_output, say_replaced,
     stage,
 };
-use crate::frontend::Preset;
-use sotto_ir::decoder::Tensors;
+use crate::frontend::{Preset, Synthetic};
+use sotto_ir::decoder::{Tensors, WeightSource};
 use sotto_ir::plan::Weights;
 use std::path::PathBuf;
 
@@ -60,6 +60,11 @@ pub fn compile_preset(
     if let Some(stage) = reached(request, Stage::Leveled, StageFile::Leveled(leveled.clone()))? {
         return Ok(stage);
     }
+    let tensors: Box<dyn WeightSource> = match request.weights {
+        Weights::Synthetic(seed) => Box::new(Synthetic::new(&preset, seed)?),
+        // of none, nothing is asked for
+        Weights::None | Weights::Checkpoint => Box::new(Tensors::default()),
+    };
     say_replaced(output, tell);
     let bundle = Bundle {
         output,
@@ -68,7 +73,7 @@ pub fn compile_preset(
         origin: Origin {
             name: preset.name.into(),
             weights: request.weights,
-            tensors: &Tensors::default(),
+            tensors: &*tensors,
             tokenizer: None,
         },
         decoder: &preset.decoder,
@@ -80,7 +85,9 @@ pub fn compile_preset(
         },
         ranges: &ranges,
     };
-    Ok(Outcome::Plan(Box::new(bundle.write(emitted, prefill)?)))
+    Ok(Outcome::Plan(Box::new(
+        bundle.write(emitted, prefill, tell)?,
+    )))
 }
 
 /// Dumps a stage if dumps are wanted, and gives it back if it is the one to stop at.

@@ -1,7 +1,7 @@
 //! A plan in a page: what `sottoc` prints after compiling.
 
 use super::Counts;
-use sotto_ir::plan::{Cost, Plan, Weights};
+use sotto_ir::plan::{ArrayEntry, Cost, Encoding, Plan, Weights};
 use std::fmt::Write;
 
 /// Op classes and sites listed.
@@ -34,6 +34,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
             "weights      none: a plan to read, to price and to make keys by, not to run"
         )?,
     }
+    packed(&plan.arrays, out)?;
     let p = &plan.params;
     let insecure = if p.insecure {
         ", INSECURE: for tests only"
@@ -126,6 +127,23 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "discloses    {line}")?;
     }
     Ok(())
+}
+
+/// Size of the matrices on disk, and how far the worst of their integers is off.
+fn packed(arrays: &[ArrayEntry], out: &mut String) -> std::fmt::Result {
+    let matrices = || arrays.iter().filter(|a| a.encoding == Encoding::I16);
+    let relative = matrices().map(|a| a.error / (a.scale * a.encoding.limit()));
+    let worst = relative.fold(0.0, f64::max);
+    if worst == 0.0 {
+        return Ok(());
+    }
+    writeln!(
+        out,
+        "packed       {} matrices as 16-bit integers, {}; no entry of one is off by more than 2^{:.1} of its largest entry",
+        matrices().count(),
+        bytes(matrices().map(|a| a.file.bytes).sum()),
+        worst.log2()
+    )
 }
 
 fn costs(out: &mut String, title: &str, costs: &[Cost]) -> std::fmt::Result {

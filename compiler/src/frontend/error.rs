@@ -38,6 +38,16 @@ pub enum FrontendError {
         /// The preset's.
         most: usize,
     },
+    /// A preset's profile lacks a site that its weights follow from.
+    #[error(
+        "the profile of the preset `{preset}` has no site `{site}`; write it again with models/presets/make_ranges.py"
+    )]
+    Site {
+        /// The preset.
+        preset: &'static str,
+        /// The site.
+        site: String,
+    },
     /// Not JSON, or not of the expected form.
     #[error("{path}: not as expected: {source}")]
     Json {

@@ -8,22 +8,26 @@
 //!
 //! [`Checkpoint::open`] reads the configuration and every file's header and checks that each tensor that the model needs is
 //! there, in a readable format and of the right shape, so that whatever is wrong is said before any work is done. Tensor
-//! data are read when first asked for.
+//! data are read when asked for, and kept up to a limit: a model need not fit in memory.
 
 mod config;
 mod error;
 mod llama;
 mod preset;
 mod store;
+mod synthetic;
 mod tokenizer;
 
 pub use error::FrontendError;
 pub use preset::{Preset, Profile, SiteProfile};
+pub use synthetic::Synthetic;
 pub use tokenizer::{Tokenizer, TokenizerError};
 
 use sotto_ir::Digest;
 use sotto_ir::decoder::{Decoder, ModelFacts, Tensor, WeightError, WeightSource};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use store::Store;
 
 /// An opened checkpoint: its facts and its tensors by name.
@@ -33,6 +37,7 @@ pub struct Checkpoint {
     /// `config.json` as it stands in the file.
     config: Vec<u8>,
     store: Store,
+    digest: OnceLock<Digest>,
 }
 
 impl Checkpoint {
@@ -48,6 +53,7 @@ impl Checkpoint {
             facts,
             config,
             store,
+            digest: OnceLock::new(),
         };
         let stage = llama::decoder(&checkpoint.facts, Digest([0; 32]));
         stage.verify().map_err(|source| FrontendError::Facts {
@@ -75,6 +81,14 @@ impl Checkpoint {
     /// BLAKE3 over the configuration and every tensor the model reads (name, format, shape, bytes; sorted by name): the same
     /// for any sharding of the same content.
     pub fn digest(&self) -> Result<Digest, FrontendError> {
+        if let Some(digest) = self.digest.get() {
+            return Ok(*digest);
+        }
+        let digest = self.compute_digest()?;
+        Ok(*self.digest.get_or_init(|| digest))
+    }
+
+    fn compute_digest(&self) -> Result<Digest, FrontendError> {
         let mut names: Vec<String> = self
             .stage(Digest([0; 32]))
             .tensors()
@@ -91,9 +105,12 @@ impl Checkpoint {
         part(&mut hash, &self.config);
         for name in names {
             part(&mut hash, name.as_bytes());
-            let (description, bytes) = self.store.raw(&name)?;
-            part(&mut hash, description.as_bytes());
-            part(&mut hash, &bytes);
+            let raw = self.store.raw(&name)?;
+            part(&mut hash, raw.description.as_bytes());
+            hash.update(&(raw.len() as u64).to_le_bytes());
+            raw.read(&mut |bytes| {
+                hash.update(bytes);
+            })?;
         }
         Ok(Digest(*hash.finalize().as_bytes()))
     }
@@ -116,8 +133,16 @@ fn stage(facts: &ModelFacts, digest: Digest) -> Decoder {
 }
 
 impl WeightSource for Checkpoint {
-    fn tensor(&self, name: &str) -> Result<&Tensor, WeightError> {
+    fn shape(&self, name: &str) -> Result<Vec<usize>, WeightError> {
+        Ok(self.store.shape(name)?.into())
+    }
+
+    fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError> {
         self.store.tensor(name)
+    }
+
+    fn rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor, WeightError> {
+        self.store.rows(name, rows)
     }
 }
 

@@ -4,17 +4,23 @@ use super::FrontendError;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::Deserialize;
-use sotto_ir::decoder::{Tensor, WeightError};
+use sotto_ir::decoder::{Tensor, WeightError, check_rows};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// A header longer than this is damage, not a model: 100 MB, the limit of the safetensors library.
 const HEADER_LIMIT: u64 = 100_000_000;
+/// Bytes of tensors, as f32, that are kept once read. Calibration reads the model once for every sequence: a small one stays here, of a
+/// large one what comes first does, and the rest is read again.
+const KEPT: usize = 2 << 30;
+/// Bytes that are read at once, so that no tensor is held both as stored and as f32.
+const PIECE: usize = 1 << 20;
 
 /// The checkpoint's files with every tensor's place.
 pub(super) struct Store {
@@ -22,6 +28,8 @@ pub(super) struct Store {
     listing: PathBuf,
     shards: Vec<Shard>,
     tensors: HashMap<String, Entry>,
+    /// What is left of [`KEPT`].
+    room: Mutex<usize>,
 }
 
 struct Shard {
@@ -34,8 +42,8 @@ struct Shard {
 struct Entry {
     shard: usize,
     info: TensorInfo,
-    /// The content, once somebody asked for it.
-    content: OnceLock<Tensor>,
+    /// The content, once somebody asked for it, if there was room.
+    content: Mutex<Option<Arc<Tensor>>>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +69,7 @@ impl Store {
                 listing: single.clone(),
                 shards: Vec::new(),
                 tensors: HashMap::new(),
+                room: Mutex::new(KEPT),
             };
             let infos = store.add(single)?;
             store.tensors.extend(
@@ -93,6 +102,7 @@ impl Store {
             listing,
             shards: Vec::new(),
             tensors: HashMap::new(),
+            room: Mutex::new(KEPT),
         };
         let mut opened: HashMap<String, (usize, HashMap<String, TensorInfo>)> = HashMap::new();
         for (tensor, shard) in index.weight_map {
@@ -229,56 +239,136 @@ impl Store {
         Ok(())
     }
 
-    /// A tensor's format and shape, printed, and its bytes as stored.
-    pub(super) fn raw(&self, name: &str) -> Result<(String, Vec<u8>), FrontendError> {
+    /// A tensor as stored.
+    pub(super) fn raw(&self, name: &str) -> Result<Raw<'_>, FrontendError> {
         let entry = self.entry(name, || {
             "it was there when the checkpoint was opened".into()
         })?;
-        let description = format!("{:?} {:?}", entry.info.dtype, entry.info.shape);
-        Ok((description, self.shards[entry.shard].read(&entry.info)?))
+        let (start, end) = entry.info.data_offsets;
+        Ok(Raw {
+            description: format!("{:?} {:?}", entry.info.dtype, entry.info.shape),
+            shard: &self.shards[entry.shard],
+            place: start..end,
+        })
     }
 
-    /// A tensor's content; read from its file the first time.
-    pub(super) fn tensor(&self, name: &str) -> Result<&Tensor, WeightError> {
-        let Some(entry) = self.tensors.get(name) else {
-            return Err(WeightError::Missing {
-                name: name.into(),
-                hint: String::new(),
-            });
-        };
-        if let Some(tensor) = entry.content.get() {
-            return Ok(tensor);
+    /// A tensor's extents.
+    pub(super) fn shape(&self, name: &str) -> Result<&[usize], WeightError> {
+        Ok(&self.known(name)?.info.shape)
+    }
+
+    /// A tensor's content; kept if there is room.
+    pub(super) fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError> {
+        let entry = self.known(name)?;
+        let mut content = lock(&entry.content);
+        if let Some(tensor) = &*content {
+            return Ok(tensor.clone());
         }
-        let read = self.decode(name, entry);
-        let tensor = read.map_err(|source| WeightError::Read {
+        let all = 0..entry.info.shape.first().copied().unwrap_or(0);
+        let tensor = Arc::new(self.read(name, entry, all)?);
+        if self.makes_room(size_of_val(&tensor.data[..])) {
+            *content = Some(tensor.clone());
+        }
+        Ok(tensor)
+    }
+
+    /// Some rows of a tensor; read from its file unless it is kept.
+    pub(super) fn rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor, WeightError> {
+        let entry = self.known(name)?;
+        check_rows(name, &entry.info.shape, &rows)?;
+        let kept = lock(&entry.content).clone();
+        match kept {
+            Some(tensor) => Ok(tensor.slice(rows)),
+            None => self.read(name, entry, rows),
+        }
+    }
+
+    fn known(&self, name: &str) -> Result<&Entry, WeightError> {
+        self.tensors.get(name).ok_or_else(|| WeightError::Missing {
+            name: name.into(),
+            hint: String::new(),
+        })
+    }
+
+    /// Whether so many bytes may be kept; they are counted then.
+    fn makes_room(&self, bytes: usize) -> bool {
+        let mut room = lock(&self.room);
+        let fits = bytes <= *room;
+        if fits {
+            *room -= bytes;
+        }
+        fits
+    }
+
+    fn read(&self, name: &str, entry: &Entry, rows: Range<usize>) -> Result<Tensor, WeightError> {
+        let read = self.decode(name, entry, rows);
+        read.map_err(|source| WeightError::Read {
             name: name.into(),
             source: Box::new(source),
-        })?;
-        Ok(entry.content.get_or_init(|| tensor))
+        })
     }
 
-    fn decode(&self, name: &str, entry: &Entry) -> Result<Tensor, FrontendError> {
+    fn decode(
+        &self,
+        name: &str,
+        entry: &Entry,
+        rows: Range<usize>,
+    ) -> Result<Tensor, FrontendError> {
         let shard = &self.shards[entry.shard];
-        let data = widen(&shard.read(&entry.info)?, entry.info.dtype).ok_or_else(|| {
-            FrontendError::Format {
+        let mut shape = entry.info.shape.clone();
+        let width: usize = shape[1..].iter().product();
+        let (start, end) = entry.info.data_offsets;
+        let stored = (end - start) / (shape[0] * width).max(1);
+        let place = start + rows.start * width * stored..start + rows.end * width * stored;
+        shape[0] = rows.len();
+        let mut data = Vec::with_capacity(rows.len() * width);
+        shard.read(place, &mut |bytes| {
+            let known = widen(bytes, entry.info.dtype, &mut data);
+            known.ok_or_else(|| FrontendError::Format {
                 path: shard.path.clone(),
                 name: name.into(),
                 found: format!("{:?}", entry.info.dtype),
-            }
+            })
         })?;
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
             return Err(FrontendError::NotFinite {
                 path: shard.path.clone(),
                 name: name.into(),
                 found: data[at],
-                entry: at,
+                entry: rows.start * width + at,
             });
         }
-        Ok(Tensor {
-            shape: entry.info.shape.clone(),
-            data,
+        Ok(Tensor { shape, data })
+    }
+}
+
+/// A tensor as stored.
+pub(super) struct Raw<'a> {
+    /// Format and shape, printed.
+    pub(super) description: String,
+    shard: &'a Shard,
+    place: Range<usize>,
+}
+
+impl Raw<'_> {
+    pub(super) fn len(&self) -> usize {
+        self.place.len()
+    }
+
+    /// Hands out the bytes in order, in pieces.
+    pub(super) fn read(&self, each: &mut dyn FnMut(&[u8])) -> Result<(), FrontendError> {
+        self.shard.read(self.place.clone(), &mut |bytes| {
+            each(bytes);
+            Ok(())
         })
     }
+}
+
+/// What a lock guards here is whole whenever it is free: that a thread panicked holding it does not matter.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 impl Entry {
@@ -286,37 +376,45 @@ impl Entry {
         Self {
             shard,
             info,
-            content: OnceLock::new(),
+            content: Mutex::default(),
         }
     }
 }
 
 impl Shard {
-    fn read(&self, info: &TensorInfo) -> Result<Vec<u8>, FrontendError> {
-        let (start, end) = info.data_offsets;
-        let mut bytes = vec![0; end - start];
-        // A thread that panicked while reading leaves the file at some offset, and every read seeks first.
-        let mut file = self
-            .file
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
-        file.seek(SeekFrom::Start(self.data_start + start as u64))
-            .and_then(|_| file.read_exact(&mut bytes))
-            .map_err(io(&self.path))?;
-        Ok(bytes)
+    /// Hands out a place's bytes in order, in pieces that hold whole numbers.
+    fn read(
+        &self,
+        place: Range<usize>,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), FrontendError>,
+    ) -> Result<(), FrontendError> {
+        let mut bytes = vec![0; place.len().min(PIECE)];
+        for start in place.clone().step_by(PIECE) {
+            bytes.truncate(place.end - start);
+            // Other threads move the file's offset, and every read seeks first.
+            let mut file = lock(&self.file);
+            file.seek(SeekFrom::Start(self.data_start + start as u64))
+                .and_then(|_| file.read_exact(&mut bytes))
+                .map_err(io(&self.path))?;
+            drop(file);
+            each(&bytes)?;
+        }
+        Ok(())
     }
 }
 
-/// Little-endian floats of at most 32 bits as f32, exactly; none for other formats.
-fn widen(bytes: &[u8], dtype: Dtype) -> Option<Vec<f32>> {
+/// Appends little-endian floats of at most 32 bits as f32, exactly; none for other formats.
+fn widen(bytes: &[u8], dtype: Dtype, data: &mut Vec<f32>) -> Option<()> {
     let halves = || bytes.chunks_exact(2).map(|b| [b[0], b[1]]);
-    Some(match dtype {
-        Dtype::F32 => bytes
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect(),
-        Dtype::F16 => halves().map(|b| f16::from_le_bytes(b).to_f32()).collect(),
-        Dtype::BF16 => halves().map(|b| bf16::from_le_bytes(b).to_f32()).collect(),
+    match dtype {
+        Dtype::F32 => data.extend(
+            bytes
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+        ),
+        Dtype::F16 => data.extend(halves().map(|b| f16::from_le_bytes(b).to_f32())),
+        Dtype::BF16 => data.extend(halves().map(|b| bf16::from_le_bytes(b).to_f32())),
         _ => return None,
-    })
+    }
+    Some(())
 }

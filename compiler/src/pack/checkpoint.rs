@@ -3,12 +3,21 @@
 use sotto_ir::decoder::{Rope, Tensor, WeightError, WeightSource, instantiate};
 use sotto_ir::slot::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
-/// Arrays made so far, by declaration and layer.
-type Made = HashMap<(DataId, u32), Arc<[f64]>>;
+/// Entries of arrays that are kept once made, 1 GiB. A model run on slots reads every array once for each token: those of a small
+/// one stay, of a large one what comes first does, and the rest is made again.
+const KEPT: usize = 1 << 27;
 
-/// A [`DataSource`] over a checkpoint: every array is made by its recipe on first use and kept.
+/// Arrays made so far, by declaration and layer, as long as there was room.
+struct Made {
+    arrays: HashMap<(DataId, u32), Arc<[f64]>>,
+    /// Entries that more of them may have.
+    room: usize,
+}
+
+/// A [`DataSource`] over a checkpoint: every array is made by its recipe when it is read.
 pub struct CheckpointData<'a> {
     declared: &'a [DataDecl],
     weights: &'a dyn WeightSource,
@@ -16,19 +25,26 @@ pub struct CheckpointData<'a> {
     made: Mutex<Made>,
 }
 
+/// Receives an array piece by piece, until it breaks off.
+type Each<'e> = dyn FnMut(&[f64]) -> ControlFlow<()> + 'e;
+
 impl<'a> CheckpointData<'a> {
     /// Data of a program's declarations from the checkpoint they name.
     pub fn new(declared: &'a [DataDecl], weights: &'a dyn WeightSource, rope: &'a Rope) -> Self {
+        let made = Made {
+            arrays: HashMap::new(),
+            room: KEPT,
+        };
         Self {
             declared,
             weights,
             rope,
-            made: Mutex::default(),
+            made: Mutex::new(made),
         }
     }
 
-    /// The array of a declaration, not kept.
-    pub fn make(&self, decl: &DataDecl, layer: u32) -> Result<Vec<f64>, DataError> {
+    /// Makes the array of a declaration, a row at a time.
+    fn make(&self, decl: &DataDecl, layer: u32, each: &mut Each<'_>) -> Result<(), DataError> {
         let read = |cause: WeightError| DataError::Read {
             name: decl.name.clone(),
             cause: cause.to_string(),
@@ -39,12 +55,12 @@ impl<'a> CheckpointData<'a> {
                     return Err(self.shape(decl, "a matrix has two extents"));
                 };
                 let rows = rows / parts.len().max(1) as u32;
-                let mut values = Vec::with_capacity(decl.shape.iter().product::<u32>() as usize);
                 for part in parts {
-                    self.matrix(part, layer, (rows, columns), &mut values)
-                        .map_err(read)?;
+                    let made = self.matrix(part, layer, (rows, columns), each);
+                    if made.map_err(read)?.is_break() {
+                        break;
+                    }
                 }
-                Ok(values)
             }
             Recipe::Vector {
                 tensor,
@@ -54,28 +70,39 @@ impl<'a> CheckpointData<'a> {
                 let tensor = self.tensor(tensor, layer).map_err(read)?;
                 let entry = |f: u32| scale * f64::from(tensor.data[f as usize]);
                 let places = 0..decl.shape.iter().product();
-                Ok(places
+                let values: Vec<f64> = places
                     .map(|place| rows.feature(place).map_or(0.0, entry))
-                    .collect())
+                    .collect();
+                let _last = each(&values);
             }
             Recipe::RopeCos { map, scale } => {
-                self.rotary(decl, map, |_, angle| scale * angle.cos())
+                self.rotary(decl, map, |_, angle| scale * angle.cos(), each)?;
             }
-            Recipe::RopeSin { map, scale } => self.rotary(decl, map, |second, angle| {
-                scale * if second { angle.sin() } else { -angle.sin() }
-            }),
+            Recipe::RopeSin { map, scale } => {
+                let sine =
+                    |second, angle: f64| scale * if second { angle.sin() } else { -angle.sin() };
+                self.rotary(decl, map, sine, each)?;
+            }
             Recipe::Values(layers) => {
                 let index = if decl.per_layer { layer as usize } else { 0 };
-                layers
-                    .get(index)
-                    .cloned()
-                    .ok_or_else(|| DataError::Missing {
-                        name: decl.name.clone(),
-                        layer,
-                        remedy: "compile the model again".into(),
-                    })
+                let values = layers.get(index).ok_or_else(|| DataError::Missing {
+                    name: decl.name.clone(),
+                    layer,
+                    remedy: "compile the model again".into(),
+                })?;
+                let _last = each(values);
             }
         }
+        Ok(())
+    }
+
+    fn declaration(&self, id: DataId, layer: u32) -> Result<&DataDecl, DataError> {
+        let decl = self.declared.get(id.0 as usize);
+        decl.ok_or_else(|| DataError::Missing {
+            name: format!("data #{}", id.0),
+            layer,
+            remedy: "the program declares no data with this number".into(),
+        })
     }
 
     fn shape(&self, decl: &DataDecl, cause: &str) -> DataError {
@@ -85,8 +112,23 @@ impl<'a> CheckpointData<'a> {
         }
     }
 
-    fn tensor(&self, name: &str, layer: u32) -> Result<&Tensor, WeightError> {
+    fn tensor(&self, name: &str, layer: u32) -> Result<Arc<Tensor>, WeightError> {
         self.weights.tensor(&instantiate(name, layer as usize))
+    }
+
+    /// The rows of a part's tensor that stand somewhere, and which the first of them is: a block of a large one may be all that a part
+    /// needs.
+    fn part(&self, part: &MatrixPart, layer: u32) -> Result<(Arc<Tensor>, usize), WeightError> {
+        let name = instantiate(&part.tensor, layer as usize);
+        let all = self.weights.shape(&name)?.first().copied().unwrap_or(0);
+        match part.rows {
+            FeatureMap::Plain { first, count } if !part.transposed && (count as usize) < all => {
+                let first = first as usize;
+                let rows = self.weights.rows(&name, first..first + count as usize)?;
+                Ok((rows.into(), first))
+            }
+            _ => Ok((self.weights.tensor(&name)?, 0)),
+        }
     }
 
     fn matrix(
@@ -94,9 +136,9 @@ impl<'a> CheckpointData<'a> {
         part: &MatrixPart,
         layer: u32,
         (rows, columns): (u32, u32),
-        values: &mut Vec<f64>,
-    ) -> Result<(), WeightError> {
-        let tensor = self.tensor(&part.tensor, layer)?;
+        each: &mut Each<'_>,
+    ) -> Result<ControlFlow<()>, WeightError> {
+        let (tensor, first) = self.part(part, layer)?;
         let gain = part.gain.as_ref().map(|gain| self.tensor(gain, layer));
         let gain = gain.transpose()?;
         let features: Vec<_> = (0..columns)
@@ -104,20 +146,27 @@ impl<'a> CheckpointData<'a> {
             .collect();
         let entry = |row: u32, column: u32| {
             let weight = match part.transposed {
-                false => tensor.row(row as usize)[column as usize],
+                false => tensor.row(row as usize - first)[column as usize],
                 true => tensor.row(column as usize)[row as usize],
             };
-            let gain = gain.map_or(1.0, |gain| f64::from(gain.data[column as usize]));
+            let gain = gain
+                .as_ref()
+                .map_or(1.0, |gain| f64::from(gain.data[column as usize]));
             part.scale * gain * f64::from(weight)
         };
+        let mut values = Vec::with_capacity(features.len());
         for place in 0..rows {
             let row = part.rows.feature(place);
+            values.clear();
             values.extend(features.iter().map(|column| match (row, column) {
                 (Some(row), Some(column)) => entry(row, *column),
                 _ => 0.0,
             }));
+            if each(&values).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// A [capacity, width] table of `f(second half, angle)`.
@@ -126,43 +175,56 @@ impl<'a> CheckpointData<'a> {
         decl: &DataDecl,
         map: &FeatureMap,
         f: impl Fn(bool, f64) -> f64,
-    ) -> Result<Vec<f64>, DataError> {
+        each: &mut Each<'_>,
+    ) -> Result<(), DataError> {
         let ([capacity, width], &FeatureMap::Heads { head_dim, .. }) = (&decl.shape[..], map)
         else {
             return Err(self.shape(decl, "a rotary table is [capacity, width] over heads"));
         };
         let frequencies = self.rope.frequencies(head_dim as usize);
         let half = head_dim / 2;
-        let mut values = Vec::with_capacity((capacity * width) as usize);
         for position in 0..*capacity {
-            values.extend((0..*width).map(|place| {
+            let entry = |place| {
                 map.feature(place).map_or(0.0, |feature| {
                     let l = feature % head_dim;
                     let angle = f64::from(position) * frequencies[(l % half) as usize];
                     f(l >= half, angle)
                 })
-            }));
+            };
+            let values: Vec<f64> = (0..*width).map(entry).collect();
+            if each(&values).is_break() {
+                break;
+            }
         }
-        Ok(values)
+        Ok(())
     }
 }
 
 impl DataSource for CheckpointData<'_> {
     fn load(&self, id: DataId, layer: u32) -> Result<Arc<[f64]>, DataError> {
-        let decl = self.declared.get(id.0 as usize);
-        let decl = decl.ok_or_else(|| DataError::Missing {
-            name: format!("data #{}", id.0),
-            layer,
-            remedy: "the program declares no data with this number".into(),
-        })?;
+        let decl = self.declaration(id, layer)?;
         let layer = if decl.per_layer { layer } else { 0 };
         // a poisoned lock only means that another thread stopped; the map holds whole entries
         let lock = || self.made.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(made) = lock().get(&(id, layer)) {
+        if let Some(made) = lock().arrays.get(&(id, layer)) {
             return Ok(made.clone());
         }
-        let made: Arc<[f64]> = self.make(decl, layer)?.into();
-        lock().insert((id, layer), made.clone());
-        Ok(made)
+        let mut values = Vec::with_capacity(decl.shape.iter().map(|&n| n as usize).product());
+        self.make(decl, layer, &mut |piece| {
+            values.extend_from_slice(piece);
+            ControlFlow::Continue(())
+        })?;
+        let array: Arc<[f64]> = values.into();
+        let mut made = lock();
+        if array.len() <= made.room && made.arrays.insert((id, layer), array.clone()).is_none() {
+            made.room -= array.len();
+        }
+        Ok(array)
+    }
+
+    fn pieces(&self, id: DataId, layer: u32, each: &mut Each<'_>) -> Result<(), DataError> {
+        let decl = self.declaration(id, layer)?;
+        let layer = if decl.per_layer { layer } else { 0 };
+        self.make(decl, layer, each)
     }
 }

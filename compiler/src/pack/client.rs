@@ -27,7 +27,8 @@ pub fn input(
         }
         for inst in &decoder.embed.insts {
             if let Op::Embed { weight, .. } = &inst.op {
-                let row = weights.tensor(weight)?.row(token as usize);
+                let token = token as usize;
+                let row = weights.rows(weight, token..token + 1)?.data;
                 for (f, &x) in row.iter().enumerate() {
                     values[f * block + r] = (f64::from(x) / ty.unit).into();
                 }

@@ -7,6 +7,7 @@ use super::kernels::{dot, linear, mean_square, rms_norm, rope, silu, softmax};
 use super::{Decoder, Op, Template, Tensor, Value, WeightError, WeightSource, instantiate};
 use crate::Violations;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// One vector of the same width per token.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,7 +221,7 @@ impl<'a> Interpreter<'a> {
     ) -> Result<Self, InterpretError> {
         decoder.verify()?;
         for (name, shape) in decoder.tensors() {
-            weights.shaped(&name, &shape)?;
+            weights.check_shape(&name, &shape)?;
         }
         Ok(Self { decoder, weights })
     }
@@ -387,12 +388,24 @@ impl Frame<'_, '_> {
         Ok(self.values[&template.result].clone())
     }
 
-    fn tensor(&self, name: &str) -> Result<&Tensor, InterpretError> {
+    fn tensor(&self, name: &str) -> Result<Arc<Tensor>, InterpretError> {
         let weights = self.interpreter.weights;
         Ok(match self.layer {
             Some(layer) => weights.tensor(&instantiate(name, layer))?,
             None => weights.tensor(name)?,
         })
+    }
+
+    /// A row of the table per token.
+    fn embed(&self, tokens: &Rows, table: &str) -> Result<Rows, InterpretError> {
+        let weights = self.interpreter.weights;
+        let mut found = Rows::empty(weights.shape(table)?[1]);
+        for id in tokens.iter() {
+            let id = id[0] as usize;
+            let row = weights.rows(table, id..id + 1)?;
+            found.data.extend(row.data.into_iter().map(f64::from));
+        }
+        Ok(found)
     }
 
     fn inst(
@@ -402,21 +415,10 @@ impl Frame<'_, '_> {
     ) -> Result<Option<Rows>, InterpretError> {
         let rows = |value: &Value| &self.values[value];
         Ok(Some(match op {
-            Op::Embed { token, weight } => {
-                let table = self.tensor(weight)?;
-                let row = |id: f64| {
-                    table
-                        .row(id as usize)
-                        .iter()
-                        .copied()
-                        .map(f64::from)
-                        .collect()
-                };
-                rows(token).map(table.shape[1], |_, id| row(id[0]))
-            }
+            Op::Embed { token, weight } => self.embed(rows(token), weight)?,
             Op::Linear { x, weight, bias } => {
                 let bias = bias.as_ref().map(|bias| self.tensor(bias)).transpose()?;
-                linear(rows(x), self.tensor(weight)?, bias)
+                linear(rows(x), &*self.tensor(weight)?, bias.as_deref())
             }
             Op::RmsNorm { x, weight, eps } => {
                 let (x, weight) = (rows(x), self.tensor(weight)?);
@@ -424,7 +426,7 @@ impl Frame<'_, '_> {
                 x.map(x.width(), |t, x| {
                     let mean_square = mean_square(x);
                     report.vector("mean_square", t, &[mean_square]);
-                    rms_norm(x, mean_square, weight, *eps)
+                    rms_norm(x, mean_square, &weight, *eps)
                 })
             }
             Op::Rope { x, head_dim } => {

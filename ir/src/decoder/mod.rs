@@ -21,7 +21,7 @@ mod weights;
 
 pub use facts::{Architecture, ModelFacts, Rope, RopeScaling};
 pub use interpret::{InterpretError, Interpreter, KvCache, Observation, Pass, Rows};
-pub use weights::{Tensor, Tensors, WeightError, WeightSource};
+pub use weights::{Tensor, Tensors, WeightError, WeightSource, check_rows};
 
 use crate::Digest;
 use serde::{Deserialize, Serialize};

@@ -58,7 +58,7 @@ fn tensor(shape: &[usize], data: &[f32]) -> Tensor {
 
 fn weights() -> Tensors {
     let mut tensors = Tensors::default();
-    let mut put = |name: &str, t: Tensor| tensors.0.insert(name.into(), t);
+    let mut put = |name: &str, t: Tensor| tensors.0.insert(name.into(), t.into());
     put(
         "table",
         tensor(&[4, 2], &[1.0, 0.0, 0.0, 1.0, 2.0, -1.0, -1.0, 0.5]),
@@ -166,7 +166,9 @@ fn one_pass_equals_steps_and_a_failed_pass_changes_nothing() {
 #[test]
 fn weights_are_checked_before_anything_runs() {
     let (decoder, mut weights) = (small(), weights());
-    weights.0.insert("1.q".into(), tensor(&[2, 1], &[0.0, 0.0]));
+    weights
+        .0
+        .insert("1.q".into(), tensor(&[2, 1], &[0.0, 0.0]).into());
     let error = Interpreter::new(&decoder, &weights)
         .err()
         .unwrap()

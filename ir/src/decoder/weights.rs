@@ -1,6 +1,8 @@
 //! Where the interpreter finds the tensors that the stage names.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// A checkpoint tensor, row-major. Checkpoints store f32 or less, so f32 holds every value exactly; arithmetic on it is f64.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +18,17 @@ impl Tensor {
     pub fn row(&self, i: usize) -> &[f32] {
         let width = self.shape.last().copied().unwrap_or(1);
         &self.data[i * width..(i + 1) * width]
+    }
+
+    /// Rows of the first extent, by themselves.
+    pub fn slice(&self, rows: Range<usize>) -> Tensor {
+        let width: usize = self.shape[1..].iter().product();
+        let mut shape = self.shape.clone();
+        shape[0] = rows.len();
+        Tensor {
+            shape,
+            data: self.data[rows.start * width..rows.end * width].to_vec(),
+        }
     }
 }
 
@@ -40,6 +53,18 @@ pub enum WeightError {
         /// What the checkpoint holds.
         actual: Vec<usize>,
     },
+    /// It has fewer rows than are asked for.
+    #[error(
+        "tensor `{name}` has {count} rows, rows {rows:?} are needed: the stage and the checkpoint do not belong together"
+    )]
+    Rows {
+        /// The name asked for.
+        name: String,
+        /// Asked for.
+        rows: Range<usize>,
+        /// Rows there are.
+        count: usize,
+    },
     /// It is there and could not be read.
     #[error("tensor `{name}` could not be read")]
     Read {
@@ -50,34 +75,66 @@ pub enum WeightError {
     },
 }
 
-/// Resolves tensor names.
+/// Resolves tensor names. A source may read or make a tensor anew whenever it is asked for: whoever needs one again soon keeps it.
 pub trait WeightSource: Sync {
-    /// The tensor called `name`, no `{i}` in it.
-    fn tensor(&self, name: &str) -> Result<&Tensor, WeightError>;
+    /// Extents of the tensor called `name`, no `{i}` in it.
+    fn shape(&self, name: &str) -> Result<Vec<usize>, WeightError>;
 
-    /// The tensor called `name` if it has the shape `expected`.
-    fn shaped(&self, name: &str, expected: &[usize]) -> Result<&Tensor, WeightError> {
-        let tensor = self.tensor(name)?;
-        if tensor.shape == expected {
-            return Ok(tensor);
+    /// The tensor called `name`.
+    fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError>;
+
+    /// Some rows of it (of a vector, entries), and no others.
+    fn rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor, WeightError> {
+        check_rows(name, &self.shape(name)?, &rows)?;
+        Ok(self.tensor(name)?.slice(rows))
+    }
+
+    /// Refuses a tensor that has not the shape `expected`.
+    fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), WeightError> {
+        let actual = self.shape(name)?;
+        if actual == expected {
+            return Ok(());
         }
         Err(WeightError::Shape {
             name: name.into(),
             expected: expected.into(),
-            actual: tensor.shape.clone(),
+            actual,
         })
     }
 }
 
+/// Refuses rows that a tensor of this shape has not.
+///
+/// # Errors
+/// [`WeightError::Rows`].
+pub fn check_rows(name: &str, shape: &[usize], rows: &Range<usize>) -> Result<(), WeightError> {
+    let count = shape.first().copied().unwrap_or(0);
+    if rows.start <= rows.end && rows.end <= count {
+        return Ok(());
+    }
+    Err(WeightError::Rows {
+        name: name.into(),
+        rows: rows.clone(),
+        count,
+    })
+}
+
 /// Tensors in memory by name.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tensors(pub BTreeMap<String, Tensor>);
+pub struct Tensors(pub BTreeMap<String, Arc<Tensor>>);
 
 impl WeightSource for Tensors {
-    fn tensor(&self, name: &str) -> Result<&Tensor, WeightError> {
-        self.0.get(name).ok_or_else(|| WeightError::Missing {
-            name: name.into(),
-            hint: String::new(),
-        })
+    fn shape(&self, name: &str) -> Result<Vec<usize>, WeightError> {
+        Ok(self.tensor(name)?.shape.clone())
+    }
+
+    fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError> {
+        self.0
+            .get(name)
+            .cloned()
+            .ok_or_else(|| WeightError::Missing {
+                name: name.into(),
+                hint: String::new(),
+            })
     }
 }

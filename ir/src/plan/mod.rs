@@ -13,6 +13,7 @@ mod pack;
 mod program;
 mod read;
 mod rotations;
+mod sheet;
 #[cfg(test)]
 mod store_tests;
 mod weights;
@@ -26,6 +27,7 @@ pub use keys::{KeyList, KeyUse};
 pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
 pub use read::PlanData;
 pub use rotations::rotations;
+pub use sheet::TableWriter;
 pub use weights::Weights;
 pub use write::PlanWriter;
 

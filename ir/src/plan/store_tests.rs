@@ -14,11 +14,19 @@ fn write_to(dir: &Path) -> Plan {
     let mut plan = plan(&level(&attention()));
     let mut writer = PlanWriter::create(dir).unwrap();
     writer
-        .write_arrays(&plan.decode, Weights::Checkpoint, &weights(), Encoding::I16)
+        .write_arrays(
+            &plan.decode,
+            Weights::Checkpoint,
+            &weights(),
+            Encoding::I16,
+            &mut |_, _| (),
+        )
         .unwrap();
     plan.client.tokenizer = Some(writer.write_client_file("tokenizer.json", b"{}").unwrap());
-    let table = writer.write_client_table("embedding.f32", [1.0, -2.5]);
-    plan.client.embedding_table = Some(table.unwrap());
+    let mut table = writer.client_table("embedding.f32").unwrap();
+    table.write(&[1.0]).unwrap();
+    table.write(&[-2.5]).unwrap();
+    plan.client.embedding_table = Some(table.finish().unwrap());
     writer.finish(plan).unwrap()
 }
 
@@ -101,7 +109,13 @@ fn a_plan_without_weights_reads_and_computes_nothing() {
     let mut writer = PlanWriter::create(&dir).unwrap();
     let nothing = crate::slot::MemoryData::default();
     writer
-        .write_arrays(&plan.decode, Weights::None, &nothing, Encoding::I16)
+        .write_arrays(
+            &plan.decode,
+            Weights::None,
+            &nothing,
+            Encoding::I16,
+            &mut |_, _| (),
+        )
         .unwrap();
     writer.finish(plan).unwrap();
     let (plan, _) = Plan::open(&dir).unwrap();
@@ -117,7 +131,9 @@ fn nothing_half_written_stays_and_nothing_foreign_is_replaced() {
     let dir = temp.path().join("plan");
     let mut writer = PlanWriter::create(&dir).unwrap();
     let decl = &plan(&level(&attention())).decode.data[0];
-    let bad = writer.write_array(DataId(0), decl, 3, &[1.0, f64::INFINITY], Encoding::I16);
+    let mut infinite = crate::slot::MemoryData::default();
+    infinite.insert(DataId(0), 3, [1.0, f64::INFINITY]);
+    let bad = writer.write_array(DataId(0), decl, 3, &infinite, Encoding::I16);
     assert!(matches!(
         bad,
         Err(PlanError::NotFinite {

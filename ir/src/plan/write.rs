@@ -1,17 +1,19 @@
 //! Writing a plan directory.
 
-use super::pack::pack;
+use super::pack::Survey;
+use super::sheet::{Sheet, TableWriter};
 use super::{ArrayEntry, Encoding, FileEntry, PLAN_VERSION, Plan, PlanError, PlanProgram, Weights};
 use crate::Digest;
-use crate::slot::{DataDecl, DataId, DataSource, Recipe};
+use crate::slot::{DataDecl, DataError, DataId, DataSource, Recipe};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-/// Writes a plan directory, one array at a time.
+/// Writes a plan directory, one array at a time, each piece by piece: no array is ever held whole.
 ///
 /// Everything goes to a directory beside the target, which [`PlanWriter::finish`] renames: what stands at the target is a
 /// whole plan or nothing. A writer that is dropped unfinished leaves nothing behind. Same input, same bytes.
@@ -61,28 +63,36 @@ impl PlanWriter {
     }
 
     /// Write every array that `program` reads and that is not there yet, given where its weights come from: matrices as `matrices`,
-    /// vectors and tables (which are few) as [`Encoding::I32`].
+    /// vectors and tables (which are few) as [`Encoding::I32`]. `done` hears how many are written, and of how many.
     pub fn write_arrays(
         &mut self,
         program: &PlanProgram,
         weights: Weights,
         source: &dyn DataSource,
         matrices: Encoding,
+        done: &mut dyn FnMut(usize, usize),
     ) -> Result<(), PlanError> {
-        for (id, layer) in program.arrays(weights) {
+        let arrays = program.arrays(weights);
+        for (number, (id, layer)) in arrays.iter().copied().enumerate() {
+            done(number, arrays.len());
             if self.arrays.contains_key(&(id, layer)) {
                 continue;
             }
-            let values = source.load(id, layer)?;
-            // `load` has found it in the same table.
             let Some(decl) = program.data.get(id.0 as usize) else {
-                continue;
+                let remedy = "the program declares no data with this number".into();
+                let name = format!("data #{}", id.0);
+                return Err(DataError::Missing {
+                    name,
+                    layer,
+                    remedy,
+                }
+                .into());
             };
             let encoding = match decl.recipe {
                 Recipe::Matrix(_) => matrices,
                 _ => Encoding::I32,
             };
-            self.write_array(id, decl, layer, &values, encoding)?;
+            self.write_array(id, decl, layer, source, encoding)?;
         }
         Ok(())
     }
@@ -93,25 +103,31 @@ impl PlanWriter {
         data: DataId,
         decl: &DataDecl,
         layer: u32,
-        values: &[f64],
+        source: &dyn DataSource,
         encoding: Encoding,
     ) -> Result<(), PlanError> {
-        let packed = pack(values, encoding).map_err(|entry| PlanError::NotFinite {
-            name: decl.name.clone(),
-            layer,
-            value: values[entry],
-            entry,
+        let mut packer = survey(data, decl, layer, source)?.packer(encoding);
+        let mut sheet = Sheet::create(self.partial.join("server/array"))?;
+        let mut bytes = Vec::new();
+        let mut written = Ok(());
+        source.pieces(data, layer, &mut |values| {
+            bytes.clear();
+            packer.pack(values, &mut bytes);
+            written = sheet.write(&bytes);
+            match written {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(_) => ControlFlow::Break(()),
+            }
         })?;
-        let digest = digest(&packed.bytes);
-        let hex = digest.to_string().replace("blake3:", "");
-        let file = self.write(&format!("server/{hex}"), &packed.bytes, digest)?;
+        written?;
+        let file = self.by_content(sheet)?;
         let entry = ArrayEntry {
             data,
             layer,
             file,
             encoding,
-            scale: packed.scale,
-            error: packed.error,
+            scale: packer.scale,
+            error: packer.error,
         };
         self.arrays.insert((data, layer), entry);
         Ok(())
@@ -119,31 +135,36 @@ impl PlanWriter {
 
     /// Write a file of the client's side under its name.
     pub fn write_client_file(&mut self, name: &str, bytes: &[u8]) -> Result<FileEntry, PlanError> {
-        self.write(&format!("client/{name}"), bytes, digest(bytes))
-    }
-
-    /// Write a table of the client's side as little-endian f32, row by row.
-    pub fn write_client_table(
-        &mut self,
-        name: &str,
-        values: impl IntoIterator<Item = f32>,
-    ) -> Result<FileEntry, PlanError> {
-        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-        self.write_client_file(name, &bytes)
-    }
-
-    fn write(&self, path: &str, bytes: &[u8], digest: Digest) -> Result<FileEntry, PlanError> {
-        let at = self.partial.join(path);
-        let entry = FileEntry {
-            path: path.into(),
-            bytes: bytes.len() as u64,
+        let path = format!("client/{name}");
+        let mut sheet = Sheet::create(self.partial.join(&path))?;
+        sheet.write(bytes)?;
+        let (digest, bytes) = sheet.finish()?;
+        Ok(FileEntry {
+            path,
+            bytes,
             digest,
-        };
-        // A server file is named by its content: one that is there is this one.
-        if !(path.starts_with("server/") && at.exists()) {
-            write_file(&at, bytes)?;
-        }
-        Ok(entry)
+        })
+    }
+
+    /// Begin a table of the client's side under its name.
+    pub fn client_table(&mut self, name: &str) -> Result<TableWriter, PlanError> {
+        let path = format!("client/{name}");
+        let sheet = Sheet::create(self.partial.join(&path))?;
+        Ok(TableWriter::new(path, sheet))
+    }
+
+    /// Names a finished file of the server's side by its content: one of that name that is there is this one.
+    fn by_content(&self, sheet: Sheet) -> Result<FileEntry, PlanError> {
+        let from = sheet.path().to_owned();
+        let (digest, bytes) = sheet.finish()?;
+        let path = format!("server/{}", digest.to_string().replace("blake3:", ""));
+        let to = self.partial.join(&path);
+        fs::rename(&from, &to).map_err(PlanError::io("writing", &to))?;
+        Ok(FileEntry {
+            path,
+            bytes,
+            digest,
+        })
     }
 
     /// Write `plan.ron`, with the arrays written so far as [`Plan::arrays`], and put the directory in place.
@@ -177,6 +198,40 @@ impl Drop for PlanWriter {
             let _ = fs::remove_dir_all(&self.partial);
         }
     }
+}
+
+/// Looks at a whole array before it is packed.
+fn survey(
+    data: DataId,
+    decl: &DataDecl,
+    layer: u32,
+    source: &dyn DataSource,
+) -> Result<Survey, PlanError> {
+    let mut survey = Survey::default();
+    let mut looked = Ok(());
+    source.pieces(data, layer, &mut |values| {
+        looked = survey.add(values);
+        match looked {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })?;
+    let name = || decl.name.clone();
+    looked.map_err(|(entry, value)| PlanError::NotFinite {
+        name: name(),
+        layer,
+        value,
+        entry,
+    })?;
+    let expected = decl.shape.iter().map(|&n| n as usize).product();
+    if survey.entries != expected {
+        return Err(PlanError::Data(DataError::Size {
+            name: name(),
+            expected,
+            found: survey.entries,
+        }));
+    }
+    Ok(survey)
 }
 
 fn is_empty(dir: &Path) -> bool {

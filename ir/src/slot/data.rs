@@ -1,6 +1,7 @@
 //! Data that programs name and never inline: recipes for packing checkpoint tensors, and position tables.
 
 use serde::{Deserialize, Serialize};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Index into [`super::Program::data`].
@@ -154,6 +155,18 @@ impl FeatureMap {
 pub trait DataSource: Sync {
     /// The array `id` of `layer` (ignored unless declared per layer), row-major, as declared.
     fn load(&self, id: DataId, layer: u32) -> Result<Arc<[f64]>, DataError>;
+
+    /// Hands out the same array in order and in pieces, until `each` breaks off. A source that makes its numbers need not hold them
+    /// all at once.
+    fn pieces(
+        &self,
+        id: DataId,
+        layer: u32,
+        each: &mut dyn FnMut(&[f64]) -> ControlFlow<()>,
+    ) -> Result<(), DataError> {
+        let _broken_off = each(&self.load(id, layer)?);
+        Ok(())
+    }
 }
 
 /// Why data could not be resolved.

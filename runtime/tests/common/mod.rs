@@ -247,10 +247,18 @@ pub fn write_plan_with(dir: &Path, step: f64) {
     let mut data = MemoryData::default();
     data.insert(DataId(0), 0, shift);
     writer
-        .write_arrays(&decode, Weights::Checkpoint, &data, Encoding::I16)
+        .write_arrays(
+            &decode,
+            Weights::Checkpoint,
+            &data,
+            Encoding::I16,
+            &mut |_, _| (),
+        )
         .unwrap();
     let embedding = (0..n * n).map(|i| if i / n == i % n { step as f32 } else { 0.0 });
-    let table = writer.write_client_table("embedding", embedding).unwrap();
+    let mut table = writer.client_table("embedding").unwrap();
+    table.write(&embedding.collect::<Vec<_>>()).unwrap();
+    let table = table.finish().unwrap();
     let tokenizer = tokenizer();
     let tokenizer = writer
         .write_client_file("tokenizer.json", tokenizer.as_bytes())
