@@ -228,9 +228,10 @@ impl Passes<'_> {
     fn beside(&self, decode: &mut Placed, prefill: &Prefilled) -> Result<(), CompileError> {
         let others = [&prefill.placed.emitted.decode];
         decode.emitted = emit(&decode.leveled, self.params, self.table, &others)?;
-        let peak = prefill.placed.emitted.estimate.peak_memory_bytes;
+        let prefills = &prefill.placed.emitted.estimate;
         let estimate = &mut decode.emitted.estimate;
-        estimate.peak_memory_bytes = estimate.peak_memory_bytes.max(peak);
+        estimate.peak_memory_bytes = estimate.peak_memory_bytes.max(prefills.peak_memory_bytes);
+        estimate.plaintext_bytes += prefills.plaintext_bytes;
         Ok(())
     }
 }

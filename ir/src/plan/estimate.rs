@@ -22,7 +22,7 @@ pub struct Estimate {
     pub peak_ciphertexts: u32,
     /// Bytes of all evaluation keys in memory.
     pub key_bytes: u64,
-    /// Bytes of all plaintexts that depend on no position, encoded.
+    /// Bytes of all plaintexts that depend on no position, encoded; of a plan with two programs, of both.
     pub plaintext_bytes: u64,
     /// Bytes of the KV state at capacity.
     pub state_bytes: u64,

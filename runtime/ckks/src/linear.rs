@@ -14,7 +14,7 @@ use crate::error::{CkksError, Result};
 use crate::evaluator::Evaluator;
 use crate::keys::{KeyKind, SwitchingKey};
 use crate::keyswitch::{self, Matched};
-use crate::ring::{Form, Modulus, RnsPoly, kernels, lanes, permute, primes, sums};
+use crate::ring::{Form, Modulus, RnsPoly, kernels, permute, primes, sums};
 use crate::wide::{Carry, Wide, add_times_p, columns, wide_primes};
 use num_complex::Complex64;
 use rayon::prelude::*;
@@ -259,17 +259,12 @@ impl LinearTransform {
 
 /// out = Σ a·b over any number of pairs, the second members in Montgomery form and possibly in runs.
 fn dot(out: &mut [u32], scratch: &mut [u32], pairs: &[(&[u32], &[u32])], m: Modulus) {
-    let Some((a, b)) = pairs.first() else {
+    if pairs.is_empty() {
         return out.fill(0);
-    };
-    let run = a.len() / b.len();
+    }
     for (i, chunk) in pairs.chunks(kernels::MAX_TERMS).enumerate() {
         let target = if i == 0 { &mut *out } else { &mut *scratch };
-        if run == 1 {
-            kernels::dot_mont(target, chunk, m);
-        } else {
-            sums::dot_mont_runs(target, chunk, run, m);
-        }
+        sums::dot_mont_in_runs(target, chunk, m);
         if i > 0 {
             kernels::add_assign(out, scratch, m);
         }
@@ -306,11 +301,6 @@ impl Diagonal {
         });
         // A polynomial in X^(N/2n) takes 2n different values, constant on runs in bit-reversed order.
         let run = ring.n / (2 * values.len());
-        let run = if run.is_multiple_of(lanes::LANES) {
-            run
-        } else {
-            1
-        };
         Ok(Self {
             words: poly.words().iter().copied().step_by(run).collect(),
             len: ring.n / run,
