@@ -5,11 +5,12 @@ use crate::driver::{CompileError, Outcome, Request, Stage, compile, stage_contex
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
+use crate::place::Strategy;
 use crate::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Placement;
 use sotto_ir::write_whole;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Compile a checkpoint to a plan: decoder → packed → leveled → plan.
 ///
@@ -51,6 +52,9 @@ pub struct Args {
     /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
     #[arg(long = "pin", value_name = "PIN")]
     pins: Vec<Pin>,
+    /// Who places bootstraps; all but `ours` are published placers, for comparison.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
+    placement: Strategy,
     /// Refuse a plan whose server needs more memory than this.
     #[arg(long, value_name = "GIB")]
     memory: Option<f64>,
@@ -115,7 +119,12 @@ fn context(args: &Args) -> Result<u32, Failure> {
     {
         return Ok(context);
     }
-    let checkpoint = Checkpoint::open(&args.model)?;
+    default_context(&args.model)
+}
+
+/// Context of a model unless told otherwise.
+pub(super) fn default_context(model: &Path) -> Result<u32, Failure> {
+    let checkpoint = Checkpoint::open(model)?;
     Ok(checkpoint.facts().max_positions.min(CONTEXT) as u32)
 }
 
@@ -148,6 +157,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
             pins: args.pins.clone(),
             ..Guidance::default()
         },
+        strategy: args.placement,
         memory: args.memory.map(|gib| (gib * GIB) as u64),
         stop_after: args.stop_after,
         from: args.from.clone(),

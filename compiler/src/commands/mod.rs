@@ -6,6 +6,7 @@ pub mod estimate;
 pub mod explain;
 mod meter;
 pub mod reference;
+mod source;
 pub mod verify;
 
 use std::error::Error;

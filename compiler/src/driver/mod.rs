@@ -7,15 +7,15 @@ mod estimate;
 mod stage;
 
 pub use error::CompileError;
-pub use estimate::{EstimateRequest, Estimated, estimate};
+pub use estimate::{Draft, EstimateRequest, Estimated, Source, Subject, estimate};
 pub use stage::{Stage, StageFile, stage_context};
 
 use crate::cost;
 use crate::emit::emit;
 use crate::frontend::Checkpoint;
 use crate::level::level;
-use crate::lower::{Options, Ranges, lower};
-use crate::place;
+use crate::lower::{Options, lower};
+use crate::place::{self, Strategy};
 use crate::search::{Found, Guidance, choose};
 use bundle::{Bundle, Findings};
 use calibration::Calibration;
@@ -39,6 +39,8 @@ pub struct Request {
     pub cost_table: Option<PathBuf>,
     /// What is taken from the search.
     pub guidance: Guidance,
+    /// Who places bootstraps.
+    pub strategy: Strategy,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
     /// Go no further than this stage.
@@ -103,16 +105,9 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         return stage(StageFile::Decoder(decoder));
     }
 
-    let calibration = Calibration::open(&checkpoint, request)?;
-    let total = calibration.sequences.len();
-    let ranges = Ranges::calibrate(&decoder, &checkpoint, &calibration.sequences, &mut |done| {
-        tell(News::Doing {
-            what: "calibrating",
-            done,
-            total,
-        })
-    })?;
-    found(tell, format!("calibrated on {} tokens", ranges.tokens));
+    let (input, options) = (request.calibrate.as_deref(), &request.options);
+    let calibration = Calibration::open(&checkpoint, &request.model, input, options)?;
+    let ranges = calibration.ranges(&decoder, &checkpoint, tell)?;
 
     let table = table(request)?;
     let mut findings = Findings::default();
@@ -148,7 +143,8 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
             if stop(Stage::Packed) {
                 return stage(StageFile::Packed(packed));
             }
-            let options = place::Options::default();
+            findings.decisions.extend(placed_by(request.strategy));
+            let options = place::Options::by(request.strategy);
             let placed = level(&packed, &request.params, &table, &options, request.memory)?;
             (placed.program, placed.emitted)
         }
@@ -189,6 +185,15 @@ fn say_replaced(request: &Request, tell: &mut dyn FnMut(News<'_>)) {
 
 fn found(tell: &mut dyn FnMut(News<'_>), line: String) {
     tell(News::Found(&line));
+}
+
+/// What a plan says of who placed its bootstraps, if it was not the search.
+fn placed_by(strategy: Strategy) -> Option<Decision> {
+    (strategy != Strategy::Ours).then(|| Decision {
+        site: "placement".into(),
+        chosen: format!("{}, for comparison", strategy.name()),
+        rejected: vec![],
+    })
 }
 
 /// Says what the search decided.

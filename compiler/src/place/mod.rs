@@ -4,7 +4,7 @@
 //! consumers need: there is no slack to distribute, the only decisions left are which uses read a value and which read its
 //! refreshed copy. [`search`] makes them for one template, by dynamic programming over the needs of the values in flight
 //! (several: residual, queries, keys, numerator and denominator of a softmax; group loops are part of it, [`region`] inlines
-//! them with their trip count in the price). [`chain`] joins the steps: a template that repeats must hand on its results at the
+//! them with their trip count in the price). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
 //! level it takes its parameters, and the first and last layer may be placed on their own. [`build`] writes the decisions down.
 //!
 //! Invariants of the result, which the leveled verifier checks independently: operands of every node agree as [`Op`] demands;
@@ -16,12 +16,16 @@
 mod build;
 mod chain;
 mod error;
+mod placement;
 mod region;
 mod search;
+mod strategy;
+mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use error::PlaceError;
+pub use strategy::Strategy;
 
 use crate::cost::{Prices, Work};
 use sotto_ir::slot::{BootstrapKind, Leveled, Packed, Program, StateId, ValueType};
@@ -63,6 +67,8 @@ impl Target {
 /// Settings of the search; counts only, so that the same input gives the same result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
+    /// Who decides where values are refreshed.
+    pub strategy: Strategy,
     /// States of the dynamic program kept after each node, cheapest first. Exact as long as nothing is cut.
     pub beam: usize,
     /// Groups that the search expects a loop to visit; `None`: the mean over all positions up to the capacity.
@@ -74,6 +80,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
+            strategy: Strategy::default(),
             beam: 4096,
             groups: None,
             floors: BTreeMap::new(),
@@ -82,6 +89,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// The defaults, with refreshes decided by `strategy`.
+    pub fn by(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            ..Self::default()
+        }
+    }
+
     fn state_floor(&self, state: StateId) -> u32 {
         self.floors.get(&state).copied().unwrap_or(0)
     }

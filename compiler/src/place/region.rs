@@ -3,7 +3,8 @@
 //! The template and the group templates it calls become one list of single-result nodes over values numbered by position. A
 //! call of a group template turns into [`Kind::Bind`] (an argument enters the loop), [`Kind::Load`] (a state's group enters it),
 //! the body, and [`Kind::Collect`] (a result leaves it, summed over the groups). Nodes inside a loop carry the number of groups
-//! in their cost, and a value bound from outside cannot be refreshed inside: that belongs outside the loop, where it is paid once.
+//! in their cost, and an argument cannot be refreshed inside: that belongs outside the loop, where it is paid once. A group of a state
+//! can, which is paid for each group but spares the state the levels.
 //!
 //! Every node has `depth`, the levels between its operands and its result, and a price for each operand level. Rescales are
 //! decided here, before the search: a product is rescaled at once, except that the terms of a sum of products stay unrescaled
@@ -411,7 +412,7 @@ impl Flattener<'_> {
                 });
             }
             let cell = self.cell(*state);
-            let v = self.value(inner_scope, param.value, &param.ty, trips, false);
+            let v = self.value(inner_scope, param.value, &param.ty, trips, true);
             self.push(&node.site, glue(Kind::Load, cell, v, &free));
         }
         self.body(inner, inner_scope, trips)?;

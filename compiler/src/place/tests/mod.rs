@@ -1,6 +1,7 @@
 //! Tests of placement: the synthetic decoder, legality, meaning, optimality on small graphs.
 
 mod exhaustive;
+pub(crate) mod random;
 pub(crate) mod synthetic;
 
 use super::{Options, PlaceError, RefreshKind, Target, place};
