@@ -296,9 +296,12 @@ impl Flattener<'_> {
             let cost = self.price(&works, trips);
             let depth = self.op_depth(&node.op) + u32::from(rescale);
             let v = self.value(scope, result, &node.types[0], trips, !stays);
-            self.region.values[v].unrescaled = stays;
             operands.sort_unstable();
             operands.dedup();
+            let floor = self.floor_of_terms(&operands).saturating_sub(depth);
+            let value = &mut self.region.values[v];
+            value.unrescaled = stays;
+            value.floor = value.floor.max(floor);
             self.push(
                 &node.site,
                 RNode {
@@ -314,6 +317,13 @@ impl Flattener<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Terms that stay at degree 2 are read where they are made, so what they add up to must be at the level that they need.
+    fn floor_of_terms(&self, operands: &[Val]) -> u32 {
+        let values = operands.iter().map(|v| &self.region.values[*v]);
+        let terms = values.filter(|v| v.unrescaled);
+        terms.map(|v| v.floor).max().unwrap_or(0)
     }
 
     fn op_depth(&self, op: &Op<ValueId>) -> u32 {

@@ -1,6 +1,8 @@
 //! Tests of placement: the synthetic decoder, legality, meaning, optimality on small graphs.
 
+mod draft;
 mod exhaustive;
+mod oracle;
 pub(crate) mod random;
 pub(crate) mod synthetic;
 
@@ -8,7 +10,9 @@ use super::{Options, PlaceError, RefreshKind, Target, place};
 use crate::cost::model::{Machine, table};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapSpec;
-use sotto_ir::slot::{BootstrapKind, Interpreter, LevelRules, Leveled, Op, Program, Session};
+use sotto_ir::slot::{
+    BootstrapKind, Interpreter, LevelRules, Leveled, Op, Program, Session, Step, ValueType,
+};
 
 fn target(params: &ParamSet, kinds: &[(u32, bool)]) -> Target {
     let refresh = |&(slots, complex): &(u32, bool)| RefreshKind {
@@ -129,4 +133,27 @@ fn a_packed_program_with_levels_is_refused() {
     )
     .unwrap_err();
     assert!(error.to_string().contains("rescale"), "{error}");
+}
+
+#[test]
+fn terms_of_a_sum_that_need_a_level_are_made_where_the_sum_reads_them() {
+    let params = ParamSet::secure_128();
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let target = target(&params, &[(128, false)]);
+    let mut m = synthetic::Maker::new(1 << 15, 16);
+    let large = ValueType {
+        range: 1e16,
+        ..synthetic::vector()
+    };
+    let x = m.param(synthetic::vector());
+    let [a, b] = ["a", "b"].map(|site| m.op(Op::Mul { a: x, b: x }, &large, site));
+    let sum = m.op(Op::Sub { a, b }, &synthetic::vector(), "sum");
+    let template = m.finish("t", vec![sum]);
+    m.program.steps.push(Step {
+        template,
+        first: 0,
+        count: 1,
+    });
+    let (leveled, _) = place(&m.program, &target, &prices, &Options::default()).unwrap();
+    verify(&leveled, &target, &params);
 }
