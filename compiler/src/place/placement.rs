@@ -78,11 +78,16 @@ impl Placement {
         *slot = Some(slot.map_or(level, |l| l.max(level)));
     }
 
-    /// Whether nothing asks for more than there is: parameters at `entry`, operands at `top`, a bootstrap for every copy.
+    /// Whether nothing asks for more than there is: parameters at `entry`, operands at `top`, values below their ceilings, a bootstrap
+    /// for every copy.
     pub fn fits(&self, region: &Region, entry: u32, top: u32) -> bool {
         let within = |level: &Option<u32>, most: u32| level.is_none_or(|l| l <= most);
         region.params.iter().all(|&p| within(&self.level[p], entry))
-            && self.level.iter().all(|l| within(l, top))
+            && region
+                .values
+                .iter()
+                .zip(&self.level)
+                .all(|(v, level)| within(level, v.ceiling))
             && self.operands_at.iter().all(|l| within(l, top))
             && region
                 .values

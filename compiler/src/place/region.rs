@@ -40,6 +40,8 @@ pub struct Value {
     pub refresh: Option<Refresh>,
     /// Lowest level at which its magnitude fits.
     pub floor: u32,
+    /// Highest level at which it may be made.
+    pub ceiling: u32,
     /// Stays at degree 2: a term of a sum of products.
     pub unrescaled: bool,
 }
@@ -188,6 +190,7 @@ impl Flattener<'_> {
             ty: Some(ty.clone()),
             refresh,
             floor,
+            ceiling: self.target.top,
             unrescaled: false,
         });
         let v = self.region.values.len() - 1;
@@ -203,6 +206,7 @@ impl Flattener<'_> {
             ty: None,
             refresh: None,
             floor: self.options.state_floor(state),
+            ceiling: self.options.state_ceiling(state).unwrap_or(self.target.top),
             unrescaled: false,
         });
         let cell = self.region.values.len() - 1;

@@ -256,7 +256,10 @@ impl<'a> Step<'a> {
                     level.max(refresh.input_level as u8) | COPIED
                 }
                 (false, true, _) => byte,
-                (false, false, false) => need as u8,
+                (false, false, false) => {
+                    let ceiling = self.region.values[self.after[slot]].ceiling;
+                    (need <= ceiling).then_some(need as u8)?
+                }
             };
         }
         Some(cost)

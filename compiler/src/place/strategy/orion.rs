@@ -109,12 +109,13 @@ impl<'a> Orion<'a> {
     /// Costs of the value `v` that node `n` makes, from its fork: the operation, and each operand's branch to its level.
     fn operation(&self, n: usize, v: Val) -> Costs {
         let node = &self.graph.region.nodes[n];
-        let floor = self.graph.region.values[v].floor as usize;
+        let value = &self.graph.region.values[v];
+        let made_at = value.floor as usize..=value.ceiling as usize;
         let branch = |a: &Val| self.branch(self.fork[v], *a, &|at, read| self.read(*a, at, read));
         let branches: Vec<Costs> = node.operands.iter().map(branch).collect();
         Costs::new(self.levels, |from, to| {
             let read = to + node.depth as usize;
-            if to < floor || read >= self.levels {
+            if !made_at.contains(&to) || read >= self.levels {
                 return NEVER;
             }
             let operands: u64 = branches.iter().map(|b| b.at(from, read)).sum();
