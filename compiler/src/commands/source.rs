@@ -10,9 +10,9 @@ const CONTEXT: u32 = 512;
 
 /// A checkpoint or a preset, and the context.
 #[derive(clap::Args, Debug)]
+#[command(group = clap::ArgGroup::new("subject").required(true).args(["model", "preset"]))]
 pub struct Subject {
     /// Checkpoint directory: config.json, safetensors, tokenizer.json.
-    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
     model: Option<PathBuf>,
     /// Instead of MODEL, a shape and assumed ranges: llama-3-8b or tinyllama-1.1b.
     #[arg(long, value_name = "NAME")]
