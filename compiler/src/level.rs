@@ -119,8 +119,12 @@ pub fn level(
         .map(|f| f.1.estimate.seconds)
         .fold(f64::INFINITY, f64::min);
     let fast = |f: &&(_, Emitted, _)| f.1.estimate.seconds <= fastest * (1.0 + SLOWDOWN);
-    let bytes = |f: &&(_, Emitted, _)| f.1.estimate.key_bytes;
-    let best = found.iter().filter(fast).min_by_key(bytes).cloned();
+    let fewer = |f: &&(_, Emitted, _), g: &&(_, Emitted, _)| {
+        let (f, g) = (&f.1.estimate, &g.1.estimate);
+        let bytes = f.key_bytes.cmp(&g.key_bytes);
+        bytes.then(f.seconds.total_cmp(&g.seconds))
+    };
+    let best = found.iter().filter(fast).min_by(fewer).cloned();
     match (best, refused) {
         (Some((program, emitted, report)), _) => Ok(Level {
             program,

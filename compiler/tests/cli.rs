@@ -213,3 +213,22 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
         "{said}"
     );
 }
+
+#[test]
+fn what_is_estimated_is_one_model_placed_by_a_placer_there_is() {
+    let said = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| {
+        let done = sottoc(arguments);
+        assert_eq!(done.status.code(), Some(2));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let tiny = root().join("models/tiny");
+    for command in ["estimate", "ablate"] {
+        assert!(said(&[&command]).contains("<MODEL|--preset <NAME>>"));
+        let both = said(&[&command, &tiny, &"--preset", &"tinyllama-1.1b"]);
+        assert!(both.contains("cannot be used with"), "{both}");
+        let nowhere = said(&[&command, &"nowhere"]);
+        assert!(nowhere.contains("nowhere"), "{nowhere}");
+    }
+    let unknown = said(&[&"estimate", &tiny, &"--placement", &"best"]);
+    assert!(unknown.contains("min-cut"), "{unknown}");
+}

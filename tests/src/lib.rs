@@ -2,6 +2,7 @@
 
 use sotto_compiler::driver::{Outcome, Request, compile};
 use sotto_compiler::lower::Options;
+use sotto_compiler::place::Strategy;
 use sotto_compiler::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_runtime::client::ClientModel;
@@ -37,6 +38,7 @@ pub fn tiny_request(output: &Path) -> Request {
         params,
         cost_table: None,
         guidance: Guidance::default(),
+        strategy: Strategy::default(),
         memory: None,
         stop_after: None,
         from: None,
@@ -55,6 +57,7 @@ pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path
         params,
         cost_table: None,
         guidance: Guidance::default(),
+        strategy: Strategy::default(),
         memory: None,
         stop_after: None,
         from: None,

@@ -1,27 +1,28 @@
 //! `sottoc ablate`.
 
-use super::{Failure, meter::Meter, print};
-use crate::driver::{CompileError, EstimateRequest, Estimated, News, estimate};
+use super::{Failure, meter::Meter, print, source};
+use crate::driver::{EstimateRequest, Estimated, News, Subject};
 use crate::lower::Options;
+use crate::place::Strategy;
 use crate::search::{Alternative, Guidance};
 use serde_json::json;
 use sotto_ir::params::ParamSet;
+use sotto_ir::plan::Estimate;
 use std::path::PathBuf;
 
-/// Say what each alternative of the search is worth: the plan without it, priced like the plan with all.
+/// Say what each alternative of the search is worth, and what its placement: the plan without it, priced like the plan with all.
+///
+/// The last rows place the same packed program as published placers do, under the same rules and prices. All rows are of decode alone.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Exit codes: 0 success, 2 no such preset.
+#[command(after_help = "Exit codes: 0 success, 2 no such model or preset.
 
 Examples:
+  sottoc ablate models/tiny
   sottoc ablate --preset llama-3-8b --context 512
   sottoc ablate --preset tinyllama-1.1b --json")]
 pub struct Args {
-    /// A model's shape and assumed ranges: llama-3-8b or tinyllama-1.1b.
-    #[arg(long, value_name = "NAME")]
-    preset: String,
-    /// Most tokens of one conversation.
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    context: u32,
+    #[command(flatten)]
+    subject: source::Subject,
     /// Prices of a machine, as `sotto bench --cost-table` measures them.
     #[arg(long, value_name = "FILE")]
     cost_table: Option<PathBuf>,
@@ -32,66 +33,141 @@ pub struct Args {
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let mut rows = vec![("everything".to_string(), vec![])];
-    rows.extend(Alternative::ALL.map(|one| (format!("without {}", one.name()), vec![one])));
-    rows.push(("without any of them".into(), Alternative::ALL.to_vec()));
-    if !args.json {
-        print(format_args!(
-            "{:<38} {:>9} {:>6} {:>10} {:>9} {:>10}\n",
-            "", "s a token", "ratio", "bootstraps", "keys GiB", "memory GiB"
-        ))?;
-    }
+    let request = request(args)?;
+    let without = without();
+    let total = 1 + without.len() + Strategy::COMPARATORS.len();
     let mut meter = Meter::new();
-    let mut all = None;
-    for (done, (name, without)) in rows.iter().enumerate() {
-        meter.hear(News::Doing {
-            what: "planning",
-            done,
-            total: rows.len(),
-        });
-        let found = without_some(args, without)?;
-        let seconds = found.emitted.estimate.seconds;
-        let ratio = seconds / *all.get_or_insert(seconds);
-        row(args.json, name, &found, ratio)?;
+    let mut planned = 0;
+    let mut table = Table::new(args.json, request.options.slots)?;
+
+    let subject = Subject::open(&request, &mut |news| quietly(news, &mut meter))?;
+    let mut planning = || {
+        let what = "planning";
+        let done = planned;
+        meter.hear(News::Doing { what, done, total });
+        planned += 1;
+    };
+    planning();
+    let all = subject.draft(&Guidance::default(), &mut |_| ())?;
+    table.row("everything", &subject.place(&all, Strategy::Ours)?)?;
+    for (name, without) in without {
+        planning();
+        let guidance = Guidance {
+            without,
+            ..Guidance::default()
+        };
+        let draft = subject.draft(&guidance, &mut |_| ())?;
+        table.row(&name, &subject.place(&draft, Strategy::Ours)?)?;
+    }
+    for strategy in Strategy::COMPARATORS {
+        planning();
+        let name = format!("placed by {}", strategy.name());
+        table.row(&name, &subject.place(&all, strategy)?)?;
     }
     Ok(())
 }
 
-fn without_some(args: &Args, without: &[Alternative]) -> Result<Estimated, CompileError> {
+fn request(args: &Args) -> Result<EstimateRequest, Failure> {
     let params = ParamSet::secure_128();
-    let request = EstimateRequest {
-        preset: args.preset.clone(),
-        options: Options::new(params.slots() as u32, args.context),
+    Ok(EstimateRequest {
+        source: args.subject.source(),
+        options: Options {
+            block: Some(1),
+            ..Options::new(params.slots() as u32, args.subject.context()?)
+        },
         params,
         cost_table: args.cost_table.clone(),
-        guidance: Guidance {
-            without: without.to_vec(),
-            ..Guidance::default()
-        },
+        guidance: Guidance::default(),
+        strategy: Strategy::Ours,
         memory: None,
-    };
-    estimate(&request, &mut |_| ())
+    })
 }
 
-fn row(json: bool, name: &str, found: &Estimated, ratio: f64) -> Result<(), Failure> {
-    let e = &found.emitted.estimate;
-    let bootstraps: u32 = e.bootstraps.iter().map(|b| b.count).sum();
-    if json {
-        let line = json!({
-            "plan": name,
-            "seconds": e.seconds,
-            "ratio": ratio,
-            "bootstraps": e.bootstraps,
-            "key_bytes": e.key_bytes,
-            "peak_memory_bytes": e.peak_memory_bytes,
-        });
-        return print(format_args!("{line}\n"));
+/// Shows how far long work is, but not what it found.
+fn quietly(news: News<'_>, meter: &mut Meter) {
+    if let News::Doing { .. } = news {
+        meter.hear(news);
     }
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    print(format_args!(
-        "{name:<38} {:>9.1} {ratio:>6.2} {bootstraps:>10} {:>9.2} {:>10.2}\n",
-        e.seconds,
-        gib(e.key_bytes),
-        gib(e.peak_memory_bytes)
-    ))
+}
+
+/// The families of rules to do without, one at a time and all together, with the names of their rows.
+fn without() -> Vec<(String, Vec<Alternative>)> {
+    let mut rows: Vec<_> = Alternative::ALL
+        .map(|one| (format!("without {}", one.name()), vec![one]))
+        .into();
+    rows.push(("without any of them".into(), Alternative::ALL.to_vec()));
+    rows
+}
+
+/// The table on standard output, row by row.
+struct Table {
+    json: bool,
+    /// Slots of the ring, all of which a dense bootstrap refreshes.
+    slots: u32,
+    /// Seconds of the first row.
+    first: Option<f64>,
+}
+
+impl Table {
+    /// Prints the head.
+    fn new(json: bool, slots: u32) -> Result<Self, Failure> {
+        if !json {
+            print(format_args!(
+                "{:<36} {:>9} {:>6}  {:^19}  {:>8} {:>10}\n{:<36} {:>9} {:>6}  {:>9} {:>9}  {:>8} {:>10}\n",
+                "",
+                "",
+                "",
+                "bootstraps",
+                "",
+                "",
+                "",
+                "s a token",
+                "ratio",
+                "dense",
+                "sparse",
+                "keys GiB",
+                "memory GiB"
+            ))?;
+        }
+        Ok(Self {
+            json,
+            slots,
+            first: None,
+        })
+    }
+
+    fn row(&mut self, name: &str, found: &Estimated) -> Result<(), Failure> {
+        let e = &found.emitted.estimate;
+        let ratio = e.seconds / *self.first.get_or_insert(e.seconds);
+        if self.json {
+            let line = json!({
+                "plan": name,
+                "seconds": e.seconds,
+                "ratio": ratio,
+                "bootstraps": e.bootstraps,
+                "key_bytes": e.key_bytes,
+                "peak_memory_bytes": e.peak_memory_bytes,
+            });
+            return print(format_args!("{line}\n"));
+        }
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        print(format_args!(
+            "{name:<36} {:>9.1} {ratio:>6.2}  {:>9} {:>9}  {:>8.2} {:>10.2}\n",
+            e.seconds,
+            kinds(e, |slots| slots == self.slots),
+            kinds(e, |slots| slots < self.slots),
+            gib(e.key_bytes),
+            gib(e.peak_memory_bytes)
+        ))
+    }
+}
+
+/// Bootstraps a token on slot counts of which `of` holds: real ones, and after a plus complex ones.
+fn kinds(e: &Estimate, of: impl Fn(u32) -> bool) -> String {
+    let count = |complex: bool| -> u32 {
+        let kind = e.bootstraps.iter().filter(|b| of(b.kind.slots));
+        let kind = kind.filter(|b| b.kind.complex == complex);
+        kind.map(|b| b.count).sum()
+    };
+    format!("{}+{}i", count(false), count(true))
 }

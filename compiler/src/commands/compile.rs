@@ -2,12 +2,13 @@
 
 use super::{Failure, meter::Meter, print, say_replacing};
 use crate::driver::{
-    CompileError, EstimateRequest, News, Outcome, PresetRequest, Request, Stage, compile,
+    CompileError, EstimateRequest, News, Outcome, PresetRequest, Request, Source, Stage, compile,
     compile_preset, stage_context,
 };
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
+use crate::place::Strategy;
 use crate::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Placement, Weights};
@@ -70,6 +71,9 @@ pub struct Args {
     /// Take so many tokens of a prompt at once, a power of two; 1 takes them one by one [default: as many as pay].
     #[arg(long, value_name = "N")]
     block: Option<u32>,
+    /// Who places bootstraps; all but `ours` are published placers, for comparison.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
+    placement: Strategy,
     /// Refuse a plan whose server needs more memory than this: keys, live ciphertexts, KV state at full context.
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
@@ -152,6 +156,11 @@ fn context(args: &Args, model: &Path) -> Result<u32, Failure> {
     {
         return Ok(context);
     }
+    default_context(model)
+}
+
+/// Context of a model unless told otherwise.
+pub(super) fn default_context(model: &Path) -> Result<u32, Failure> {
     let checkpoint = Checkpoint::open(model)?;
     Ok(checkpoint.facts().max_positions.min(CONTEXT) as u32)
 }
@@ -160,12 +169,14 @@ fn preset_request(args: &Args, preset: &str) -> Result<PresetRequest, Failure> {
     let params = params(args);
     let context = args.context.unwrap_or(CONTEXT as u32);
     Ok(PresetRequest {
+        preset: preset.into(),
         passes: EstimateRequest {
-            preset: preset.into(),
+            source: Source::Preset(preset.into()),
             options: options(args, &params, context)?,
             params,
             cost_table: args.cost_table.clone(),
             guidance: guidance(args),
+            strategy: args.placement,
             memory: args.memory,
         },
         layers: args.layers,
@@ -186,6 +197,7 @@ fn request(args: &Args, model: &Path) -> Result<Request, Failure> {
         options,
         cost_table: args.cost_table.clone(),
         guidance: guidance(args),
+        strategy: args.placement,
         memory: args.memory,
         stop_after: args.stop_after,
         from: args.from.clone(),

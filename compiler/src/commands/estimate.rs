@@ -1,36 +1,40 @@
 //! `sottoc estimate`.
 
-use super::{Failure, figures::Report, meter::Meter, print};
+use super::{Failure, figures::Report, meter::Meter, print, source::Subject};
 use crate::driver::{EstimateRequest, estimate};
 use crate::emit::Measures;
 use crate::lower::Options;
+use crate::place::Strategy;
 use crate::search::{Guidance, Pin};
 use serde_json::json;
 use sotto_ir::params::ParamSet;
 use std::path::PathBuf;
 
-/// Say what a plan would cost, from a model's shape and a profile of its ranges, without weights.
+/// Say what a plan would cost: of a checkpoint, or from a shape and a profile of its ranges, without weights.
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Exit codes: 0 success, 2 no such preset, or nothing fits.
+    after_help = "Exit codes: 0 success, 2 no such model or preset, or nothing fits.
 
 Examples:
   sottoc estimate --preset llama-3-8b --context 512
-  sottoc estimate --preset tinyllama-1.1b --context 128 --json"
+  sottoc estimate --preset tinyllama-1.1b --context 128 --json
+  sottoc estimate models/tiny --placement lazy"
 )]
 pub struct Args {
-    /// A model's shape and assumed ranges: llama-3-8b or tinyllama-1.1b.
-    #[arg(long, value_name = "NAME")]
-    preset: String,
-    /// Most tokens of one conversation.
-    #[arg(long, value_name = "N", default_value_t = 512)]
-    context: u32,
+    #[command(flatten)]
+    subject: Subject,
     /// Prices of a machine, as `sotto bench --cost-table` measures them.
     #[arg(long, value_name = "FILE")]
     cost_table: Option<PathBuf>,
     /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
     #[arg(long = "pin", value_name = "PIN")]
     pins: Vec<Pin>,
+    /// Take so many tokens of a prompt at once, a power of two; 1 takes them one by one [default: as many as pay].
+    #[arg(long, value_name = "N")]
+    block: Option<u32>,
+    /// Who places bootstraps; all but `ours` are published placers, for comparison.
+    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
+    placement: Strategy,
     /// Refuse a plan whose server needs more memory than this.
     #[arg(long, value_name = "BYTES")]
     memory: Option<u64>,
@@ -42,33 +46,44 @@ pub struct Args {
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let params = ParamSet::secure_128();
+    let context = args.subject.context()?;
     let request = EstimateRequest {
-        preset: args.preset.clone(),
-        options: Options::new(params.slots() as u32, args.context),
+        source: args.subject.source(),
+        options: Options {
+            block: args.block,
+            ..Options::new(params.slots() as u32, context)
+        },
         params,
         cost_table: args.cost_table.clone(),
         guidance: Guidance {
             pins: args.pins.clone(),
             ..Guidance::default()
         },
+        strategy: args.placement,
         memory: args.memory,
     };
     let mut meter = Meter::new();
-    let found = estimate(&request, &mut |news| meter.hear(news))?;
+    let (subject, found) = estimate(&request, &mut |news| meter.hear(news))?;
     drop(meter);
     let report = Report::of(&Measures {
         program: &found.emitted.decode,
-        capacity: args.context,
+        capacity: context,
         params: &request.params,
-        table: &found.table,
+        table: &subject.table,
     })?;
+    let prefill = found.prefill.as_ref().map(|prefill| {
+        let emitted = &prefill.placed.emitted;
+        (emitted.decode.block, emitted.estimate.seconds)
+    });
     let e = &found.emitted.estimate;
     if args.json {
         let line = json!({
-            "preset": args.preset,
-            "context": args.context,
+            "preset": args.subject.preset,
+            "placement": args.placement.name(),
+            "context": context,
             "templates": report.templates_json(),
             "token": report.token(),
+            "block": prefill.map(|(block, seconds)| json!({"tokens": block, "seconds": seconds})),
             "key_bytes": e.key_bytes,
             "state_bytes": e.state_bytes,
             "plaintext_bytes": e.plaintext_bytes,
@@ -79,12 +94,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         return print(format_args!("{line}\n"));
     }
     print(format_args!("{report}"))?;
+    if let Some((block, seconds)) = prefill {
+        print(format_args!(
+            "a prompt's first {block} tokens together: {seconds:.1} s\n"
+        ))?;
+    }
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     print(format_args!(
         "keys {:.2} GiB, KV state {:.2} GiB at {} tokens, server {:.2} GiB, {:.1} s a token by `{}`\n",
         gib(e.key_bytes),
         gib(e.state_bytes),
-        args.context,
+        context,
         gib(e.peak_memory_bytes),
         e.seconds,
         e.cost_table

@@ -7,6 +7,7 @@ pub mod explain;
 mod figures;
 mod meter;
 pub mod reference;
+mod source;
 pub mod verify;
 
 use std::error::Error;

@@ -1,8 +1,9 @@
 //! Calibration data, and the packed program's run over it.
 
-use super::{CompileError, News, Request};
+use super::{CompileError, News, found};
 use crate::frontend::Checkpoint;
 use crate::input;
+use crate::lower::{Options, Ranges};
 use crate::pack::{self, CheckpointData};
 use sotto_ir::decoder::{Decoder, Interpreter, KvCache, Rows};
 use sotto_ir::fidelity::{Fidelity, largest};
@@ -65,17 +66,22 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Reads the input that the request names, or the one beside the model.
-    pub fn open(checkpoint: &Checkpoint, request: &Request) -> Result<Self, CompileError> {
+    /// Reads the input named, or the one beside the model.
+    pub fn open(
+        checkpoint: &Checkpoint,
+        model: &Path,
+        input: Option<&Path>,
+        options: &Options,
+    ) -> Result<Self, CompileError> {
         let most = checkpoint.facts().max_positions;
-        let context = request.options.context;
+        let context = options.context;
         if context == 0 || context as usize > most {
             return Err(CompileError::Context { context, most });
         }
-        let path = match &request.calibrate {
-            Some(path) => path.clone(),
-            None => beside(&request.model).ok_or_else(|| CompileError::NoCalibration {
-                model: request.model.clone(),
+        let path = match input {
+            Some(path) => path.into(),
+            None => beside(model).ok_or_else(|| CompileError::NoCalibration {
+                model: model.into(),
             })?,
         };
         let mut sequences = input::sequences(checkpoint, &path)?;
@@ -90,8 +96,27 @@ impl Calibration {
         }
         Ok(Self {
             sequences,
-            margin: request.options.margin,
+            margin: options.margin,
         })
+    }
+
+    /// The ranges of the decoder's sites over all sequences.
+    pub fn ranges(
+        &self,
+        decoder: &Decoder,
+        checkpoint: &Checkpoint,
+        tell: &mut dyn FnMut(News<'_>),
+    ) -> Result<Ranges, CompileError> {
+        let total = self.sequences.len();
+        let ranges = Ranges::calibrate(decoder, checkpoint, &self.sequences, &mut |done| {
+            tell(News::Doing {
+                what: "calibrating",
+                done,
+                total,
+            })
+        })?;
+        found(tell, format!("calibrated on {} tokens", ranges.tokens));
+        Ok(ranges)
     }
 
     /// Sequences for the packed run: evenly spread, about [`PACKED_TOKENS`] in all, the longest always among them.

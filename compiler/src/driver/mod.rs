@@ -9,7 +9,7 @@ mod preset;
 mod stage;
 
 pub use error::CompileError;
-pub use estimate::{EstimateRequest, Estimated, estimate};
+pub use estimate::{Draft, EstimateRequest, Estimated, Source, Subject, estimate};
 pub use preset::{PresetRequest, compile_preset};
 pub use stage::{Stage, StageFile, stage_context};
 
@@ -17,8 +17,8 @@ use crate::cost;
 use crate::emit::emit;
 use crate::frontend::Checkpoint;
 use crate::level::level;
-use crate::lower::{Options, Ranges, lower};
-use crate::place;
+use crate::lower::{Options, lower};
+use crate::place::{self, Strategy};
 use crate::search::{Found, Guidance};
 use bundle::{Bundle, Findings, Origin};
 use calibration::Calibration;
@@ -44,6 +44,8 @@ pub struct Request {
     pub cost_table: Option<PathBuf>,
     /// What is taken from the search.
     pub guidance: Guidance,
+    /// Who places bootstraps.
+    pub strategy: Strategy,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
     /// Go no further than this stage.
@@ -108,16 +110,9 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         return stage(StageFile::Decoder(decoder));
     }
 
-    let calibration = Calibration::open(&checkpoint, request)?;
-    let total = calibration.sequences.len();
-    let ranges = Ranges::calibrate(&decoder, &checkpoint, &calibration.sequences, &mut |done| {
-        tell(News::Doing {
-            what: "calibrating",
-            done,
-            total,
-        })
-    })?;
-    found(tell, format!("calibrated on {} tokens", ranges.tokens));
+    let (input, options) = (request.calibrate.as_deref(), &request.options);
+    let calibration = Calibration::open(&checkpoint, &request.model, input, options)?;
+    let ranges = calibration.ranges(&decoder, &checkpoint, tell)?;
 
     let table = table(request)?;
     let passes = Passes {
@@ -130,16 +125,22 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         memory: request.memory,
     };
     let mut findings = Findings::default();
-    let mut room = None;
+    let room;
     let mut decode = match resumed {
-        Some(StageFile::Leveled(leveled)) => Placed {
-            emitted: emit(&leveled, &request.params, &table, &[])?,
-            packed: None,
-            leveled,
-        },
+        Some(StageFile::Leveled(leveled)) => {
+            room = passes.room_in(&leveled)?;
+            Placed {
+                emitted: emit(&leveled, &request.params, &table, &[])?,
+                packed: None,
+                leveled,
+            }
+        }
         resumed => {
             let mut packed = match resumed {
-                Some(StageFile::Packed(packed)) => packed,
+                Some(StageFile::Packed(packed)) => {
+                    room = passes.room_in(&packed)?;
+                    packed
+                }
                 _ => {
                     let (chosen, tokens) = passes.choose()?;
                     room = tokens;
@@ -159,7 +160,8 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
             if stop(Stage::Packed) {
                 return stage(StageFile::Packed(packed));
             }
-            let options = place::Options::default();
+            findings.decisions.extend(placed_by(request.strategy));
+            let options = place::Options::by(request.strategy);
             let memory = request.memory;
             let placed = level(&packed, &request.params, &table, &options, memory, &[])?;
             Placed {
@@ -218,6 +220,15 @@ fn say_replaced(output: Option<&Path>, tell: &mut dyn FnMut(News<'_>)) {
 
 fn found(tell: &mut dyn FnMut(News<'_>), line: String) {
     tell(News::Found(&line));
+}
+
+/// What a plan says of who placed its bootstraps, if it was not the search.
+fn placed_by(strategy: Strategy) -> Option<Decision> {
+    (strategy != Strategy::Ours).then(|| Decision {
+        site: "placement".into(),
+        chosen: format!("{}, for comparison", strategy.name()),
+        rejected: vec![],
+    })
 }
 
 /// Says what the search decided.

@@ -15,7 +15,7 @@ use sotto_ir::cost::CostTable;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Approximation, Decision, SearchNote};
-use sotto_ir::slot::{Leveled, Packed, Program, StateId};
+use sotto_ir::slot::{Layout, Leveled, Packed, Program, Stage, StateId};
 
 /// A cache with room for blocks may make a layer of decode this much slower: the prompt comes once, tokens come many times.
 const SLOWDOWN: f64 = 0.15;
@@ -94,6 +94,18 @@ impl Passes<'_> {
             Ok(_) | Err(LowerError::Pinned) => Ok((free, None)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Tokens of a block that the cache of a decode program from a stage file has room for; None for one.
+    pub fn room_in<S: Stage>(&self, decode: &Program<S>) -> Result<Option<u32>, LowerError> {
+        let Some(block) = self.block()? else {
+            return Ok(None);
+        };
+        let room = decode.states.iter().all(|state| match &state.ty.layout {
+            Layout::Tokens(group) => group.inner == block,
+            _ => false,
+        });
+        Ok(Some(block).filter(|_| room))
     }
 
     fn search(&self, options: &Options, guidance: &Guidance) -> Result<Found, LowerError> {

@@ -1,7 +1,7 @@
 //! `sottoc compile --preset`: a plan from shape, assumed ranges, and weights that stand for real ones or are none.
 
 use super::bundle::{Bundle, Findings, Origin};
-use super::estimate::{Estimated, estimate_preset};
+use super::estimate::{Estimated, Subject};
 use super::{
     CompileError, EstimateRequest, News, Outcome, Stage, StageFile, check_output, say_replaced,
     stage,
@@ -14,7 +14,9 @@ use std::path::PathBuf;
 /// What to compile, and how far.
 #[derive(Clone, Debug)]
 pub struct PresetRequest {
-    /// The preset, and with what to compile it.
+    /// Name of the preset.
+    pub preset: String,
+    /// With what to compile it; its source is not looked at.
     pub passes: EstimateRequest,
     /// Its first layers only.
     pub layers: Option<u32>,
@@ -38,9 +40,16 @@ pub fn compile_preset(
 ) -> Result<Outcome, CompileError> {
     let output = request.output.as_deref();
     check_output(output, request.stop_after)?;
-    let preset = Preset::of(&request.passes.preset, request.layers, request.weights)?;
+    let preset = Preset::of(&request.preset, request.layers, request.weights)?;
     let decoder = StageFile::Decoder(preset.decoder.clone());
     if let Some(stage) = reached(request, Stage::Decoder, decoder)? {
+        return Ok(stage);
+    }
+    let passes = &request.passes;
+    let subject = Subject::of_preset(&preset, passes)?;
+    let draft = subject.draft(&passes.guidance, tell)?;
+    let packed = StageFile::Packed(draft.program.clone());
+    if let Some(stage) = reached(request, Stage::Packed, packed)? {
         return Ok(stage);
     }
     let Estimated {
@@ -49,14 +58,8 @@ pub fn compile_preset(
         decisions,
         search,
         approximations,
-        ranges,
-        packed,
         leveled,
-        table: _,
-    } = estimate_preset(&preset, &request.passes, tell)?;
-    if let Some(stage) = reached(request, Stage::Packed, StageFile::Packed(packed))? {
-        return Ok(stage);
-    }
+    } = subject.with_prefill(&draft, passes, tell)?;
     if let Some(stage) = reached(request, Stage::Leveled, StageFile::Leveled(leveled.clone()))? {
         return Ok(stage);
     }
@@ -83,7 +86,7 @@ pub fn compile_preset(
             search,
             decisions,
         },
-        ranges: &ranges,
+        ranges: &subject.ranges,
     };
     Ok(Outcome::Plan(Box::new(
         bundle.write(emitted, prefill, tell)?,

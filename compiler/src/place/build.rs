@@ -6,8 +6,8 @@
 
 use super::Target;
 use super::chain::{Chain, Placed};
+use super::placement::Placement;
 use super::region::{Kind, RNode, Region, Val};
-use super::search::Placement;
 use sotto_ir::slot::{
     At, Leveled, Node, Op, Packed, Param, Program, StateId, Step, Template, ValueId, ValueType,
 };

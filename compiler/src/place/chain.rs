@@ -5,11 +5,11 @@
 //! any level it likes, the last may serve a cheaper successor), each a template more in the plan, so only if that saves a
 //! hundredth of a run. One pass from the last step to the first over the exit levels finds the cheapest chain.
 
+use super::placement::Placement;
 use super::region::{Region, flatten};
-use super::search::{Frontier, Placement, Stuck, search};
+use super::table::Table;
 use super::{Options, PlaceError, Report, Target};
 use crate::cost::Prices;
-use rayon::prelude::*;
 use sotto_ir::slot::{Packed, Program, StateId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -83,32 +83,6 @@ impl Chain {
     }
 }
 
-/// One template's frontiers by exit level.
-struct Table {
-    region: Region,
-    by_exit: Vec<Result<Frontier, Stuck>>,
-}
-
-impl Table {
-    /// Cheapest outcome from parameters at `entry` to results at `exit`: (cost, outcome).
-    fn best(&self, entry: u32, exit: u32) -> Option<(u64, usize)> {
-        let frontier = self.by_exit[exit as usize].as_ref().ok()?;
-        frontier
-            .outcomes
-            .iter()
-            .enumerate()
-            .filter(|(_, o)| o.needs.iter().all(|n| *n <= entry))
-            .map(|(i, o)| (o.cost, i))
-            .min()
-    }
-
-    /// Every exit level with its cheapest outcome from `entry`.
-    fn exits(&self, entry: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
-        (0..self.by_exit.len() as u32)
-            .filter_map(move |exit| self.best(entry, exit).map(|(cost, _)| (exit, cost)))
-    }
-}
-
 /// How one step runs from an entry level: the levels between its runs, `levels[0]` the entry.
 #[derive(Clone, Debug)]
 struct Way {
@@ -136,7 +110,7 @@ pub fn solve(
             .map(|e| best_way(table, e, step.count, &rest))
             .collect();
         if found.iter().all(Option::is_none) {
-            return Err(stuck(program, table, s, target.top));
+            return Err(stuck(table, s, target.top));
         }
         let total = |w: &Way| rest[w.exit as usize].map(|r| w.cost + r);
         let totals = found.iter().map(|w| w.as_ref().and_then(total)).collect();
@@ -166,10 +140,9 @@ pub fn solve(
         entry = way.exit as usize;
     }
     for (template, table) in tables {
-        for frontier in table.by_exit.iter().flatten() {
-            chain.cut |= frontier.cut;
-            chain.widest = chain.widest.max(frontier.widest);
-        }
+        let (cut, widest) = table.effort();
+        chain.cut |= cut;
+        chain.widest = chain.widest.max(widest);
         chain.regions.insert(template, table.region);
     }
     Ok(chain)
@@ -202,11 +175,7 @@ fn tables(
             continue;
         }
         let region = flatten(program, step.template, target, prices, options)?;
-        let by_exit = (0..=target.top)
-            .into_par_iter()
-            .map(|exit| search(&region, target.top, exit, options.beam))
-            .collect();
-        tables.insert(step.template, Table { region, by_exit });
+        tables.insert(step.template, Table::new(region, target.top, options));
     }
     if width.is_none() {
         return Err(steps_error(program, "it has no steps"));
@@ -236,7 +205,7 @@ fn best_way(table: &Table, entry: u32, count: u32, rest: &[Option<u64>]) -> Opti
     let lasts = |m: u32| table.exits(m).collect::<Vec<_>>();
     let n = u64::from(count);
     for (m, first) in table.exits(entry) {
-        let Some((body, _)) = table.best(m, m) else {
+        let Some(body) = table.best(m, m) else {
             continue;
         };
         if m == entry {
@@ -309,9 +278,7 @@ impl Chain {
                 .iter()
                 .position(|p| (p.template, p.entry, p.exit) == (template, entry, exit));
             let placed = known.or_else(|| {
-                let (cost, outcome) = table.best(entry, exit)?;
-                let frontier = table.by_exit[exit as usize].as_ref().ok()?;
-                let placement = frontier.placement(&table.region, &frontier.outcomes[outcome]);
+                let (cost, placement) = table.placement(entry, exit)?;
                 self.placed.push(Placed {
                     template,
                     entry,
@@ -333,23 +300,15 @@ impl Chain {
     }
 }
 
-fn stuck(program: &Program<Packed>, table: &Table, step: usize, top: u32) -> PlaceError {
+fn stuck(table: &Table, step: usize, top: u32) -> PlaceError {
     let template = table.region.name.clone();
-    match &table.by_exit[0] {
-        Err(stuck) => PlaceError::NoPlacement {
+    match table.stuck_at() {
+        Some(node) => PlaceError::NoPlacement {
             template,
-            site: table
-                .region
-                .sites
-                .get(stuck.node)
-                .cloned()
-                .unwrap_or_default(),
+            site: table.region.sites.get(node).cloned().unwrap_or_default(),
             top,
         },
-        Ok(_) => {
-            debug_assert!(step < program.steps.len());
-            PlaceError::NoBoundary { step, template }
-        }
+        None => PlaceError::NoBoundary { step, template },
     }
 }
 

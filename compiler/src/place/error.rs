@@ -53,14 +53,14 @@ pub enum PlaceError {
     },
     /// No assignment of levels and bootstraps is legal.
     #[error(
-        "template `{template}`: no legal placement, the search got stuck at {site}: between two values that may be refreshed \
+        "template `{template}`: no legal placement, the placer got stuck at {site}: between two values that may be refreshed \
          (range at most 1, period within an available bootstrap) there are more levels than the {top} a refreshed value has; \
          scale the ranges there into [-1, 1] or lower the degree of the polynomial"
     )]
     NoPlacement {
         /// Template name.
         template: String,
-        /// Earliest node that the search could not serve.
+        /// Earliest node that the search could not serve; the first one of a comparator, which does not tell.
         site: String,
         /// Top application level.
         top: u32,

@@ -4,7 +4,7 @@
 //! consumers need: there is no slack to distribute, the only decisions left are which uses read a value and which read its
 //! refreshed copy. [`search`] makes them for one template, by dynamic programming over the needs of the values in flight
 //! (several: residual, queries, keys, numerator and denominator of a softmax; group loops are part of it, [`region`] inlines
-//! them with their trip count in the price). [`chain`] joins the steps: a template that repeats must hand on its results at the
+//! them with their trip count in the price). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
 //! level it takes its parameters, and the first and last layer may be placed on their own. [`build`] writes the decisions down.
 //!
 //! Invariants of the result, which the leveled verifier checks independently: operands of every node agree as [`Op`] demands;
@@ -16,16 +16,21 @@
 mod build;
 mod chain;
 mod error;
+mod placement;
 mod region;
 mod search;
+mod strategy;
+mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use error::PlaceError;
+pub use strategy::Strategy;
 
 use crate::cost::{Prices, Work};
+use chain::Chain;
 use sotto_ir::slot::{BootstrapKind, Leveled, Packed, Program, StateId, ValueType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What placement knows of the parameter set.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,33 +68,65 @@ impl Target {
 /// Settings of the search; counts only, so that the same input gives the same result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
+    /// Who decides where values are refreshed.
+    pub strategy: Strategy,
     /// States of the dynamic program kept after each node, cheapest first. Exact as long as nothing is cut.
     pub beam: usize,
     /// Groups that the search expects a loop to visit; `None`: the mean over all positions up to the capacity.
     pub groups: Option<u64>,
     /// Lowest storage level by state.
     floors: BTreeMap<StateId, u32>,
+    /// Highest storage level by state.
+    ceilings: BTreeMap<StateId, u32>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
+            strategy: Strategy::default(),
             beam: 4096,
             groups: None,
             floors: BTreeMap::new(),
+            ceilings: BTreeMap::new(),
         }
     }
 }
 
 impl Options {
-    /// The same with states stored no lower than at these levels: where nothing in the program reads one, at just that level.
+    /// The defaults, with refreshes decided by `strategy`.
+    pub fn by(strategy: Strategy) -> Self {
+        Self {
+            strategy,
+            ..Self::default()
+        }
+    }
+
+    /// The same with states stored at these levels.
     pub fn stored_at(mut self, levels: impl IntoIterator<Item = (StateId, u32)>) -> Self {
         self.floors.extend(levels);
+        self.ceilings = self.floors.clone();
         self
     }
 
     fn state_floor(&self, state: StateId) -> u32 {
         self.floors.get(&state).copied().unwrap_or(0)
+    }
+
+    fn state_ceiling(&self, state: StateId) -> Option<u32> {
+        self.ceilings.get(&state).copied()
+    }
+
+    /// The same with every state at the level given.
+    fn storing(&self, levels: &Wanted) -> Self {
+        let levels = levels.iter();
+        let levels: BTreeMap<_, _> = levels
+            .filter_map(|(state, levels)| Some((*state, *levels.last()?)))
+            .collect();
+        Self {
+            floors: levels.clone(),
+            ceilings: levels,
+            ..self.clone()
+        }
     }
 
     /// Trips a loop over `states` is priced with.
@@ -131,22 +168,72 @@ pub fn place(
     prices: &dyn Prices,
     options: &Options,
 ) -> Result<(Program<Leveled>, Report), PlaceError> {
+    let solve = |options: &Options| chain::solve(program, target, prices, options);
+    let free = solve(options)?;
+    let wanted = free.state_levels();
+    let chain = match agreed(&wanted) {
+        true => free,
+        false => lowered(settled(free, options, &solve)?, &wanted, options, &solve),
+    };
+    Ok((build::build(program, target, &chain), chain.report()))
+}
+
+/// Storage levels that templates want, by state.
+type Wanted = BTreeMap<StateId, BTreeSet<u32>>;
+
+fn agreed(wanted: &Wanted) -> bool {
+    wanted.values().all(|levels| levels.len() == 1)
+}
+
+/// A state has one storage level. Where templates disagree the highest wins; the others are placed anew on it.
+fn settled(
+    mut chain: Chain,
+    options: &Options,
+    solve: &dyn Fn(&Options) -> Result<Chain, PlaceError>,
+) -> Result<Chain, PlaceError> {
     let mut options = options.clone();
     loop {
-        let chain = chain::solve(program, target, prices, &options)?;
-        // A state has one storage level. Where templates disagree the highest wins; the others are placed anew on it.
-        let settled = chain.state_levels();
-        if settled
-            .iter()
-            .all(|(state, levels)| levels.iter().all(|l| *l == options.state_floor(*state)))
-            || settled.values().all(|levels| levels.len() == 1)
-        {
-            return Ok((build::build(program, target, &chain), chain.report()));
+        let wanted = chain.state_levels();
+        if agreed(&wanted) {
+            return Ok(chain);
         }
-        for (state, levels) in settled {
+        for (state, levels) in wanted {
             let highest = levels.last().copied().unwrap_or(0);
             let floor = options.floors.entry(state).or_insert(0);
             *floor = highest.max(*floor);
+        }
+        chain = solve(&options)?;
+    }
+}
+
+/// The cheapest chain found by moving one state at a time to another level that some template wanted, as long as that helps: what
+/// all have to store at the highest level may not even be read there once all are placed on it.
+fn lowered(
+    mut best: Chain,
+    wanted: &Wanted,
+    options: &Options,
+    solve: &dyn Fn(&Options) -> Result<Chain, PlaceError>,
+) -> Chain {
+    let mut stored = best.state_levels();
+    loop {
+        let before = best.report().nanos;
+        for (state, levels) in wanted {
+            for level in levels {
+                let mut tried = stored.clone();
+                tried.insert(*state, BTreeSet::from([*level]));
+                if tried == stored {
+                    continue;
+                }
+                let Ok(chain) = solve(&options.storing(&tried)) else {
+                    continue;
+                };
+                if chain.report().nanos < best.report().nanos {
+                    (best, stored) = (chain, tried);
+                }
+            }
+        }
+        if best.report().nanos == before {
+            return best;
         }
     }
 }

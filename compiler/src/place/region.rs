@@ -3,7 +3,8 @@
 //! The template and the group templates it calls become one list of single-result nodes over values numbered by position. A
 //! call of a group template turns into [`Kind::Bind`] (an argument enters the loop), [`Kind::Load`] (a state's group enters it),
 //! the body, and [`Kind::Collect`] (a result leaves it, summed over the groups). Nodes inside a loop carry the number of groups
-//! in their cost, and a value bound from outside cannot be refreshed inside: that belongs outside the loop, where it is paid once.
+//! in their cost, and an argument cannot be refreshed inside: that belongs outside the loop, where it is paid once. A group of a state
+//! can, which is paid for each group but spares the state the levels.
 //!
 //! Every node has `depth`, the levels between its operands and its result, and a price for each operand level. Rescales are
 //! decided here, before the search: a product is rescaled at once, except that the terms of a sum of products stay unrescaled
@@ -39,6 +40,8 @@ pub struct Value {
     pub refresh: Option<Refresh>,
     /// Lowest level at which its magnitude fits.
     pub floor: u32,
+    /// Highest level at which it may be made.
+    pub ceiling: u32,
     /// Stays at degree 2: a term of a sum of products.
     pub unrescaled: bool,
 }
@@ -187,6 +190,7 @@ impl Flattener<'_> {
             ty: Some(ty.clone()),
             refresh,
             floor,
+            ceiling: self.target.top,
             unrescaled: false,
         });
         let v = self.region.values.len() - 1;
@@ -202,6 +206,7 @@ impl Flattener<'_> {
             ty: None,
             refresh: None,
             floor: self.options.state_floor(state),
+            ceiling: self.options.state_ceiling(state).unwrap_or(self.target.top),
             unrescaled: false,
         });
         let cell = self.region.values.len() - 1;
@@ -295,9 +300,12 @@ impl Flattener<'_> {
             let cost = self.price(&works, trips);
             let depth = self.op_depth(&node.op) + u32::from(rescale);
             let v = self.value(scope, result, &node.types[0], trips, !stays);
-            self.region.values[v].unrescaled = stays;
             operands.sort_unstable();
             operands.dedup();
+            let floor = self.floor_of_terms(&operands).saturating_sub(depth);
+            let value = &mut self.region.values[v];
+            value.unrescaled = stays;
+            value.floor = value.floor.max(floor);
             self.push(
                 &node.site,
                 RNode {
@@ -313,6 +321,13 @@ impl Flattener<'_> {
             );
         }
         Ok(())
+    }
+
+    /// Terms that stay at degree 2 are read where they are made, so what they add up to must be at the level that they need.
+    fn floor_of_terms(&self, operands: &[Val]) -> u32 {
+        let values = operands.iter().map(|v| &self.region.values[*v]);
+        let terms = values.filter(|v| v.unrescaled);
+        terms.map(|v| v.floor).max().unwrap_or(0)
     }
 
     fn op_depth(&self, op: &Op<ValueId>) -> u32 {
@@ -411,7 +426,7 @@ impl Flattener<'_> {
                 });
             }
             let cell = self.cell(*state);
-            let v = self.value(inner_scope, param.value, &param.ty, trips, false);
+            let v = self.value(inner_scope, param.value, &param.ty, trips, true);
             self.push(&node.site, glue(Kind::Load, cell, v, &free));
         }
         self.body(inner, inner_scope, trips)?;

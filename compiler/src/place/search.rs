@@ -9,6 +9,7 @@
 //! the other is dropped. Exact unless the beam cuts; the outcome says so. Drops are not priced here (a drop costs less than a
 //! hundredth of a rotation): the estimate counts them.
 
+use super::placement::Placement;
 use super::region::{Kind, Region, Val};
 
 /// The frontier of placements for one level of the results.
@@ -32,19 +33,6 @@ pub struct Outcome {
     /// Nanoseconds, drops excluded.
     pub cost: u64,
     trail: u32,
-}
-
-/// Everything decided about a template.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Placement {
-    /// Level of each value where it is defined; `None` if nothing reads it.
-    pub level: Vec<Option<u32>>,
-    /// Values that have a refreshed copy.
-    pub refreshed: Vec<bool>,
-    /// Level of each node's operands; `None` if the node is dead.
-    pub operands_at: Vec<Option<u32>>,
-    /// For each node and operand (in [`super::region::RNode::operands`] order) whether it reads the refreshed copy.
-    pub reads_copy: Vec<Vec<bool>>,
 }
 
 /// Why the search got stuck: the node that no state could serve.
@@ -268,7 +256,10 @@ impl<'a> Step<'a> {
                     level.max(refresh.input_level as u8) | COPIED
                 }
                 (false, true, _) => byte,
-                (false, false, false) => need as u8,
+                (false, false, false) => {
+                    let ceiling = self.region.values[self.after[slot]].ceiling;
+                    (need <= ceiling).then_some(need as u8)?
+                }
             };
         }
         Some(cost)
@@ -347,52 +338,9 @@ impl Frontier {
             choices.push(choice);
             link = parent;
         }
-        // `choices` now runs from the first node to the last, dead nodes left out; replay from the last.
-        let mut placement = Placement {
-            level: vec![None; region.values.len()],
-            refreshed: vec![false; region.values.len()],
-            operands_at: vec![None; region.nodes.len()],
-            reads_copy: region
-                .nodes
-                .iter()
-                .map(|n| vec![false; n.operands.len()])
-                .collect(),
-        };
-        let read = |placement: &mut Placement, v: Val, level: u32| {
-            let level = level.max(region.values[v].floor);
-            let slot = &mut placement.level[v];
-            *slot = Some(slot.map_or(level, |l| l.max(level)));
-        };
-        for &v in &region.results {
-            read(&mut placement, v, self.result_level);
-        }
+        // `choices` now runs from the first node to the last, dead nodes left out.
         let mut choices = choices.into_iter().rev();
-        for (n, node) in region.nodes.iter().enumerate().rev() {
-            let defined = match (&node.kind, node.result) {
-                (Kind::Append(cell), _) => {
-                    read(&mut placement, *cell, 0);
-                    placement.level[*cell]
-                }
-                (_, Some(v)) => placement.level[v],
-                (_, None) => None,
-            };
-            let Some(defined) = defined else { continue };
-            let Some(choice) = choices.next() else { break };
-            let need = defined + node.depth;
-            placement.operands_at[n] = Some(need);
-            for (k, &v) in node.operands.iter().enumerate() {
-                let copy = choice & (1 << k) != 0;
-                placement.reads_copy[n][k] = copy;
-                match region.values[v].refresh {
-                    Some(refresh) if copy => {
-                        placement.refreshed[v] = true;
-                        read(&mut placement, v, refresh.input_level);
-                    }
-                    _ => read(&mut placement, v, need),
-                }
-            }
-        }
-        placement
+        Placement::of(region, self.result_level, |_| choices.next().unwrap_or(0))
     }
 }
 

@@ -3,40 +3,11 @@
 use super::super::region::{Kind, Region, flatten};
 use super::super::search::search;
 use super::super::{Options, RefreshKind, Target};
+use super::random::{Made, Random};
 use super::synthetic::{Maker, tokens, vector};
-use crate::cost::{Prices, Work};
 use sotto_ir::slot::{BootstrapKind, Op, StateDecl, StateId, ValueId};
 
 const TOP: u32 = 5;
-
-/// Prices that rise with the level; a bootstrap costs as much as a few products.
-struct Made;
-
-impl Prices for Made {
-    fn nanos(&self, work: &Work, level: u32) -> u64 {
-        let level = u64::from(level);
-        match work {
-            Work::Bootstrap(_) => 60,
-            Work::Mul => 5 + 3 * level,
-            Work::Poly(plan) => (plan.degree as u64) * (3 + 2 * level),
-            Work::Rotate => 3 + 2 * level,
-            Work::Rescale => 1,
-            _ => 1 + level / 2,
-        }
-    }
-}
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6364136223846793005)
-            .wrapping_add(1442695040888963407);
-        (self.0 >> 33) % n
-    }
-}
 
 /// Appends `nodes` random operations on the latest of `values`; some results are out of range.
 fn grow(m: &mut Maker, random: &mut Random, values: &mut Vec<ValueId>, nodes: u32) {

@@ -1,13 +1,20 @@
 //! Tests of placement: the synthetic decoder, legality, meaning, optimality on small graphs.
 
+mod draft;
 mod exhaustive;
+mod oracle;
+pub(crate) mod random;
 pub(crate) mod synthetic;
 
 use super::{Options, PlaceError, RefreshKind, Target, place};
 use crate::cost::model::{Machine, table};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapSpec;
-use sotto_ir::slot::{BootstrapKind, Interpreter, LevelRules, Leveled, Op, Program, Session};
+use sotto_ir::slot::{
+    BootstrapKind, Interpreter, LevelRules, Leveled, Op, Packed, PolyId, Program, Session, StateId,
+    Step, ValueType,
+};
+use std::collections::BTreeSet;
 
 fn target(params: &ParamSet, kinds: &[(u32, bool)]) -> Target {
     let refresh = |&(slots, complex): &(u32, bool)| RefreshKind {
@@ -128,4 +135,80 @@ fn a_packed_program_with_levels_is_refused() {
     )
     .unwrap_err();
     assert!(error.to_string().contains("rescale"), "{error}");
+}
+
+#[test]
+fn terms_of_a_sum_that_need_a_level_are_made_where_the_sum_reads_them() {
+    let params = ParamSet::secure_128();
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let target = target(&params, &[(128, false)]);
+    let mut m = synthetic::Maker::new(1 << 15, 16);
+    let large = ValueType {
+        range: 1e16,
+        ..synthetic::vector()
+    };
+    let x = m.param(synthetic::vector());
+    let [a, b] = ["a", "b"].map(|site| m.op(Op::Mul { a: x, b: x }, &large, site));
+    let sum = m.op(Op::Sub { a, b }, &synthetic::vector(), "sum");
+    let template = m.finish("t", vec![sum]);
+    m.program.steps.push(Step {
+        template,
+        first: 0,
+        count: 1,
+    });
+    let (leveled, _) = place(&m.program, &target, &prices, &Options::default()).unwrap();
+    verify(&leveled, &target, &params);
+}
+
+/// Two layers that differ in the degree of their exponentials, so that left alone they would store keys at different levels.
+fn unlike_layers() -> Program<Packed> {
+    let mut program = synthetic::decoder(1 << 15, 1024, 2);
+    let (group, layer) = (program.templates.len(), program.templates.len() + 1);
+    let mut steeper = program.templates[0].clone();
+    steeper.name = "attend.second".into();
+    let polys = program.polys.len() as u32;
+    for node in &mut steeper.nodes {
+        if let Op::Poly { poly, .. } = &mut node.op {
+            let mut exp = program.polys[poly.0 as usize].clone();
+            exp.coefficients.resize(40, 1e-4);
+            program.polys.push(exp);
+            *poly = PolyId(polys);
+        }
+    }
+    let mut second = program.templates[1].clone();
+    second.name = "layer.second".into();
+    for node in &mut second.nodes {
+        if let Op::SumGroups { template, .. } = &mut node.op {
+            *template = group;
+        }
+    }
+    program.templates.extend([steeper, second]);
+    let step = |template, first| Step {
+        template,
+        first,
+        count: 1,
+    };
+    program.steps = vec![step(1, 0), step(layer, 1), step(2, 0)];
+    program
+}
+
+#[test]
+fn no_pair_of_storage_levels_is_cheaper() {
+    let params = ParamSet::secure_128();
+    let prices = table(&params, &Machine::TWO_CORES).unwrap();
+    let target = target(&params, &[(128, false), (1 << 15, false)]);
+    let program = unlike_layers();
+    let options = Options::default();
+    let solve = |options: &Options| super::chain::solve(&program, &target, &prices, options);
+    let wanted = solve(&options).unwrap().state_levels();
+    assert!(!super::agreed(&wanted), "{wanted:?}");
+    let (_, report) = place(&program, &target, &prices, &options).unwrap();
+    let pairs = (0..=target.top).flat_map(|k| (0..=target.top).map(move |v| [k, v]));
+    let at = |levels: [u32; 2]| {
+        let levels = [StateId(0), StateId(1)].into_iter().zip(levels);
+        let stored = levels.map(|(state, level)| (state, BTreeSet::from([level])));
+        let chain = solve(&options.storing(&stored.collect()));
+        chain.map_or(u64::MAX, |chain| chain.report().nanos)
+    };
+    assert_eq!(pairs.map(at).min(), Some(report.nanos));
 }
