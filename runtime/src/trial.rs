@@ -120,6 +120,11 @@ impl ClearTrial {
         Ok(self.model.logits(tokens, &vectors)?)
     }
 
+    /// Most tokens of a block.
+    pub fn block(&self) -> u32 {
+        self.executor.plan().block()
+    }
+
     /// The values that left their declared range so far.
     pub fn ranges(&self) -> &RangeWatch {
         &self.ranges
@@ -179,6 +184,11 @@ impl CipherTrial {
             }
         }?;
         Ok(self.sealer.decrypt(tokens, &answer)?)
+    }
+
+    /// Most tokens of a block.
+    pub fn block(&self) -> u32 {
+        self.executor.plan().block()
     }
 
     /// Begins another conversation under the same keys.

@@ -29,6 +29,8 @@ pub(super) struct Cache<B: Backend> {
 struct State<B: Backend> {
     kept: HashMap<Key, Kept<B>>,
     bytes: usize,
+    /// Whether something did not fit.
+    full: bool,
 }
 
 /// What stays encoded for one token: plaintexts that depend on its position.
@@ -39,6 +41,7 @@ impl<B: Backend> Cache<B> {
         let state = State {
             kept: HashMap::new(),
             bytes: 0,
+            full: false,
         };
         Self {
             budget,
@@ -57,10 +60,20 @@ impl<B: Backend> Cache<B> {
 
     fn keep(&self, key: Key, value: Kept<B>, bytes: usize) {
         let mut state = self.locked();
-        if state.bytes + bytes <= self.budget && !state.kept.contains_key(&key) {
-            state.kept.insert(key, value);
-            state.bytes += bytes;
+        if state.kept.contains_key(&key) {
+            return;
         }
+        if state.bytes + bytes > self.budget {
+            state.full = true;
+            return;
+        }
+        state.kept.insert(key, value);
+        state.bytes += bytes;
+    }
+
+    /// Whether something was encoded and not kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.locked().full
     }
 
     pub(super) fn plain(

@@ -186,6 +186,21 @@ impl<B: Backend> Executor<B> {
         template.instrs.iter().map(|i| 1 + inner(&i.op)).sum()
     }
 
+    /// Where a program's plaintexts come from.
+    pub(super) fn source<'a>(&'a self, program: &'a PlanProgram) -> Source<'a, B> {
+        Source {
+            backend: &self.backend,
+            tables: program.tables(self.plan.slots(), self.plan.capacity),
+            data: &*self.data,
+            program: u32::from(program.block > 1),
+        }
+    }
+
+    /// What stays encoded.
+    pub(super) fn cache(&self) -> &Cache<B> {
+        &self.cache
+    }
+
     /// A session that was restored may come from another plan, or be damaged.
     fn fits(&self, session: &Session<B::Ct>) -> Result<(), ExecError<B::Error>> {
         let widest = self.plan.widest();
@@ -257,12 +272,7 @@ impl<B: Backend> Executor<B> {
             return Err(ExecError::Capacity { capacity });
         }
         self.fits(session)?;
-        let source = Source {
-            backend: &self.backend,
-            tables: program.tables(self.plan.slots(), capacity),
-            data: &*self.data,
-            program: u32::from(program.block > 1),
-        };
+        let source = self.source(program);
         let mut run = Run {
             program,
             source,

@@ -10,6 +10,7 @@ mod run;
 mod session;
 #[cfg(test)]
 mod tests;
+mod warm;
 mod watch;
 
 pub use backend::{Backend, Diagonals};

@@ -128,6 +128,29 @@ fn a_failed_or_stopped_step_changes_nothing() {
 }
 
 #[test]
+fn what_is_encoded_ahead_is_not_encoded_again() {
+    let plan = plan(&level(&attention()));
+    for (budget, all) in [(usize::MAX, true), (1, false)] {
+        let executor = executor(&plan, budget);
+        let mut told = Vec::new();
+        executor
+            .warm(&mut |done, total| told.push((done, total)))
+            .unwrap();
+        // one matrix, of two layers
+        assert_eq!((told.first(), told.last()), (Some(&(0, 2)), Some(&(2, 2))));
+        assert_eq!(executor.cached_bytes() > 0, all);
+        // a run keeps its masks, and finds every matrix
+        let inputs = encrypted(&executor, 0);
+        executor
+            .decode(&mut Session::default(), inputs, &mut ignore)
+            .unwrap();
+        let kept = executor.cached_bytes();
+        executor.warm(&mut |_, _| ()).unwrap();
+        assert_eq!(executor.cached_bytes(), kept);
+    }
+}
+
+#[test]
 fn escapes_name_their_site_and_noise_stays_small() {
     let mut tight = plan(&level(&attention()));
     let site = "layers.{i}.attention";

@@ -64,8 +64,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             .await
             .map_err(listen_failure)?;
         if let Some(keys) = &args.keys {
-            let meter = Meter::bar(0, "loading keys");
-            meter.announce("loading keys");
+            let meter = Meter::bar(0, "loading keys, encoding weights");
+            meter.announce("loading keys, encoding weights");
             service
                 .preload(keys, &mut |done, total| {
                     meter.set(done as u64, total as u64)
@@ -108,7 +108,7 @@ fn tell(notice: &Notice) {
             human_bytes(*bytes)
         ),
         Notice::Lost { cause } => eprintln!("evaluation keys did not arrive: {cause}"),
-        Notice::Loading => eprintln!("loading keys"),
+        Notice::Loading => eprintln!("loading keys, encoding weights"),
     }
 }
 

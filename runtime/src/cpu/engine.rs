@@ -185,13 +185,13 @@ impl Engine for CpuEngine {
         dir: &Path,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Executor<Cpu>, Fault> {
-        let mut load = || -> Result<Cpu, CpuError> {
+        let load = |progress: &mut dyn FnMut(usize, usize)| -> Result<Cpu, CpuError> {
             let mut file = EvaluationKeyFile::open(&self.context, dir.join(KEY_FILE))?;
             let wanted = request(&self.plan.keys, &self.context);
             let keys = file.load(Some(&wanted), &mut *progress)?;
             Cpu::new(&self.context, &self.plan, keys, |_, _| {})
         };
-        let backend = load().map_err(|error| {
+        let backend = load(progress).map_err(|error| {
             let code = match &error {
                 CpuError::Scheme(CkksError::MissingKey { .. }) => FaultCode::KeyMissing,
                 _ => FaultCode::KeyDamaged,
@@ -202,12 +202,15 @@ impl Engine for CpuEngine {
                 "generate keys for this plan with `sotto keygen`, or send them again",
             )
         })?;
-        Ok(Executor::new(
+        let executor = Executor::new(
             self.plan.clone(),
             self.data.clone(),
             backend,
             usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
-        ))
+        );
+        // The first client is not to wait for what the server can do before it comes.
+        executor.warm(progress).map_err(step_fault)?;
+        Ok(executor)
     }
 
     fn empty_state(&self) -> Session<Ciphertext> {

@@ -4,7 +4,7 @@ mod outcome;
 mod report;
 
 use super::{Consent, Failure, Meter, consent, print};
-use crate::client::ClientModel;
+use crate::client::{ClientModel, Tokens};
 use crate::plan::PlanDir;
 use crate::trial::{CipherTrial, ClearTrial, TrialError};
 use outcome::{FirstEscape, Outcome, Stopped};
@@ -38,6 +38,9 @@ pub struct Args {
     /// Steps to run [default: all of the golden's tokens].
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
+    /// Take the first N tokens in the plan's blocks, as a prompt; each block is a step, compared after its last token.
+    #[arg(long, value_name = "N")]
+    prompt: Option<usize>,
     /// Largest logit error allowed, in standard deviations of the float64 logits.
     #[arg(long, value_name = "SIGMA", default_value_t = 0.02)]
     tolerance: f64,
@@ -101,9 +104,13 @@ fn compare(
         }
     };
     tell("step     token  error [σ]  top-1  seconds".into());
-    for (position, &token) in golden.input_ids.iter().enumerate().take(steps) {
+    let mut position = 0;
+    while let Some(tokens) = next(args, &golden.input_ids[..steps], position, trial.block()) {
         let started = Instant::now();
-        let computed = trial.step(token);
+        let computed = trial.run(tokens);
+        // a block's answer is that to its last token
+        position += tokens.count() as usize;
+        let (position, token) = (position - 1, golden.input_ids[position - 1]);
         outcome.note_escapes(position, trial.escapes());
         let logits = match computed {
             Ok(logits) => logits,
@@ -125,6 +132,16 @@ fn compare(
         outcome.reports.push(report);
     }
     Ok((outcome, told))
+}
+
+/// What runs next: a block as long as the prompt lasts, else a token.
+fn next<'t>(args: &Args, ids: &'t [u32], position: usize, block: u32) -> Option<Tokens<'t>> {
+    let prompt = ids.len().min(args.prompt.unwrap_or(0));
+    let rest = ids.get(position..prompt).unwrap_or_default();
+    match rest {
+        [] => ids.get(position).copied().map(Tokens::One),
+        _ => Some(Tokens::Block(&rest[..rest.len().min(block as usize)])),
+    }
 }
 
 fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> {
@@ -149,6 +166,11 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
             args.golden.display(),
             golden.logits.shape
         )));
+    }
+    if args.prompt.is_some() && dir.plan().prefill.is_none() {
+        return Err(Failure::Input(
+            "--prompt: the plan takes a prompt token by token; compile with --block for a program that takes several at once".into(),
+        ));
     }
     Ok(steps)
 }
@@ -183,10 +205,18 @@ impl Trial {
         }
     }
 
-    fn step(&mut self, token: u32) -> Result<Vec<f64>, TrialError> {
+    fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
         match self {
-            Self::Clear(trial) => trial.step(token),
-            Self::Cipher(trial) => trial.step(token),
+            Self::Clear(trial) => trial.run(tokens),
+            Self::Cipher(trial) => trial.run(tokens),
+        }
+    }
+
+    /// Most tokens of a block.
+    fn block(&self) -> u32 {
+        match self {
+            Self::Clear(trial) => trial.block(),
+            Self::Cipher(trial) => trial.block(),
         }
     }
 
