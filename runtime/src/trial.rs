@@ -109,7 +109,7 @@ impl ClearTrial {
         }?;
         self.model.check_count(tokens, answer.len())?;
         let period = |(ct, wire): (&ClearCt, &Wire)| {
-            let slots = 0..wire.width as usize;
+            let slots = 0..wire.period();
             slots.map(|slot| ct.slots.at(slot).re).collect()
         };
         let vectors: Vec<Vec<f64>> = answer

@@ -5,6 +5,7 @@ use sotto_compiler::lower::Options;
 use sotto_compiler::place::Strategy;
 use sotto_compiler::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
+use sotto_ir::plan::Placement;
 use sotto_runtime::client::ClientModel;
 use sotto_runtime::plan::PlanDir;
 use sotto_runtime::trial::{CipherTrial, ClearTrial};
@@ -96,6 +97,21 @@ pub fn compile_pinned(
     compile_into(|output| Request {
         guidance,
         ..fixture_request(name, params, context, output)
+    })
+}
+
+/// Compiles a fixture with its ends on the sides given.
+pub fn compile_ends(
+    name: &str,
+    params: ParamSet,
+    context: u32,
+    embedding: Placement,
+    head: Placement,
+) -> Result<Compiled> {
+    compile_into(|output| {
+        let mut request = fixture_request(name, params, context, output);
+        (request.options.embedding, request.options.head) = (embedding, head);
+        request
     })
 }
 

@@ -7,6 +7,7 @@ use sotto_ckks::Context;
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
+use sotto_ir::plan::Placement;
 use sotto_ir::slot::{Form, Layout, Matrix, Pairing, StateDecl, StateId};
 use sotto_runtime::client::Tokens;
 use sotto_runtime::cpu::request;
@@ -142,6 +143,33 @@ fn every_fixture_agrees_in_the_clear_at_secure_128() {
             let logits = prefilled.run(Tokens::Block(tokens)).unwrap();
             let error = error(&logits, golden.logits.row(cached - 1));
             assert!(error < 0.02, "{name}, {cached} cached: {error} σ");
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn either_end_may_be_either_sides_in_blocks_and_after_them() {
+    let name = "llama-tied-sharded";
+    let golden = golden(name);
+    let ends = [Placement::Client, Placement::Server];
+    for (embedding, head) in ends.into_iter().flat_map(|e| ends.map(|h| (e, h))) {
+        let compiled =
+            compile_ends(name, ParamSet::insecure_test(12), 24, embedding, head).unwrap();
+        let block = compiled.plan.plan().block() as usize;
+        assert!(block > 1, "{embedding:?}, {head:?}");
+        // a block that is not full, and single tokens after it
+        let (prompt, rest) = golden.input_ids.split_at(block.min(3) + block / 2 * 2 - 1);
+        let blocks = prompt.chunks(block).map(Tokens::Block);
+        let mut trial = clear(&compiled.plan, None).unwrap();
+        let mut cached = 0;
+        for tokens in blocks.chain(rest.iter().copied().map(Tokens::One)) {
+            cached += tokens.count() as usize;
+            let error = error(&trial.run(tokens).unwrap(), golden.logits.row(cached - 1));
+            assert!(
+                error < 0.02,
+                "{embedding:?}, {head:?}, {cached} cached: {error} σ"
+            );
         }
     }
 }

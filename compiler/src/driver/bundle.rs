@@ -110,7 +110,7 @@ impl Bundle<'_> {
             estimate: emitted.estimate,
             keys: emitted.keys,
             bootstraps: emitted.bootstraps,
-            approximations: self.approximations(),
+            approximations: self.approximations(prefill.as_ref()),
             sites: self.ranges.sites(&self.layers(), self.margin),
             search: self.findings.search,
             decisions: self.findings.decisions.clone(),
@@ -149,7 +149,7 @@ impl Bundle<'_> {
     }
 
     /// What the polynomials stand for, or where that is not known, the polynomials as they are.
-    fn approximations(&self) -> Vec<Approximation> {
+    fn approximations(&self, prefill: Option<&Prefilled>) -> Vec<Approximation> {
         let polys = self.program.polys.iter().map(|poly| Approximation {
             site: poly.name.clone(),
             function: "polynomial of the stage file".into(),
@@ -158,7 +158,14 @@ impl Bundle<'_> {
             error: poly.error,
         });
         let known = self.findings.approximations.clone();
-        known.unwrap_or_else(|| polys.collect())
+        let mut all = known.unwrap_or_else(|| polys.collect());
+        let more = prefill.iter().flat_map(|prefill| &prefill.approximations);
+        for one in more {
+            if !all.contains(one) {
+                all.push(one.clone());
+            }
+        }
+        all
     }
 
     fn client(&self, writer: &mut PlanWriter) -> Result<ClientPart, CompileError> {
@@ -283,10 +290,11 @@ fn outputs(program: &Program<Leveled>) -> Vec<Wire> {
 
 fn wire(ty: &ValueType, at: At) -> Wire {
     let (count, width) = match *ty.layout.each() {
-        Layout::Periodic { count, width } => (count, width),
+        // of a vector in several slots each, every side has the same
+        Layout::Periodic { count, width } | Layout::Strided { count, width, .. } => (count, width),
         ref each => (each.period(), each.period()),
     };
-    let block = ty.layout.period() / ty.layout.each().period();
+    let block = ty.layout.period() / width;
     Wire {
         count,
         width,

@@ -158,7 +158,7 @@ impl Subject {
         })
     }
 
-    fn passes<'a>(&'a self, guidance: &'a Guidance) -> Passes<'a> {
+    fn passes<'a>(&'a self, guidance: &'a Guidance, strategy: Strategy) -> Passes<'a> {
         Passes {
             decoder: &self.decoder,
             ranges: &self.ranges,
@@ -166,6 +166,7 @@ impl Subject {
             guidance,
             params: &self.params,
             table: &self.table,
+            strategy,
             memory: self.memory,
         }
     }
@@ -179,7 +180,7 @@ impl Subject {
         guidance: &Guidance,
         tell: &mut dyn FnMut(News<'_>),
     ) -> Result<Draft, CompileError> {
-        let (chosen, block) = self.passes(guidance).choose()?;
+        let (chosen, block) = self.passes(guidance, Strategy::Ours).choose()?;
         describe(&chosen, tell);
         let lowered = lower(&self.decoder, &self.ranges, &self.options, &chosen.choices)?;
         let mut program = lowered.program;
@@ -254,7 +255,7 @@ impl Subject {
             leveled: found.leveled,
             emitted: found.emitted,
         };
-        let passes = self.passes(&request.guidance);
+        let passes = self.passes(&request.guidance, request.strategy);
         let mut fill = |program: &mut Program<Packed>, tell: &mut dyn FnMut(News<'_>)| {
             self.fill(program, tell)
         };

@@ -16,7 +16,7 @@ pub use stage::{Stage, StageFile, stage_context};
 use crate::cost;
 use crate::emit::emit;
 use crate::frontend::Checkpoint;
-use crate::level::level;
+use crate::level::{LevelError, level};
 use crate::lower::{Options, lower};
 use crate::place::{self, Strategy};
 use crate::search::{Found, Guidance};
@@ -88,6 +88,22 @@ pub enum News<'a> {
 /// # Errors
 /// Whatever is wrong with checkpoint, calibration data, options or output; nothing is written then, dumps aside.
 pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outcome, CompileError> {
+    match passes(request, tell) {
+        // A cache with room for blocks may be what takes too much, and nobody has asked for it.
+        Err(CompileError::Level(LevelError::Memory { .. })) if request.options.block.is_none() => {
+            found(
+                tell,
+                "too much memory: trying without room for blocks of a prompt".into(),
+            );
+            let mut request = request.clone();
+            request.options.block = Some(1);
+            passes(&request, tell)
+        }
+        outcome => outcome,
+    }
+}
+
+fn passes(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outcome, CompileError> {
     let stop = |stage| request.stop_after == Some(stage);
     let stage = |stage| Ok(Outcome::Stage(Box::new(stage)));
     let dump = |stage: &StageFile| stage::dump(request.dump_dir.as_deref(), stage);
@@ -122,6 +138,7 @@ pub fn compile(request: &Request, tell: &mut dyn FnMut(News<'_>)) -> Result<Outc
         guidance: &request.guidance,
         params: &request.params,
         table: &table,
+        strategy: request.strategy,
         memory: request.memory,
     };
     let mut findings = Findings::default();

@@ -7,9 +7,10 @@
 
 use super::{CompileError, News, StageFile, describe, found};
 use crate::emit::{Emitted, emit};
-use crate::level::level;
+use crate::level::{LevelError, level};
 use crate::lower::{LowerError, Options, Ranges, lower_block, widths};
-use crate::place;
+use crate::pack;
+use crate::place::{self, Strategy};
 use crate::search::{Form, Found, Guidance, Pin, attend_site, choose};
 use sotto_ir::cost::CostTable;
 use sotto_ir::decoder::Decoder;
@@ -34,6 +35,8 @@ pub struct Passes<'a> {
     pub params: &'a ParamSet,
     /// Prices.
     pub table: &'a CostTable,
+    /// Who places bootstraps.
+    pub strategy: Strategy,
     /// Most bytes that the server may need.
     pub memory: Option<u64>,
 }
@@ -105,7 +108,10 @@ impl Passes<'_> {
             Layout::Tokens(group) => group.inner == block,
             _ => false,
         });
-        Ok(Some(block).filter(|_| room))
+        match (room, self.options.block) {
+            (false, Some(block)) => Err(LowerError::NoRoom { block }),
+            (room, _) => Ok(Some(block).filter(|_| room)),
+        }
     }
 
     fn search(&self, options: &Options, guidance: &Guidance) -> Result<Found, LowerError> {
@@ -147,20 +153,55 @@ impl Passes<'_> {
         tell: &mut dyn FnMut(News<'_>),
     ) -> Result<Option<Prefilled>, CompileError> {
         let Some(block) = block else {
-            return Ok(None);
-        };
-        let found = self.block_program(block, decode, recalibrate, tell)?;
-        let (all, each) = (
-            found.placed.emitted.estimate.seconds,
-            decode.emitted.estimate.seconds,
-        );
-        if self.options.block.is_none() && all >= each * f64::from(block) {
-            let said = "prefill: not worth its price; prompts are taken token by token";
+            let said = "prefill: none; prompts are taken token by token";
             super::found(tell, said.into());
             return Ok(None);
+        };
+        let made = self.beside(block, decode, recalibrate, tell);
+        match made {
+            // nobody has asked for it
+            Err(error) if self.options.block.is_none() => {
+                let said = format!("prefill: none; prompts are taken token by token ({error})");
+                super::found(tell, said);
+                Ok(None)
+            }
+            made => {
+                let (prefill, emitted) = made?;
+                decode.emitted = emitted;
+                Ok(Some(prefill))
+            }
         }
-        self.beside(decode, &found)?;
-        Ok(Some(found))
+    }
+
+    /// The prefill program, and decode emitted again beside it, whose keys it shares.
+    fn beside(
+        &self,
+        block: u32,
+        decode: &Placed,
+        recalibrate: &mut Recalibrate<'_>,
+        tell: &mut dyn FnMut(News<'_>),
+    ) -> Result<(Prefilled, Emitted), CompileError> {
+        let made = self.block_program(block, decode, recalibrate, tell)?;
+        let prefill = &made.placed.emitted;
+        let each = decode.emitted.estimate.seconds;
+        if self.options.block.is_none() && prefill.estimate.seconds >= each * f64::from(block) {
+            return Err(LowerError::Unsupported {
+                site: "prefill".into(),
+                what: "a block that costs more than its tokens one by one".into(),
+            }
+            .into());
+        }
+        let others = [&prefill.decode];
+        let mut emitted = emit(&decode.leveled, self.params, self.table, &others)?;
+        let estimate = &mut emitted.estimate;
+        let peak = prefill.estimate.peak_memory_bytes;
+        estimate.peak_memory_bytes = estimate.peak_memory_bytes.max(peak);
+        estimate.plaintext_bytes += prefill.estimate.plaintext_bytes;
+        let needed = estimate.peak_memory_bytes;
+        match self.memory {
+            Some(limit) if needed > limit => Err(LevelError::Memory { needed, limit }.into()),
+            _ => Ok((made, emitted)),
+        }
     }
 
     /// The prefill program that takes `block` tokens.
@@ -199,6 +240,7 @@ impl Passes<'_> {
             let said = format!("prefill: within {error:.5} σ of the decoder on calibration data");
             found(tell, said);
         }
+        pack::widen(&mut packed, &decode.leveled);
         // the states that decode reads are as decode's run has them
         let shared = decode.leveled.states.len();
         for (state, decodes) in packed.states.iter_mut().zip(&decode.leveled.states) {
@@ -206,7 +248,7 @@ impl Passes<'_> {
         }
         let levels = decode.leveled.states.iter().zip(0..);
         let levels = levels.filter_map(|(state, id)| Some((StateId(id), state.level?)));
-        let mut options = place::Options::default().stored_at(levels);
+        let mut options = place::Options::by(self.strategy).stored_at(levels);
         options.groups = Some(1);
         let beside = [&decode.emitted.decode];
         let placed = level(
@@ -234,16 +276,5 @@ impl Passes<'_> {
             decisions: chosen.decisions,
             search: chosen.note,
         })
-    }
-
-    /// Emits decode again beside prefill, whose keys it shares.
-    fn beside(&self, decode: &mut Placed, prefill: &Prefilled) -> Result<(), CompileError> {
-        let others = [&prefill.placed.emitted.decode];
-        decode.emitted = emit(&decode.leveled, self.params, self.table, &others)?;
-        let prefills = &prefill.placed.emitted.estimate;
-        let estimate = &mut decode.emitted.estimate;
-        estimate.peak_memory_bytes = estimate.peak_memory_bytes.max(prefills.peak_memory_bytes);
-        estimate.plaintext_bytes += prefills.plaintext_bytes;
-        Ok(())
     }
 }

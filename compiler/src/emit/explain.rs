@@ -50,6 +50,7 @@ pub fn explain<'a>(plan: &'a Plan, site: &str) -> Option<Explained<'a>> {
         decisions: plan
             .decisions
             .iter()
+            .chain(plan.prefill.iter().flat_map(|prefill| &prefill.decisions))
             .filter(|d| d.site.split(" + ").any(concerns))
             .collect(),
         approximations: plan
@@ -85,7 +86,8 @@ fn rolled(site: &str) -> (String, Option<u32>) {
 
 fn operations<'a>(plan: &'a Plan, site: &str) -> Vec<Operations<'a>> {
     let mut found = Vec::new();
-    for template in &plan.decode.templates {
+    let templates = plan.programs().flat_map(|program| &program.templates);
+    for template in templates {
         let mut counts: BTreeMap<(u32, &'static str), u32> = BTreeMap::new();
         for (instr, (op, level)) in template.instrs.iter().zip(operand_levels(template)) {
             if instr.site == site {

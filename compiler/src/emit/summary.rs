@@ -119,6 +119,16 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         "time         {:.1} s a token, by the cost table `{}`",
         e.seconds, e.cost_table
     )?;
+    if let Some(prefill) = &plan.prefill {
+        let (block, p) = (prefill.program.block, &prefill.estimate);
+        let bootstraps: u32 = p.bootstraps.iter().map(|b| b.count).sum();
+        writeln!(
+            out,
+            "prefill      {block} tokens of a prompt together: {:.1} s and {bootstraps} bootstraps for the first ones, {} KV state at capacity",
+            p.seconds,
+            bytes(p.state_bytes)
+        )?;
+    }
     costs(out, "operation", &e.op_classes)?;
     let mut sites = e.sites.clone();
     sites.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));

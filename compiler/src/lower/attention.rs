@@ -343,10 +343,15 @@ fn spread_lane(b: &mut Builder<'_>, place: &Place<'_>, sums: &Val, factor: f64, 
         width: geometry.width() * stride,
         first: geometry.heads_padded * stride,
     };
-    let mask = b.plain(
-        &format!("{}.lane{}", place.site, place.tag),
-        vec![first, PlainFactor::Const(factor)],
-    );
+    let mut factors = vec![first, PlainFactor::Const(factor)];
+    if geometry.block > 1 {
+        // A block has the keys of tokens that come later: scores that calibration never saw, and no exponential is to see.
+        factors.push(PlainFactor::CachedTokens {
+            group: geometry.group(),
+            block: 1,
+        });
+    }
+    let mask = b.plain(&format!("{}.lane{}", place.site, place.tag), factors);
     let layout = sums.ty.layout.each().clone();
     let kept = b.mul_plain(scores, sums, mask, layout, unit);
     let lane = (geometry.heads_padded * stride) as i32;

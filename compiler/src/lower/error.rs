@@ -47,6 +47,14 @@ pub enum LowerError {
         /// Most tokens.
         most: u32,
     },
+    /// A stage file whose cache has no room for blocks.
+    #[error(
+        "--block {block}: the cache of the stage file has no room for blocks of {block} tokens; begin with the decoder stage, or leave out --block"
+    )]
+    NoRoom {
+        /// Tokens asked for.
+        block: u32,
+    },
     /// An option out of range.
     #[error("{option} {value} is not in the range {range}")]
     Option {

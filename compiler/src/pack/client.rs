@@ -70,11 +70,15 @@ pub fn output(program: &Program<Packed>, results: &[Slots]) -> Vec<f64> {
         node.types.first()
     };
     let vector = |(index, slots): (usize, &Slots)| -> Vec<f64> {
-        let (count, unit) = match typed(index).map(|ty| (&ty.layout, ty.unit)) {
-            Some((Layout::Periodic { count, .. }, unit)) => (*count as usize, unit),
-            _ => (slots.period(), 1.0),
+        let (count, stride, unit) = match typed(index).map(|ty| (&ty.layout, ty.unit)) {
+            Some((Layout::Periodic { count, .. }, unit)) => (*count as usize, 1, unit),
+            Some((Layout::Strided { count, stride, .. }, unit)) => {
+                (*count as usize, *stride as usize, unit)
+            }
+            _ => (slots.period(), 1, 1.0),
         };
-        (0..count).map(|f| slots.at(f).re * unit).collect()
+        let features = (0..count).map(|f| slots.at(f * stride).re * unit);
+        features.collect()
     };
     results.iter().enumerate().flat_map(vector).collect()
 }

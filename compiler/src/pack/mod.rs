@@ -8,7 +8,7 @@ mod ranges;
 pub use assume::assume;
 pub use checkpoint::CheckpointData;
 pub use client::{input, output, returns};
-pub use ranges::{RangeError, recalibrate};
+pub use ranges::{RangeError, recalibrate, widen};
 
 /// Name of the template that looks the embedding up where the server holds the table.
 pub const EMBED: &str = "embed";

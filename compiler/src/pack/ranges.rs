@@ -5,7 +5,7 @@
 //! argument, or a vector whose unit is its reach: their windows have the margin already) has range 1 as long as it stays inside.
 
 use sotto_ir::slot::{
-    DataSource, InterpError, Interpreter, Op, Packed, Program, Seen, Session, Slots, ValueId,
+    DataSource, InterpError, Interpreter, Op, Packed, Program, Seen, Session, Slots, Stage, ValueId,
 };
 use std::collections::HashMap;
 
@@ -116,6 +116,50 @@ fn record(program: &mut Program<Packed>, reaches: &Reaches, margin: f64) {
             for (value, ty) in node.results.iter().zip(&mut node.types) {
                 ty.range = range(&template.name, *value, ty.range);
             }
+        }
+    }
+}
+
+/// Ranges no narrower than another program's of the same model: those of the same operation, counted by site. A program that takes blocks
+/// runs fewer times on the same data, so it sees less.
+pub fn widen<S: Stage>(program: &mut Program<Packed>, by: &Program<S>) {
+    let mut known = HashMap::new();
+    for_each_type(by, &mut |key, range| {
+        known.insert(key, range);
+    });
+    let mut counted = Counted::default();
+    for template in &mut program.templates {
+        for node in &mut template.nodes {
+            let key = counted.next(&node.site, node.op.name());
+            for ty in &mut node.types {
+                let range = known.get(&key).copied().unwrap_or(0.0);
+                ty.range = ty.range.max(range);
+            }
+        }
+    }
+}
+
+/// An operation: its site, its name, and how many of that name come before it there.
+type Place = (String, &'static str, u32);
+
+#[derive(Default)]
+struct Counted(HashMap<(String, &'static str), u32>);
+
+impl Counted {
+    fn next(&mut self, site: &str, op: &'static str) -> Place {
+        let count = self.0.entry((site.into(), op)).or_insert(0);
+        *count += 1;
+        (site.into(), op, *count - 1)
+    }
+}
+
+fn for_each_type<S: Stage>(program: &Program<S>, see: &mut dyn FnMut(Place, f64)) {
+    let mut counted = Counted::default();
+    for template in &program.templates {
+        for node in &template.nodes {
+            let place = counted.next(&node.site, node.op.name());
+            let range = node.types.iter().map(|ty| ty.range).fold(0.0, f64::max);
+            see(place, range);
         }
     }
 }

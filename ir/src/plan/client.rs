@@ -44,6 +44,13 @@ pub struct Wire {
     pub level: u32,
 }
 
+impl Wire {
+    /// Slots after which the ciphertext repeats.
+    pub fn period(&self) -> usize {
+        self.width as usize * self.block as usize
+    }
+}
+
 /// What the client downloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputKind {

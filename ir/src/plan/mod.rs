@@ -124,6 +124,12 @@ impl Plan {
         prefill.map_or(&self.decode, |prefill| &prefill.program)
     }
 
+    /// Bytes of the KV states of one session, at the most: those of prefill come beside decode's until the first token is decoded.
+    pub fn session_bytes(&self) -> u64 {
+        let prefill = self.prefill.as_ref().map(|p| p.estimate.state_bytes);
+        self.estimate.state_bytes.max(prefill.unwrap_or(0))
+    }
+
     /// Most tokens that one run takes.
     pub fn block(&self) -> u32 {
         self.widest().block

@@ -68,7 +68,7 @@ impl CkksSealer {
         let mut vectors = Vec::with_capacity(answer.len());
         for (ct, wire) in answer.iter().zip(self.model.outputs(tokens)) {
             let plaintext = self.secret.decrypt(ct)?;
-            let slots = encoder.decode_periodic(&plaintext, wire.width as usize)?;
+            let slots = encoder.decode_periodic(&plaintext, wire.period())?;
             vectors.push(slots.into_iter().map(|slot| slot.re).collect());
         }
         Ok(self.model.logits(tokens, &vectors)?)

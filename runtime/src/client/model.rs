@@ -244,7 +244,9 @@ impl ClientModel {
         self.check_count(tokens, answer.len())?;
         let mut values = Vec::new();
         for (wire, slots) in self.outputs(tokens).iter().zip(answer) {
-            let part = slots.iter().take(wire.count as usize);
+            // every token's side has the answer; the first will do
+            let side = slots.iter().step_by(wire.block as usize);
+            let part = side.take(wire.count as usize);
             values.extend(part.map(|slot| slot * wire.unit));
         }
         match (self.part.output_kind, &self.head) {

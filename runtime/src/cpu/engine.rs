@@ -286,7 +286,7 @@ fn key_file_bytes(plan: &Plan, context: &Context) -> u64 {
 
 /// Sessions whose KV state there is memory for: the one that the plan's peak counts, and as many as fit into what is left.
 fn most_sessions(plan: &Plan, left: u64) -> usize {
-    let more = left / plan.estimate.state_bytes.max(1);
+    let more = left / plan.session_bytes().max(1);
     more.saturating_add(1).min(MOST_SESSIONS) as usize
 }
 

@@ -20,7 +20,7 @@ pub(super) struct StepReply {
 
 /// The reply to the last token or block, kept so that a client whose connection broke while it was on its way can ask again.
 struct LastReply {
-    count: u32,
+    block: u32,
     request: blake3::Hash,
     reply: StepReply,
 }
@@ -96,7 +96,7 @@ impl<E: Engine> Claim<E> {
     ) -> Result<Option<StepReply>, Fault> {
         let count = block.max(1);
         if let Some(last) = &self.progress.last
-            && last.count == count
+            && last.block == block
             && position.checked_add(count) == Some(self.progress.position)
             && last.request == blake3::hash(ciphertext)
         {
@@ -130,7 +130,7 @@ impl<E: Engine> Claim<E> {
         };
         progress.position += block.max(1);
         progress.last = Some(LastReply {
-            count: block.max(1),
+            block,
             request: blake3::hash(ciphertext),
             reply: reply.clone(),
         });
