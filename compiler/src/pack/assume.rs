@@ -1,11 +1,15 @@
 //! The range of every value of a packed program where there is no data to run it on.
 //!
-//! A stored value is taken to fill [-1, 1], for which its unit is made. Two kinds are not made so, and follow from the program:
+//! A stored value is taken to fill [-1, 1], for which its unit is made. Three kinds are not made so, and follow from the program:
 //! - a polynomial's result, as 1/√x that multiplies something small, reaches as far as the polynomial on [-1, 1]; what rotates, negates or
 //!   scales it reaches accordingly, up to the product that brings it back;
+//! - what calibrated numbers multiply, as softmax's factors of the heads, reaches as far as the largest of them, up to the product that
+//!   brings it back;
 //! - the sums from which a polynomial's argument is made by subtracting a constant exceed 1 by that constant.
 
-use sotto_ir::slot::{Op, Packed, Poly, Program, Slots, ValueId};
+use sotto_ir::slot::{
+    DataDecl, Op, Packed, Plain, PlainFactor, Poly, Program, Recipe, Slots, ValueId,
+};
 use std::collections::BTreeMap;
 
 /// Points on which a polynomial is looked at, a power of two; some thirty for each of its oscillations.
@@ -14,17 +18,21 @@ const POINTS: usize = 1 << 13;
 /// Sets the ranges of a freshly lowered program.
 pub fn assume(program: &mut Program<Packed>) {
     let reaches: Vec<f64> = program.polys.iter().map(reach).collect();
+    let factors: Vec<f64> = (program.plains.iter())
+        .map(|plain| largest(plain, &program.data))
+        .collect();
     for template in &mut program.templates {
         let mut ranges: BTreeMap<ValueId, f64> = BTreeMap::new();
         for node in &mut template.nodes {
             let of = |v: &ValueId| ranges.get(v).copied().unwrap_or(1.0);
             let reached = match &node.op {
                 Op::Poly { poly, .. } => reaches.get(poly.0 as usize).copied().unwrap_or(1.0),
-                Op::Rotate { v, .. }
-                | Op::Conjugate { v }
-                | Op::MulI { v }
-                | Op::Neg { v }
-                | Op::MulPlain { v, .. } => of(v),
+                Op::Rotate { v, .. } | Op::Conjugate { v } | Op::MulI { v } | Op::Neg { v } => {
+                    of(v)
+                }
+                Op::MulPlain { v, plain } => {
+                    of(v) * factors.get(plain.0 as usize).copied().unwrap_or(1.0)
+                }
                 Op::MulConst { v, c } if of(v) > 1.0 => of(v) * c.abs(),
                 Op::Add { a, b } | Op::Sub { a, b } if of(a).max(of(b)) > 1.0 => of(a) + of(b),
                 _ => 1.0,
@@ -61,6 +69,27 @@ fn before_constants(nodes: &[sotto_ir::slot::Node<Packed>]) -> BTreeMap<ValueId,
         };
     }
     needed
+}
+
+/// Largest calibrated number of a plaintext, with its constants; 1 where there is none, since units and masks bring nothing beyond 1.
+fn largest(plain: &Plain, data: &[DataDecl]) -> f64 {
+    let numbers = plain.factors.iter().filter_map(|factor| match factor {
+        PlainFactor::Vector { data: id, .. } => match &data.get(id.0 as usize)?.recipe {
+            Recipe::Values(layers) => {
+                Some(layers.iter().flatten().fold(0.0f64, |m, x| m.max(x.abs())))
+            }
+            _ => None,
+        },
+        _ => None,
+    });
+    let Some(numbers) = numbers.reduce(|a, b| a * b) else {
+        return 1.0;
+    };
+    let constants = plain.factors.iter().map(|factor| match factor {
+        PlainFactor::Const(c) => c.abs(),
+        _ => 1.0,
+    });
+    numbers * constants.product::<f64>()
 }
 
 /// Largest magnitude of a polynomial on [-1, 1].
