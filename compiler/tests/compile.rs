@@ -2,7 +2,10 @@
 
 mod common;
 
-use common::{files, fixture};
+use common::{done, files, fixture, refusal};
+use sotto_compiler::driver::{Planning, Source, estimate};
+use sotto_compiler::frontend::Checkpoint;
+use sotto_ir::params::ParamSet;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -17,24 +20,12 @@ fn compile(model: &str, arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
-fn stdout(output: Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refusal(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap()
-}
-
 #[test]
 fn the_same_input_gives_the_same_plan_byte_for_byte() {
     let dir = tempfile::tempdir().unwrap();
     let plan = |name: &str| {
         let path = dir.path().join(name);
-        stdout(compile("llama-gqa", &["-o", path.to_str().unwrap()]));
+        done(compile("llama-gqa", &["-o", path.to_str().unwrap()]));
         files(&path)
     };
     let first = plan("a");
@@ -48,25 +39,25 @@ fn a_stage_resumed_gives_what_going_on_gives() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     let dumps = path("dumps");
-    let direct = stdout(compile(
+    let direct = done(compile(
         "llama-gqa",
         &["--stop-after", "leveled", "--dump-dir", &dumps],
     ));
     for stage in ["01.decoder.txt", "02.packed.decode.txt"] {
         let from = format!("{dumps}/{stage}");
-        let resumed = stdout(compile(
+        let resumed = done(compile(
             "llama-gqa",
             &["--stop-after", "leveled", "--from", &from],
         ));
         assert_eq!(resumed, direct, "{stage}");
     }
-    let packed = stdout(compile("llama-gqa", &["--stop-after", "packed"]));
+    let packed = done(compile("llama-gqa", &["--stop-after", "packed"]));
     let dumped = std::fs::read_to_string(format!("{dumps}/02.packed.decode.txt")).unwrap();
     assert_eq!(packed, dumped);
     let leveled = format!("{dumps}/03.leveled.decode.txt");
     let (a, b) = (path("a"), path("b"));
-    stdout(compile("llama-gqa", &["--from", &leveled, "-o", &a]));
-    stdout(compile("llama-gqa", &["-o", &b]));
+    done(compile("llama-gqa", &["--from", &leveled, "-o", &a]));
+    done(compile("llama-gqa", &["-o", &b]));
     let weights = |dir: &str| files(&Path::new(dir).join("server"));
     assert_eq!(weights(&a), weights(&b));
 }
@@ -75,10 +66,10 @@ fn a_stage_resumed_gives_what_going_on_gives() {
 fn an_edited_stage_means_what_it_says() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edited.packed");
-    let packed = stdout(compile("llama-gqa", &["--stop-after", "packed"]));
+    let packed = done(compile("llama-gqa", &["--stop-after", "packed"]));
     std::fs::write(&path, packed.replace("baby=16", "baby=4")).unwrap();
     let from = path.to_str().unwrap();
-    let resumed = stdout(compile(
+    let resumed = done(compile(
         "llama-gqa",
         &["--stop-after", "packed", "--from", from],
     ));
@@ -90,7 +81,7 @@ fn a_stage_keeps_its_context_and_a_plan_that_gives_way_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     let (stage, plan) = (path("m.packed"), path("plan"));
-    stdout(compile(
+    done(compile(
         "llama-gqa",
         &["--stop-after", "packed", "-o", &stage],
     ));
@@ -108,13 +99,13 @@ fn a_stage_keeps_its_context_and_a_plan_that_gives_way_is_named() {
     let first = resume(&[]);
     let said = String::from_utf8_lossy(&first.stderr).into_owned();
     assert!(!said.contains("replacing"), "{said}");
-    stdout(first);
+    done(first);
     let (written, _) = sotto_ir::plan::Plan::open(Path::new(&plan)).unwrap();
     assert_eq!(written.capacity, 24);
     let again = resume(&["--context", "24"]);
     let said = String::from_utf8_lossy(&again.stderr).into_owned();
     assert!(said.contains(&format!("replacing {plan}\n")), "{said}");
-    stdout(again);
+    done(again);
 }
 
 #[test]
@@ -122,7 +113,7 @@ fn refusals_name_the_cause_and_the_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_string();
     let text = path("stage.txt");
-    stdout(compile(
+    done(compile(
         "llama-variants",
         &["--stop-after", "decoder", "-o", &text],
     ));
@@ -197,7 +188,7 @@ fn a_cost_table_of_ones_own_is_named_in_the_plan_or_refused() {
     let mut mine = committed;
     (mine.log_n, mine.name) = (12, "mine".into());
     std::fs::write(&table, mine.print().unwrap()).unwrap();
-    stdout(with(&table));
+    done(with(&table));
     let (plan, _) = sotto_ir::plan::Plan::open(Path::new(&plan)).unwrap();
     assert_eq!(plan.estimate.cost_table, "mine");
     assert_eq!(plan.estimate.cost_table_digest, mine.digest().unwrap());
@@ -207,14 +198,14 @@ fn a_cost_table_of_ones_own_is_named_in_the_plan_or_refused() {
 fn explain_says_what_was_chosen_and_on_what_it_relies() {
     let dir = tempfile::tempdir().unwrap();
     let plan = dir.path().join("plan").to_str().unwrap().to_string();
-    stdout(compile("llama-gqa", &["-o", &plan]));
+    done(compile("llama-gqa", &["-o", &plan]));
     let explain = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sottoc"));
         command.args(["explain", &plan]).args(arguments);
         command.output().unwrap()
     };
     let json = |site: &str| -> serde_json::Value {
-        serde_json::from_str(&stdout(explain(&[site, "--json"]))).unwrap()
+        serde_json::from_str(&done(explain(&[site, "--json"]))).unwrap()
     };
     let up = json("layers.1.mlp.up_proj");
     assert_eq!(up["site"], "layers.{i}.mlp.up_proj");
@@ -228,14 +219,14 @@ fn explain_says_what_was_chosen_and_on_what_it_relies() {
     assert!(ranges.iter().all(|r| r["layers"][0] == 1) && !ranges.is_empty());
     let silu = json("layers.{i}.mlp.silu");
     assert!(silu["approximations"][0]["degree"].as_u64().unwrap() > 2);
-    assert!(stdout(explain(&[])).contains("layers.{i}.mlp.silu"));
-    let text = stdout(explain(&["layers.1.mlp.up_proj"]));
+    assert!(done(explain(&[])).contains("layers.{i}.mlp.silu"));
+    let text = done(explain(&["layers.1.mlp.up_proj"]));
     assert!(
         text.contains(" ms a layer more)") && text.contains("(layer 1)"),
         "{text}"
     );
     // The model's own norm is in no layer.
-    let text = stdout(explain(&["final_norm"]));
+    let text = done(explain(&["final_norm"]));
     assert!(
         text.contains("ms more)") && !text.contains("layer"),
         "{text}"
@@ -256,5 +247,32 @@ fn explain_says_what_was_chosen_and_on_what_it_relies() {
     assert!(
         said.contains("no site") && said.contains("mlp.up_proj"),
         "{said}"
+    );
+}
+
+#[test]
+fn room_for_blocks_gives_way_to_a_limit_of_memory_unless_it_was_asked_for() {
+    let checkpoint = Checkpoint::open(&fixture("llama-gqa")).unwrap();
+    // few tokens: ranges are no matter here
+    let few = fixture("llama-gqa").join("golden.safetensors");
+    let source = Source::Checkpoint(Box::new(checkpoint), Some(few));
+    let estimated = |memory, block| {
+        let mut planning = Planning::new(ParamSet::insecure_test(12), 24);
+        planning.memory = memory;
+        planning.options.block = block;
+        let estimated = estimate(&source, &planning, &mut |_| ());
+        estimated.map(|(_, planned)| {
+            let peak = planned.decode.emitted.estimate.peak_memory_bytes;
+            (peak, planned.prefill.is_some())
+        })
+    };
+    let (least, _) = estimated(None, Some(1)).unwrap();
+    assert_eq!(estimated(Some(least), None).unwrap(), (least, false));
+    let refused = estimated(Some(least), Some(2)).err().unwrap();
+    assert!(refused.to_string().contains("allowed"), "{refused}");
+    let refused = estimated(None, Some(3)).err().unwrap().to_string();
+    assert!(
+        refused.contains("--block 3: give a power of two"),
+        "{refused}"
     );
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::files;
+use common::{done, files, refusal};
 use sotto_compiler::frontend::{Preset, Synthetic};
 use sotto_compiler::lower::{Options, Ranges};
 use sotto_ir::decoder::{Interpreter, KvCache, WeightSource};
@@ -24,18 +24,6 @@ fn sottoc(arguments: &[&str]) -> Output {
 fn tinyllama(arguments: &[&str]) -> Output {
     let all = ["compile", "--preset", "tinyllama-1.1b", "--context", "32"];
     sottoc(&[&all, arguments].concat())
-}
-
-fn done(output: Output) -> String {
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(output.status.success(), "{said}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-fn refusal(output: Output) -> String {
-    assert_eq!(output.status.code(), Some(2));
-    assert!(output.stdout.is_empty());
-    String::from_utf8(output.stderr).unwrap()
 }
 
 #[test]

@@ -193,6 +193,16 @@ fn spawn(folder: &Folder, command: &str) -> Child {
         .unwrap()
 }
 
+/// Sends a signal after the first letter on standard output: that letter, and what else came.
+fn interrupted(mut child: Child, signal: &str) -> ([u8; 1], Output) {
+    let mut typed = [0];
+    let out = child.stdout.as_mut().unwrap();
+    out.read_exact(&mut typed).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    send(signal, &child);
+    (typed, child.wait_with_output().unwrap())
+}
+
 #[test]
 fn an_interrupted_generation_keeps_its_text_and_exits_130() {
     let folder = Folder::with_plan();
@@ -201,17 +211,8 @@ fn an_interrupted_generation_keeps_its_text_and_exits_130() {
     // A server that does not answer, so that there is something to interrupt.
     send("STOP", &server.child);
     for signal in ["INT", "TERM"] {
-        let mut child = spawn(&folder, &generate(&server, "a", 9));
-        let mut typed = [0];
-        child
-            .stdout
-            .as_mut()
-            .unwrap()
-            .read_exact(&mut typed)
-            .unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        send(signal, &child);
-        let output = child.wait_with_output().unwrap();
+        let child = spawn(&folder, &generate(&server, "a", 9));
+        let (typed, output) = interrupted(child, signal);
         fails(&output, 130, &["interrupted"]);
         assert!(!stderr(&output).contains("error"), "{}", stderr(&output));
         assert_eq!((typed, stdout(&output).as_str()), (*b"a", "\n"));
@@ -486,17 +487,7 @@ fn a_client_that_is_done_or_interrupted_makes_way_for_another() {
     }
 
     // An interrupt before the first token: whatever it comes upon, no session stays behind.
-    let mut child = spawn(&folder, &generate(&server, "aaa", 9));
-    let mut typed = [0];
-    child
-        .stdout
-        .as_mut()
-        .unwrap()
-        .read_exact(&mut typed)
-        .unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(100));
-    send("INT", &child);
-    child.wait_with_output().unwrap();
+    interrupted(spawn(&folder, &generate(&server, "aaa", 9)), "INT");
     let next = generate(&server, "a", 1).replace("--keys keys", "--keys other");
     let output = folder.sotto(&next);
     assert!(output.status.success(), "{}", stderr(&output));

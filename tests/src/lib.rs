@@ -1,8 +1,6 @@
 //! What the whole-system tests share: fixtures, compiled plans, and running a plan on either backend.
 
-use sotto_compiler::driver::{Outcome, Request, compile};
-use sotto_compiler::lower::Options;
-use sotto_compiler::place::Strategy;
+use sotto_compiler::driver::{Outcome, Planning, Request, Stages, compile};
 use sotto_compiler::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Placement;
@@ -31,40 +29,22 @@ pub fn tiny() -> PathBuf {
 
 /// A request to compile the bundled model at secure-128 with its whole context, as the demo does.
 pub fn tiny_request(output: &Path) -> Request {
-    let model = tiny();
-    let params = ParamSet::secure_128();
-    Request {
-        calibrate: Some(model.join("calibration.txt")),
-        options: Options::new(params.slots() as u32, 256),
-        params,
-        cost_table: None,
-        guidance: Guidance::default(),
-        strategy: Strategy::default(),
-        memory: None,
-        stop_after: None,
-        from: None,
-        dump_dir: None,
-        output: Some(output.into()),
-        model,
-    }
+    request(tiny(), ParamSet::secure_128(), 256, output)
 }
 
 /// A request to compile a fixture, calibrated on its calibration ids, into `output`.
 pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path) -> Request {
-    let model = fixture(name);
+    request(fixture(name), params, context, output)
+}
+
+fn request(model: PathBuf, params: ParamSet, context: u32, output: &Path) -> Request {
     Request {
-        calibrate: Some(model.join("calibration.safetensors")),
-        options: Options::new(params.slots() as u32, context),
-        params,
-        cost_table: None,
-        guidance: Guidance::default(),
-        strategy: Strategy::default(),
-        memory: None,
-        stop_after: None,
-        from: None,
-        dump_dir: None,
-        output: Some(output.into()),
         model,
+        calibrate: None,
+        planning: Planning::new(params, context),
+        stages: Stages::default(),
+        from: None,
+        output: Some(output.into()),
     }
 }
 
@@ -94,9 +74,10 @@ pub fn compile_pinned(
         pins,
         ..Guidance::default()
     };
-    compile_into(|output| Request {
-        guidance,
-        ..fixture_request(name, params, context, output)
+    compile_into(|output| {
+        let mut request = fixture_request(name, params, context, output);
+        request.planning.guidance = guidance;
+        request
     })
 }
 
@@ -110,7 +91,8 @@ pub fn compile_ends(
 ) -> Result<Compiled> {
     compile_into(|output| {
         let mut request = fixture_request(name, params, context, output);
-        (request.options.embedding, request.options.head) = (embedding, head);
+        let options = &mut request.planning.options;
+        (options.embedding, options.head) = (embedding, head);
         request
     })
 }

@@ -50,7 +50,7 @@ fn every_stage_prints_and_parses_back_and_resumes_to_the_same_plan() {
     let (direct, _) = Plan::open(&whole).unwrap();
     for stage in [Stage::Decoder, Stage::Packed, Stage::Leveled] {
         let mut stopped = request.clone();
-        stopped.stop_after = Some(stage);
+        stopped.stages.stop_after = Some(stage);
         let Outcome::Stage(file) = compile(&stopped, &mut |_| ()).unwrap() else {
             panic!("asked to stop after {stage:?}");
         };

@@ -1,8 +1,7 @@
 //! `sottoc ablate`.
 
 use super::{Failure, meter::Meter, print, source};
-use crate::driver::{EstimateRequest, Estimated, News, Subject};
-use crate::lower::Options;
+use crate::driver::{News, Placed, Planning};
 use crate::place::Strategy;
 use crate::search::{Alternative, Guidance};
 use serde_json::json;
@@ -33,25 +32,26 @@ pub struct Args {
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let request = request(args)?;
+    let planning = planning(args)?;
+    let source = args.subject.source()?;
     let without = without();
     let total = 1 + without.len() + Strategy::COMPARATORS.len();
     let mut meter = Meter::new();
     let mut planned = 0;
-    let mut table = Table::new(args.json, request.options.slots)?;
+    let mut table = Table::new(args.json, planning.options.slots)?;
 
-    let subject = Subject::open(&request, &mut |news| quietly(news, &mut meter))?;
-    let mut planning = || {
+    let subject = source.subject(&planning, &mut |news| quietly(news, &mut meter))?;
+    let mut next = || {
         let what = "planning";
         let done = planned;
         meter.hear(News::Doing { what, done, total });
         planned += 1;
     };
-    planning();
+    next();
     let all = subject.draft(&Guidance::default(), &mut |_| ())?;
     table.row("everything", &subject.place(&all, Strategy::Ours)?)?;
     for (name, without) in without {
-        planning();
+        next();
         let guidance = Guidance {
             without,
             ..Guidance::default()
@@ -60,27 +60,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         table.row(&name, &subject.place(&draft, Strategy::Ours)?)?;
     }
     for strategy in Strategy::COMPARATORS {
-        planning();
+        next();
         let name = format!("placed by {}", strategy.name());
         table.row(&name, &subject.place(&all, strategy)?)?;
     }
     Ok(())
 }
 
-fn request(args: &Args) -> Result<EstimateRequest, Failure> {
-    let params = ParamSet::secure_128();
-    Ok(EstimateRequest {
-        source: args.subject.source(),
-        options: Options {
-            block: Some(1),
-            ..Options::new(params.slots() as u32, args.subject.context()?)
-        },
-        params,
-        cost_table: args.cost_table.clone(),
-        guidance: Guidance::default(),
-        strategy: Strategy::Ours,
-        memory: None,
-    })
+/// Decode alone, priced as asked.
+fn planning(args: &Args) -> Result<Planning, Failure> {
+    let mut planning = Planning::new(ParamSet::secure_128(), args.subject.context()?);
+    planning.options.block = Some(1);
+    planning.cost_table = args.cost_table.clone();
+    Ok(planning)
 }
 
 /// Shows how far long work is, but not what it found.
@@ -136,7 +128,7 @@ impl Table {
         })
     }
 
-    fn row(&mut self, name: &str, found: &Estimated) -> Result<(), Failure> {
+    fn row(&mut self, name: &str, found: &Placed) -> Result<(), Failure> {
         let e = &found.emitted.estimate;
         let ratio = e.seconds / *self.first.get_or_insert(e.seconds);
         if self.json {

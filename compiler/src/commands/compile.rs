@@ -1,15 +1,14 @@
 //! `sottoc compile`.
 
+use super::planning::PlanningArgs;
 use super::{Failure, meter::Meter, print, say_replacing};
 use crate::driver::{
-    CompileError, EstimateRequest, News, Outcome, PresetRequest, Request, Source, Stage, compile,
+    CompileError, News, Outcome, Planning, PresetRequest, Request, Stage, Stages, compile,
     compile_preset, stage_context,
 };
 use crate::emit::summary;
 use crate::frontend::Checkpoint;
 use crate::lower::Options;
-use crate::place::Strategy;
-use crate::search::{Guidance, Pin};
 use sotto_ir::params::ParamSet;
 use sotto_ir::plan::{Placement, Weights};
 use sotto_ir::write_whole;
@@ -62,21 +61,8 @@ pub struct Args {
     /// Who computes the head.
     #[arg(long, value_enum, default_value_t = Side::Server)]
     head: Side,
-    /// Prices of this machine, as `sotto bench --cost-table` measures them [default: those of a 2-core AVX-512 server].
-    #[arg(long, value_name = "FILE")]
-    cost_table: Option<PathBuf>,
-    /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
-    #[arg(long = "pin", value_name = "PIN")]
-    pins: Vec<Pin>,
-    /// Take so many tokens of a prompt at once, a power of two; 1 takes them one by one [default: as many as pay].
-    #[arg(long, value_name = "N")]
-    block: Option<u32>,
-    /// Who places bootstraps; all but `ours` are published placers, for comparison.
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
-    placement: Strategy,
-    /// Refuse a plan whose server needs more memory than this: keys, live ciphertexts, KV state at full context.
-    #[arg(long, value_name = "BYTES")]
-    memory: Option<u64>,
+    #[command(flatten)]
+    planning: PlanningArgs,
     /// Print a stage instead of going on to the plan.
     #[arg(long, value_name = "STAGE")]
     stop_after: Option<Stage>,
@@ -130,7 +116,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn outcome(args: &Args, meter: &mut Meter) -> Result<Outcome, Failure> {
     let mut tell = |news: News<'_>| meter.hear(news);
     match (&args.preset, &args.model) {
-        (Some(preset), _) => Ok(compile_preset(&preset_request(args, preset)?, &mut tell)?),
+        (Some(preset), _) => Ok(compile_preset(&preset_request(args, preset), &mut tell)?),
         (None, Some(model)) => Ok(compile(&request(args, model)?, &mut tell)?),
         (None, None) => Err(Failure::Input("name a checkpoint, or a --preset".into())),
     }
@@ -165,45 +151,45 @@ pub(super) fn default_context(model: &Path) -> Result<u32, Failure> {
     Ok(checkpoint.facts().max_positions.min(CONTEXT) as u32)
 }
 
-fn preset_request(args: &Args, preset: &str) -> Result<PresetRequest, Failure> {
-    let params = params(args);
-    let context = args.context.unwrap_or(CONTEXT as u32);
-    Ok(PresetRequest {
+fn preset_request(args: &Args, preset: &str) -> PresetRequest {
+    PresetRequest {
         preset: preset.into(),
-        passes: EstimateRequest {
-            source: Source::Preset(preset.into()),
-            options: options(args, &params, context)?,
-            params,
-            cost_table: args.cost_table.clone(),
-            guidance: guidance(args),
-            strategy: args.placement,
-            memory: args.memory,
-        },
         layers: args.layers,
         weights: args.weights.unwrap_or(Weights::None),
-        stop_after: args.stop_after,
-        dump_dir: args.dump_dir.clone(),
+        planning: planning(args, args.context.unwrap_or(CONTEXT as u32)),
+        stages: stages(args),
+        output: args.output.clone(),
+    }
+}
+
+fn request(args: &Args, model: &Path) -> Result<Request, Failure> {
+    Ok(Request {
+        model: model.into(),
+        calibrate: args.calibrate.clone(),
+        planning: planning(args, context(args, model)?),
+        stages: stages(args),
+        from: args.from.clone(),
         output: args.output.clone(),
     })
 }
 
-fn request(args: &Args, model: &Path) -> Result<Request, Failure> {
-    let params = params(args);
-    let options = options(args, &params, context(args, model)?)?;
-    Ok(Request {
-        model: model.into(),
-        calibrate: args.calibrate.clone(),
-        params,
-        options,
-        cost_table: args.cost_table.clone(),
-        guidance: guidance(args),
-        strategy: args.placement,
-        memory: args.memory,
+fn planning(args: &Args, context: u32) -> Planning {
+    let mut planning = args.planning.planning(params(args), context);
+    planning.options = Options {
+        margin: args.margin,
+        tolerance: args.tolerance,
+        embedding: args.embedding.into(),
+        head: args.head.into(),
+        ..planning.options
+    };
+    planning
+}
+
+fn stages(args: &Args) -> Stages {
+    Stages {
         stop_after: args.stop_after,
-        from: args.from.clone(),
         dump_dir: args.dump_dir.clone(),
-        output: args.output.clone(),
-    })
+    }
 }
 
 /// The ring asked for, with a warning where it protects nothing.
@@ -213,24 +199,4 @@ fn params(args: &Args) -> ParamSet {
     };
     eprintln!("INSECURE: a ring of 2^{log_n} coefficients protects nothing; for tests only");
     ParamSet::insecure_test(log_n)
-}
-
-fn options(args: &Args, params: &ParamSet, context: u32) -> Result<Options, Failure> {
-    let options = Options {
-        margin: args.margin,
-        tolerance: args.tolerance,
-        embedding: args.embedding.into(),
-        head: args.head.into(),
-        block: args.block,
-        ..Options::new(params.slots() as u32, context)
-    };
-    options.check()?;
-    Ok(options)
-}
-
-fn guidance(args: &Args) -> Guidance {
-    Guidance {
-        pins: args.pins.clone(),
-        ..Guidance::default()
-    }
 }

@@ -1,14 +1,12 @@
 //! `sottoc estimate`.
 
-use super::{Failure, figures::Report, meter::Meter, print, source::Subject};
-use crate::driver::{EstimateRequest, estimate};
+use super::{
+    Failure, figures::Report, meter::Meter, planning::PlanningArgs, print, source::Subject,
+};
+use crate::driver::estimate;
 use crate::emit::Measures;
-use crate::lower::Options;
-use crate::place::Strategy;
-use crate::search::{Guidance, Pin};
 use serde_json::json;
 use sotto_ir::params::ParamSet;
-use std::path::PathBuf;
 
 /// Say what a plan would cost: of a checkpoint, or from a shape and a profile of its ranges, without weights.
 #[derive(clap::Args, Debug)]
@@ -23,21 +21,8 @@ Examples:
 pub struct Args {
     #[command(flatten)]
     subject: Subject,
-    /// Prices of a machine, as `sotto bench --cost-table` measures them.
-    #[arg(long, value_name = "FILE")]
-    cost_table: Option<PathBuf>,
-    /// Decide at a site instead of the search: SITE=FORM, as in `layers.{i}.mlp.up_proj=spread:8`; an unknown FORM lists all.
-    #[arg(long = "pin", value_name = "PIN")]
-    pins: Vec<Pin>,
-    /// Take so many tokens of a prompt at once, a power of two; 1 takes them one by one [default: as many as pay].
-    #[arg(long, value_name = "N")]
-    block: Option<u32>,
-    /// Who places bootstraps; all but `ours` are published placers, for comparison.
-    #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
-    placement: Strategy,
-    /// Refuse a plan whose server needs more memory than this.
-    #[arg(long, value_name = "BYTES")]
-    memory: Option<u64>,
+    #[command(flatten)]
+    planning: PlanningArgs,
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -45,41 +30,27 @@ pub struct Args {
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let params = ParamSet::secure_128();
     let context = args.subject.context()?;
-    let request = EstimateRequest {
-        source: args.subject.source(),
-        options: Options {
-            block: args.block,
-            ..Options::new(params.slots() as u32, context)
-        },
-        params,
-        cost_table: args.cost_table.clone(),
-        guidance: Guidance {
-            pins: args.pins.clone(),
-            ..Guidance::default()
-        },
-        strategy: args.placement,
-        memory: args.memory,
-    };
+    let planning = args.planning.planning(ParamSet::secure_128(), context);
+    let source = args.subject.source()?;
     let mut meter = Meter::new();
-    let (subject, found) = estimate(&request, &mut |news| meter.hear(news))?;
+    let (subject, found) = estimate(&source, &planning, &mut |news| meter.hear(news))?;
     drop(meter);
     let report = Report::of(&Measures {
-        program: &found.emitted.decode,
+        program: &found.decode.emitted.decode,
         capacity: context,
-        params: &request.params,
+        params: &planning.params,
         table: &subject.table,
     })?;
     let prefill = found.prefill.as_ref().map(|prefill| {
         let emitted = &prefill.placed.emitted;
         (emitted.decode.block, emitted.estimate.seconds)
     });
-    let e = &found.emitted.estimate;
+    let e = &found.decode.emitted.estimate;
     if args.json {
         let line = json!({
             "preset": args.subject.preset,
-            "placement": args.placement.name(),
+            "placement": planning.strategy.name(),
             "context": context,
             "templates": report.templates_json(),
             "token": report.token(),

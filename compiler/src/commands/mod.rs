@@ -6,6 +6,7 @@ pub mod estimate;
 pub mod explain;
 mod figures;
 mod meter;
+mod planning;
 pub mod reference;
 mod source;
 pub mod verify;

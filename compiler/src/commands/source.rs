@@ -3,6 +3,7 @@
 use super::Failure;
 use super::compile::default_context;
 use crate::driver::Source;
+use crate::frontend::{Checkpoint, FrontendError, Preset};
 use std::path::PathBuf;
 
 /// Context of a preset unless told otherwise.
@@ -27,11 +28,17 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Where the model comes from.
-    pub fn source(&self) -> Source {
+    /// The model, opened.
+    pub fn source(&self) -> Result<Source, FrontendError> {
         match &self.model {
-            Some(model) => Source::Model(model.clone(), self.calibrate.clone()),
-            None => Source::Preset(self.preset.clone().unwrap_or_default()),
+            Some(model) => {
+                let checkpoint = Box::new(Checkpoint::open(model)?);
+                Ok(Source::Checkpoint(checkpoint, self.calibrate.clone()))
+            }
+            None => {
+                let name = self.preset.as_deref().unwrap_or_default();
+                Ok(Source::Preset(Box::new(Preset::named(name)?)))
+            }
         }
     }
 

@@ -1,16 +1,13 @@
 //! The plan directory: the emitted program with its weights, the client's part, and what the compiler found out.
 
-use super::prefill::{Placed, Prefilled};
-use super::{CompileError, News};
-use crate::emit::{Emitted, disclosures};
+use super::{CompileError, News, Placed, Planned, Planning, Prefilled, Subject};
+use crate::emit::disclosures;
 use crate::frontend::Checkpoint;
-use crate::lower::Ranges;
 use crate::pack::CheckpointData;
-use sotto_ir::decoder::{Decoder, Op, WeightSource};
-use sotto_ir::params::ParamSet;
+use sotto_ir::decoder::{Op, WeightSource};
 use sotto_ir::plan::{
     Approximation, ClientPart, Decision, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
-    Placement, Plan, PlanProgram, PlanWriter, Prefill, SearchNote, Security, Weights, Wire,
+    Placement, Plan, PlanWriter, Prefill, SearchNote, Security, Weights, Wire,
 };
 use sotto_ir::slot::{At, Layout, Leveled, Program, ValueType};
 use std::path::{Path, PathBuf};
@@ -32,21 +29,13 @@ pub struct Findings {
 /// All that goes into a plan.
 pub struct Bundle<'a> {
     /// The plan directory.
-    pub output: Option<&'a Path>,
-    /// Ring and chain.
-    pub params: &'a ParamSet,
-    /// How much wider than recorded every range is taken to be.
-    pub margin: f64,
+    pub output: &'a Path,
     /// Where the model comes from.
     pub origin: Origin<'a>,
-    /// Its stage.
-    pub decoder: &'a Decoder,
-    /// The placed program.
-    pub program: &'a Program<Leveled>,
-    /// What passes found out.
-    pub findings: &'a Findings,
-    /// Calibrated or assumed ranges.
-    pub ranges: &'a Ranges,
+    /// The model with its ranges, and how it was planned.
+    pub subject: &'a Subject<'a>,
+    /// Its programs.
+    pub planned: &'a Planned,
 }
 
 /// Where a model comes from, and what it brings.
@@ -78,55 +67,70 @@ impl<'a> Origin<'a> {
 
 impl Bundle<'_> {
     /// Writes the plan directory.
-    pub fn write(
-        &self,
-        emitted: Emitted,
-        prefill: Option<Prefilled>,
-        tell: &mut dyn FnMut(News<'_>),
-    ) -> Result<Plan, CompileError> {
-        let mut writer = PlanWriter::create(self.output.ok_or(CompileError::NoOutput)?)?;
-        let Origin {
-            tensors, weights, ..
-        } = self.origin;
-        let rope = &self.decoder.model.rope;
-        let mut packing = |done, total| {
-            let what = "packing weights";
-            tell(News::Doing { what, done, total });
-        };
-        for program in programs(&emitted, prefill.as_ref()) {
-            let data = CheckpointData::new(&program.data, tensors, rope);
-            writer.write_arrays(program, weights, &data, Encoding::I16, &mut packing)?;
-        }
+    pub fn write(&self, tell: &mut dyn FnMut(News<'_>)) -> Result<Plan, CompileError> {
+        let Planned {
+            decode, findings, ..
+        } = self.planned;
+        let mut writer = PlanWriter::create(self.output)?;
+        self.write_arrays(&mut writer, tell)?;
         let client = self.client(&mut writer)?;
-        let params = self.params.clone();
+        let Planning {
+            params, options, ..
+        } = &self.subject.planning;
+        let emitted = decode.emitted.clone();
         let plan = Plan {
             version: PLAN_VERSION,
             compiler: env!("CARGO_PKG_VERSION").into(),
             model: self.facts(),
-            security: Security::of(&params),
+            security: Security::of(params),
             disclosures: disclosures(&client),
             client,
-            capacity: self.program.capacity,
+            capacity: decode.leveled.capacity,
             estimate: emitted.estimate,
             keys: emitted.keys,
             bootstraps: emitted.bootstraps,
-            approximations: self.approximations(prefill.as_ref()),
-            sites: self.ranges.sites(&self.layers(), self.margin),
-            search: self.findings.search,
-            decisions: self.findings.decisions.clone(),
-            params,
+            approximations: self.approximations(),
+            sites: self.subject.ranges.sites(&self.layers(), options.margin),
+            search: findings.search,
+            decisions: findings.decisions.clone(),
+            params: params.clone(),
             decode: emitted.decode,
-            prefill: prefill.map(prefill_part),
+            prefill: self.planned.prefill.as_ref().map(prefill_part),
             arrays: Vec::new(), // the writer knows them
         };
         Ok(writer.finish(plan)?)
     }
 
+    /// The arrays of both programs.
+    fn write_arrays(
+        &self,
+        writer: &mut PlanWriter,
+        tell: &mut dyn FnMut(News<'_>),
+    ) -> Result<(), CompileError> {
+        let Origin {
+            tensors, weights, ..
+        } = self.origin;
+        let rope = &self.subject.decoder.model.rope;
+        let mut packing = |done, total| {
+            let what = "packing weights";
+            tell(News::Doing { what, done, total });
+        };
+        // the program with the most declarations comes last
+        let prefill = self.planned.prefill.as_ref();
+        let programs = prefill.map(|prefill| &prefill.placed);
+        for placed in [&self.planned.decode].into_iter().chain(programs) {
+            let program = &placed.emitted.decode;
+            let data = CheckpointData::new(&program.data, tensors, rope);
+            writer.write_arrays(program, weights, &data, Encoding::I16, &mut packing)?;
+        }
+        Ok(())
+    }
+
     fn facts(&self) -> ModelFacts {
-        let facts = &self.decoder.model;
+        let facts = &self.subject.decoder.model;
         ModelFacts {
             name: self.origin.name.clone(),
-            digest: self.decoder.checkpoint.to_string(),
+            digest: self.subject.decoder.checkpoint.to_string(),
             weights: self.origin.weights,
             hidden: facts.hidden as u32,
             intermediate: facts.intermediate as u32,
@@ -141,26 +145,33 @@ impl Bundle<'_> {
     /// Layers of each layer template, first and count.
     fn layers(&self) -> Vec<(u32, u32)> {
         let ends = [crate::pack::EMBED, crate::pack::FINAL];
-        let steps = self.program.steps.iter();
+        let program = &self.planned.decode.leveled;
+        let steps = program.steps.iter();
         steps
-            .filter(|step| !ends.contains(&self.program.templates[step.template].name.as_str()))
+            .filter(|step| !ends.contains(&program.templates[step.template].name.as_str()))
             .map(|step| (step.first, step.count))
             .collect()
     }
 
     /// What the polynomials stand for, or where that is not known, the polynomials as they are.
-    fn approximations(&self, prefill: Option<&Prefilled>) -> Vec<Approximation> {
-        let polys = self.program.polys.iter().map(|poly| Approximation {
-            site: poly.name.clone(),
-            function: "polynomial of the stage file".into(),
-            interval: (-1.0, 1.0),
-            degree: poly.degree(),
-            error: poly.error,
-        });
-        let known = self.findings.approximations.clone();
+    fn approximations(&self) -> Vec<Approximation> {
+        let polys = self
+            .planned
+            .decode
+            .leveled
+            .polys
+            .iter()
+            .map(|poly| Approximation {
+                site: poly.name.clone(),
+                function: "polynomial of the stage file".into(),
+                interval: (-1.0, 1.0),
+                degree: poly.degree(),
+                error: poly.error,
+            });
+        let known = self.planned.findings.approximations.clone();
         let mut all = known.unwrap_or_else(|| polys.collect());
-        let more = prefill.iter().flat_map(|prefill| &prefill.approximations);
-        for one in more {
+        let prefill = self.planned.prefill.iter();
+        for one in prefill.flat_map(|prefill| prefill.findings.approximations.iter().flatten()) {
             if !all.contains(one) {
                 all.push(one.clone());
             }
@@ -169,13 +180,14 @@ impl Bundle<'_> {
     }
 
     fn client(&self, writer: &mut PlanWriter) -> Result<ClientPart, CompileError> {
-        let facts = &self.decoder.model;
-        let first = &self.program.templates[self.program.steps[0].template];
+        let (decoder, program) = (&self.subject.decoder, &self.planned.decode.leveled);
+        let facts = &decoder.model;
+        let first = &program.templates[program.steps[0].template];
         let embedding = match first.name == crate::pack::EMBED {
             true => Placement::Server,
             false => Placement::Client,
         };
-        let head = crate::pack::returns(self.program, self.decoder);
+        let head = crate::pack::returns(program, decoder);
         let mut table = |placement, file, name| {
             let needed = placement == Placement::Client && self.origin.weights != Weights::None;
             needed.then(|| self.table(writer, file, name)).transpose()
@@ -183,8 +195,8 @@ impl Bundle<'_> {
         let embedding_table = table(embedding, "embedding.f32", self.embedding_name())?;
         let head_table = table(head, "head.f32", self.head_name())?;
         Ok(ClientPart {
-            input: input(self.program),
-            outputs: outputs(self.program),
+            input: input(program),
+            outputs: outputs(program),
             output_kind: match head {
                 Placement::Server => OutputKind::Logits,
                 Placement::Client => OutputKind::Hidden,
@@ -208,7 +220,8 @@ impl Bundle<'_> {
     }
 
     fn embedding_name(&self) -> Option<&str> {
-        self.decoder
+        self.subject
+            .decoder
             .embed
             .insts
             .iter()
@@ -219,7 +232,7 @@ impl Bundle<'_> {
     }
 
     fn head_name(&self) -> Option<&str> {
-        let last = &self.decoder.final_;
+        let last = &self.subject.decoder.final_;
         match &last.definition(last.result)?.op {
             Op::Linear { weight, .. } => Some(weight),
             _ => None,
@@ -246,24 +259,16 @@ impl Bundle<'_> {
     }
 }
 
-/// The programs of a plan, those with the most declarations last.
-fn programs<'p>(emitted: &'p Emitted, prefill: Option<&'p Prefilled>) -> Vec<&'p PlanProgram> {
-    let prefill = prefill.map(|prefill| &prefill.placed.emitted.decode);
-    [&emitted.decode].into_iter().chain(prefill).collect()
-}
-
 /// What a plan says of its prefill program.
-fn prefill_part(prefill: Prefilled) -> Prefill {
-    let Placed {
-        leveled, emitted, ..
-    } = prefill.placed;
+fn prefill_part(prefill: &Prefilled) -> Prefill {
+    let Placed { leveled, emitted } = &prefill.placed;
     Prefill {
-        input: input(&leveled),
-        outputs: outputs(&leveled),
-        estimate: emitted.estimate,
-        search: prefill.search,
-        decisions: prefill.decisions,
-        program: emitted.decode,
+        input: input(leveled),
+        outputs: outputs(leveled),
+        estimate: emitted.estimate.clone(),
+        search: prefill.findings.search,
+        decisions: prefill.findings.decisions.clone(),
+        program: emitted.decode.clone(),
     }
 }
 

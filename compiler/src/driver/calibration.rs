@@ -69,15 +69,10 @@ impl Calibration {
     /// Reads the input named, or the one beside the model.
     pub fn open(
         checkpoint: &Checkpoint,
-        model: &Path,
         input: Option<&Path>,
         options: &Options,
     ) -> Result<Self, CompileError> {
-        let most = checkpoint.facts().max_positions;
-        let context = options.context;
-        if context == 0 || context as usize > most {
-            return Err(CompileError::Context { context, most });
-        }
+        let (model, context) = (checkpoint.dir(), options.context);
         let path = match input {
             Some(path) => path.into(),
             None => beside(model).ok_or_else(|| CompileError::NoCalibration {

@@ -71,6 +71,26 @@ pub enum CompileError {
     /// Placement.
     #[error(transparent)]
     Level(#[from] LevelError),
+    /// A block that does not pay.
+    #[error(
+        "a block of {block} tokens takes {together:.1} s, its tokens one by one {alone:.1} s; --block {block} makes one all the same"
+    )]
+    SlowBlock {
+        /// Tokens of the block.
+        block: u32,
+        /// Seconds that it takes.
+        together: f64,
+        /// Seconds that its tokens take one by one.
+        alone: f64,
+    },
+    /// A block whose cache is stored at other levels than decode's.
+    #[error(
+        "a block of {block} tokens needs its cache at other levels than decode stores it at; try a shorter --block, or 1 for none"
+    )]
+    BlockLevels {
+        /// Tokens of the block.
+        block: u32,
+    },
     /// Emission.
     #[error(transparent)]
     Emit(#[from] EmitError),

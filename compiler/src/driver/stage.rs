@@ -5,7 +5,8 @@ use sotto_ir::decoder::Decoder;
 use sotto_ir::slot::{Leveled, Packed, Program};
 use sotto_ir::{Digest, write_whole};
 use std::fmt;
-use std::path::Path;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 /// A stage that has a text form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -40,6 +41,31 @@ impl fmt::Display for StageFile {
 }
 
 impl StageFile {
+    fn stage(&self) -> Stage {
+        match self {
+            StageFile::Decoder(_) => Stage::Decoder,
+            StageFile::Packed(_) => Stage::Packed,
+            StageFile::Leveled(_) => Stage::Leveled,
+        }
+    }
+
+    /// Refuses a stage that was made from another checkpoint than the one with this digest.
+    pub fn check_checkpoint(&self, digest: &Digest) -> Result<(), CompileError> {
+        let (stage, model) = (self.checkpoint(), digest.to_string());
+        match stage == model {
+            true => Ok(()),
+            false => Err(CompileError::Foreign { stage, model }),
+        }
+    }
+
+    /// Refuses a stage that was made for another context than the one asked for.
+    pub fn check_context(&self, asked: u32) -> Result<(), CompileError> {
+        match self.context() {
+            Some(stage) if stage != asked => Err(CompileError::StageContext { stage, asked }),
+            _ => Ok(()),
+        }
+    }
+
     /// Name among dumps.
     fn file_name(&self) -> String {
         match self {
@@ -82,39 +108,31 @@ pub fn read(path: &Path) -> Result<StageFile, CompileError> {
     }
 }
 
-/// The stage, if it was made from the checkpoint with this digest.
-pub fn of_checkpoint(
-    stage: Option<StageFile>,
-    digest: &Digest,
-) -> Result<Option<StageFile>, CompileError> {
-    match stage {
-        Some(stage) if stage.checkpoint() != digest.to_string() => Err(CompileError::Foreign {
-            stage: stage.checkpoint(),
-            model: digest.to_string(),
-        }),
-        stage => Ok(stage),
-    }
-}
-
 /// The context of a stage file, if that is settled at its stage.
 pub fn stage_context(path: &Path) -> Result<Option<u32>, CompileError> {
     Ok(read(path)?.context())
 }
 
-/// Refuses a stage that was made for another context than the one asked for.
-pub fn of_context(stage: Option<&StageFile>, asked: u32) -> Result<(), CompileError> {
-    match stage.and_then(StageFile::context) {
-        Some(stage) if stage != asked => Err(CompileError::StageContext { stage, asked }),
-        _ => Ok(()),
-    }
+/// Where to stop, and what to write on the way. The default goes to the end and writes nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Stages {
+    /// Go no further than this stage.
+    pub stop_after: Option<Stage>,
+    /// Write every stage's text form there.
+    pub dump_dir: Option<PathBuf>,
 }
 
-/// Writes a stage among the dumps, if dumps are wanted.
-pub fn dump(dir: Option<&Path>, stage: &StageFile) -> Result<(), CompileError> {
-    let Some(dir) = dir else {
-        return Ok(());
-    };
-    std::fs::create_dir_all(dir).map_err(CompileError::write(dir))?;
-    let path = dir.join(stage.file_name());
-    write_whole(&path, stage.to_string().as_bytes()).map_err(CompileError::write(&path))
+impl Stages {
+    /// Dumps a stage if dumps are wanted, and breaks with it if it is the one to stop at.
+    pub fn reached(&self, file: StageFile) -> Result<ControlFlow<StageFile>, CompileError> {
+        if let Some(dir) = &self.dump_dir {
+            std::fs::create_dir_all(dir).map_err(CompileError::write(dir))?;
+            let path = dir.join(file.file_name());
+            write_whole(&path, file.to_string().as_bytes()).map_err(CompileError::write(&path))?;
+        }
+        match self.stop_after == Some(file.stage()) {
+            true => Ok(ControlFlow::Break(file)),
+            false => Ok(ControlFlow::Continue(())),
+        }
+    }
 }

@@ -7,15 +7,14 @@
 //! has in all runs goes to run c of every token, a product across tokens with the identity matrix ([`Form::Mix`]). Then every token is a
 //! query to its own copy, and the group loop is decode's.
 
-use sotto_ir::slot::{
-    DataDecl, Form, Layout, Matrix, Op, Pairing, PlainFactor, Recipe, StateId, ValueType,
-};
-
 use super::attention::{self, Place, Turn};
 use super::builder::{Builder, Val, real};
 use super::linear::baby_steps;
 use super::options::places;
-use sotto_ir::slot::FeatureMap;
+use sotto_ir::slot::{
+    DataDecl, FeatureMap, Form, Layout, Matrix, MatrixId, Op, Pairing, PlainFactor, Recipe,
+    StateId, ValueType,
+};
 
 /// Of the states of a program that takes a block, those that its own attention reads.
 pub const SHARED: [StateId; 2] = [StateId(2), StateId(3)];
@@ -82,7 +81,7 @@ fn exchange(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: &Val, v: &Val
 }
 
 /// Half the identity across the tokens of a block, for runs of `run` slots; half, since a split doubles.
-fn identity(b: &mut Builder<'_>, run: u32) -> sotto_ir::slot::MatrixId {
+fn identity(b: &mut Builder<'_>, run: u32) -> MatrixId {
     let block = b.block;
     let entries = (0..block * block).map(|i| if i / block == i % block { 0.5 } else { 0.0 });
     let data = b.data(DataDecl {

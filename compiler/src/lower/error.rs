@@ -37,6 +37,12 @@ pub enum LowerError {
         /// Slots of the ring.
         slots: u32,
     },
+    /// A block of no power of two tokens.
+    #[error("--block {block}: give a power of two; 1 takes prompts token by token")]
+    BlockLength {
+        /// Tokens asked for.
+        block: u32,
+    },
     /// A block that is too long.
     #[error(
         "--block {block}: at most {most} tokens of this model fit side by side, each with room for every other's key; ask for fewer"

@@ -35,7 +35,7 @@ impl Options {
     /// How much larger SiLU's error may be.
     pub const SILU: f64 = 4.0;
 
-    /// Refuses a margin below 1 and a tolerance that no polynomial or every polynomial meets.
+    /// Refuses a margin below 1, a tolerance that no polynomial or every polynomial meets, and blocks of no power of two tokens.
     pub fn check(&self) -> Result<(), LowerError> {
         let number = |option, value, range| LowerError::Option {
             option,
@@ -48,10 +48,10 @@ impl Options {
         if !(1e-9..=0.1).contains(&self.tolerance) {
             return Err(number("tolerance", self.tolerance, "1e-9 to 0.1"));
         }
-        if let Some(block) = self.block.filter(|block| !block.is_power_of_two()) {
-            return Err(number("block", block.into(), "a power of two"));
+        match self.block {
+            Some(block) if !block.is_power_of_two() => Err(LowerError::BlockLength { block }),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// The defaults for a ring and a context.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 /// The Llama checkpoints that have goldens beside them.
 pub const LLAMAS: [&str; 3] = ["llama-gqa", "llama-tied-sharded", "llama-variants"];
@@ -45,6 +46,20 @@ pub fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         }
     }
     found
+}
+
+/// Standard output of a command that succeeded.
+pub fn done(output: Output) -> String {
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a command that refused its input.
+pub fn refusal(output: Output) -> String {
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
 }
 
 /// Replaces text in a copied file.

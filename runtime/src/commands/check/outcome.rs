@@ -19,15 +19,9 @@ pub(super) struct FirstEscape {
 impl FirstEscape {
     /// The escape as JSON. An infinite value, which JSON does not have, is null.
     pub fn json(&self) -> Value {
-        let Escape {
-            site,
-            op,
-            declared,
-            seen,
-            times,
-        } = &self.escape;
+        let e = &self.escape;
         json!({
-            "site": site, "op": op, "declared": declared, "seen": seen, "times": times,
+            "site": e.site, "op": e.op, "declared": e.declared, "seen": e.seen, "times": e.times,
             "first_step": self.step,
         })
     }
