@@ -48,9 +48,8 @@ pub fn tiny_request(output: &Path) -> Request {
     }
 }
 
-/// A request to compile a fixture, calibrated on its calibration ids, into `output`.
-pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path) -> Request {
-    let model = fixture(name);
+/// A request to compile a checkpoint, calibrated on the ids beside it, into `output`.
+pub fn request(model: &Path, params: ParamSet, context: u32, output: &Path) -> Request {
     Request {
         calibrate: Some(model.join("calibration.safetensors")),
         options: Options::new(params.slots() as u32, context),
@@ -63,8 +62,13 @@ pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path
         from: None,
         dump_dir: None,
         output: Some(output.into()),
-        model,
+        model: model.into(),
     }
+}
+
+/// A request to compile a fixture, calibrated on its calibration ids, into `output`.
+pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path) -> Request {
+    request(&fixture(name), params, context, output)
 }
 
 /// A compiled fixture and the directory that holds its plan.
@@ -75,9 +79,14 @@ pub struct Compiled {
     pub dir: TempDir,
 }
 
+/// Compiles a checkpoint, calibrated on the ids beside it, to a plan in a directory of its own.
+pub fn compile_model(model: &Path, params: ParamSet, context: u32) -> Result<Compiled> {
+    compile_into(|output| request(model, params, context, output))
+}
+
 /// Compiles a fixture to a plan in a directory of its own.
 pub fn compile_fixture(name: &str, params: ParamSet, context: u32) -> Result<Compiled> {
-    compile_into(|output| fixture_request(name, params, context, output))
+    compile_model(&fixture(name), params, context)
 }
 
 /// Compiles a fixture with decisions taken from the search.
