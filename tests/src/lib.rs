@@ -29,23 +29,24 @@ pub fn tiny() -> PathBuf {
 
 /// A request to compile the bundled model at secure-128 with its whole context, as the demo does.
 pub fn tiny_request(output: &Path) -> Request {
-    request(tiny(), ParamSet::secure_128(), 256, output)
+    request(&tiny(), ParamSet::secure_128(), 256, output)
 }
 
-/// A request to compile a fixture, calibrated on its calibration ids, into `output`.
-pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path) -> Request {
-    request(fixture(name), params, context, output)
-}
-
-fn request(model: PathBuf, params: ParamSet, context: u32, output: &Path) -> Request {
+/// A request to compile a checkpoint, calibrated on the data beside it, into `output`.
+pub fn request(model: &Path, params: ParamSet, context: u32, output: &Path) -> Request {
     Request {
-        model,
+        model: model.into(),
         calibrate: None,
         planning: Planning::new(params, context),
         stages: Stages::default(),
         from: None,
         output: Some(output.into()),
     }
+}
+
+/// A request to compile a fixture, calibrated on its calibration ids, into `output`.
+pub fn fixture_request(name: &str, params: ParamSet, context: u32, output: &Path) -> Request {
+    request(&fixture(name), params, context, output)
 }
 
 /// A compiled fixture and the directory that holds its plan.
@@ -56,9 +57,14 @@ pub struct Compiled {
     pub dir: TempDir,
 }
 
+/// Compiles a checkpoint, calibrated on the ids beside it, to a plan in a directory of its own.
+pub fn compile_model(model: &Path, params: ParamSet, context: u32) -> Result<Compiled> {
+    compile_into(|output| request(model, params, context, output))
+}
+
 /// Compiles a fixture to a plan in a directory of its own.
 pub fn compile_fixture(name: &str, params: ParamSet, context: u32) -> Result<Compiled> {
-    compile_into(|output| fixture_request(name, params, context, output))
+    compile_model(&fixture(name), params, context)
 }
 
 /// Compiles a fixture with decisions taken from the search.

@@ -74,6 +74,8 @@ pub enum Function {
         root: f64,
         /// Logarithm of what the power is compared with.
         lowest: f64,
+        /// Error of the power that is to be met.
+        tolerance: f64,
     },
     /// scale · x / (1 + exp(-x)); error relative to the largest |x| of the window.
     Silu {
@@ -133,12 +135,18 @@ impl Function {
     pub fn unit(&self, t: f64) -> f64 {
         match *self {
             Function::Inverse { .. } | Function::InverseSqrt { .. } => self.value(t).abs(),
-            // d(y^root) = root · y^(root - 1) · dy is measured in y^root + exp(lowest - hi)
+            // dy, over the tolerance, with which (y + dy)^root errs by the tolerance times y^root + exp(lowest - hi). Its derivative
+            // instead of the power would let y be anything where y^(root - 1) vanishes. dy is concave in the tolerance, so a fit
+            // that is closer than asked has a power that is closer, too
             Function::Exp {
                 window,
                 root,
                 lowest,
-            } => self.value(t) / root * (1.0 + (lowest - window.at(t)).exp()),
+                tolerance,
+            } => {
+                let power = tolerance * (1.0 + (lowest - window.at(t)).exp());
+                self.value(t) * (power.ln_1p() / root).exp_m1() / tolerance
+            }
             Function::Silu { window, scale } => scale * window.lo.abs().max(window.hi.abs()),
         }
     }

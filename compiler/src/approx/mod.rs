@@ -91,6 +91,38 @@ mod tests {
         assert_eq!(needed(200.0), 6);
     }
 
+    /// Largest error of a fit's power over the window, in what the exponential says it is measured in.
+    fn power_error(fit: &Fit, window: Window, root: f64, lowest: f64) -> f64 {
+        let error = |i: u32| {
+            let t = f64::from(i) / 5000.0 - 1.0;
+            let x = window.at(t) - window.hi;
+            let power = eval(&fit.coefficients, t).powi(root as i32);
+            (power - x.exp()).abs() / (x.exp() + (lowest - window.hi).exp())
+        };
+        (0..=10_000).map(error).fold(0.0, f64::max)
+    }
+
+    /// Scores that span 35 and 135: what is far below the best is as good as 0, whatever the power.
+    #[test]
+    fn a_vanishing_exponential_stays_vanished() {
+        let tolerance = 5e-4;
+        for (span, roots) in [(35.0, 0..=5), (135.0, 1..=5), (170.0, 1..=5)] {
+            let window = Window::new(-span, 0.0).unwrap();
+            for root in roots.map(|squarings| f64::from(1 << squarings)) {
+                let lowest = -8.0;
+                let exp = Function::Exp {
+                    window,
+                    root,
+                    lowest,
+                    tolerance,
+                };
+                let fit = cheapest(&exp, tolerance).unwrap();
+                let error = power_error(&fit, window, root, lowest);
+                assert!(error <= tolerance, "span {span}, root {root}: {error}");
+            }
+        }
+    }
+
     #[test]
     fn degrees_are_no_higher_than_accuracy_is_worth() {
         let window = Window::new(0.1, 1.3).unwrap();

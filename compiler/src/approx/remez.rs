@@ -270,11 +270,13 @@ mod tests {
                 window: window(-9.0, 1.0),
                 root: 1.0,
                 lowest: -3.0,
+                tolerance: 1e-3,
             },
             Function::Exp {
                 window: window(-9.0, 9.0),
                 root: 4.0,
                 lowest: 0.0,
+                tolerance: 1e-3,
             },
             Function::Silu {
                 window: window(-6.0, 6.0),

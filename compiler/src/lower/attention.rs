@@ -15,7 +15,7 @@
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
 use sotto_ir::slot::{
-    DataDecl, DataId, Group, Layout, Op, PlainFactor, Recipe, StateId, ValueType,
+    DataDecl, DataId, Group, Layout, Op, PlainFactor, PlainId, Recipe, StateId, ValueType,
 };
 
 use super::LowerError;
@@ -26,15 +26,17 @@ use super::options::Geometry;
 /// What softmax needs to know.
 #[derive(Clone, Debug)]
 pub struct Softmax {
-    /// Scaled scores, zero included, with margin.
+    /// Scaled scores less their head's top, empty tokens' included, with margin.
     pub scores: Window,
     /// Multiplies q·k.
     pub scale: f64,
-    /// Per head, ln of the mean exponential: its middle, calibrated; one entry per layer of the model, then per padded head.
+    /// Per head, what no score exceeds; one entry per layer of the model, then per padded head.
+    pub tops: Vec<Vec<f64>>,
+    /// Per head, ln of the mean exponential: its middle, calibrated; ordered alike.
     pub centres: Vec<Vec<f64>>,
     /// Largest distance from its middle that any head's logarithm reaches, with margin.
     pub spread: f64,
-    /// Least logarithm of a mean exponential, with margin.
+    /// Least logarithm of a mean exponential, less its head's top, with margin.
     pub lowest: f64,
     /// Squarings after the exponential's polynomial.
     pub squarings: u32,
@@ -43,12 +45,13 @@ pub struct Softmax {
 }
 
 impl Softmax {
-    /// exp(score - highest score), before squarings.
+    /// exp(score - the head's top), before squarings.
     pub fn exponential(&self) -> Result<Fit, FitError> {
         let exp = Function::Exp {
             window: self.scores,
             root: f64::from(1u32 << self.squarings),
             lowest: self.lowest,
+            tolerance: self.tolerance,
         };
         cheapest(&exp, self.tolerance)
     }
@@ -277,7 +280,7 @@ fn group(
     let sums = |b: &mut Builder<'_>, period| {
         b.fold(scores, &products, lane, lanes, Layout::Partial { period })
     };
-    let (mid, half) = (softmax.scores.mid(), softmax.scores.half());
+    let half = softmax.scores.half();
     let factor = softmax.scale * products.unit() / half;
     let scaled = match geometry.outer() {
         // all lanes hold the sum
@@ -290,7 +293,8 @@ fn group(
             spread_lane(&mut b, place, &sums, factor, half)
         }
     };
-    let argument = b.add_const(scores, &scaled, -mid / half);
+    let tops = tops_plain(&mut b, place, softmax);
+    let argument = b.add_plain(scores, &scaled, tops);
 
     let fit = softmax.exponential()?;
     let exp = &format!("{site}.exp");
@@ -358,36 +362,54 @@ fn spread_lane(b: &mut Builder<'_>, place: &Place<'_>, sums: &Val, factor: f64, 
     b.fold(scores, &kept, -lane, geometry.lanes, place.tokens())
 }
 
-/// The mask on the exponentials: cached tokens only, 1/count, and each head's factor, which brings the mean exponential of
-/// head h to exp(L_h - centre_h - spread) ∈ [exp(-2·spread), 1].
-fn weights_plain(
+/// A vector with a value per layer and head, in every slot of the head.
+fn by_head(
     b: &mut Builder<'_>,
     place: &Place<'_>,
-    softmax: &Softmax,
-) -> sotto_ir::slot::PlainId {
-    let heads = place.geometry.heads_padded;
-    let factor = |centre: &f64| (softmax.scores.hi - centre - softmax.spread).exp();
-    let factors = softmax.centres.iter();
-    let values = factors
-        .map(|layer| layer.iter().map(factor).collect())
-        .collect();
-    let name = format!("{}.head_factor{}", place.site, place.tag);
+    name: &str,
+    values: Vec<Vec<f64>>,
+) -> PlainFactor {
     let data = b.data(DataDecl {
-        name,
+        name: format!("{}.{name}{}", place.site, place.tag),
         per_layer: true,
-        shape: vec![heads],
+        shape: vec![place.geometry.heads_padded],
         recipe: Recipe::Values(values),
     });
+    PlainFactor::Vector {
+        data,
+        stride: place.geometry.stride(),
+    }
+}
+
+/// `value` of each layer's and head's top and middle.
+fn each_head(softmax: &Softmax, value: impl Fn(f64, f64) -> f64) -> Vec<Vec<f64>> {
+    let layers = softmax.tops.iter().zip(&softmax.centres);
+    let heads = |(tops, centres): (&Vec<f64>, &Vec<f64>)| {
+        let pairs = tops.iter().zip(centres);
+        pairs.map(|(&top, &centre)| value(top, centre)).collect()
+    };
+    layers.map(heads).collect()
+}
+
+/// What is added to scores in units of half the window: it takes each head's window, which ends at its top, to [-1, 1].
+fn tops_plain(b: &mut Builder<'_>, place: &Place<'_>, softmax: &Softmax) -> PlainId {
+    let (mid, half) = (softmax.scores.mid(), softmax.scores.half());
+    let values = each_head(softmax, |top, _| -(top + mid) / half);
+    let factor = by_head(b, place, "top", values);
+    b.plain(&format!("{}.top{}", place.site, place.tag), vec![factor])
+}
+
+/// The mask on the exponentials: cached tokens only, 1/count, and each head's factor, which brings the mean exponential of
+/// head h to exp(L_h - centre_h - spread) ∈ [exp(-2·spread), 1].
+fn weights_plain(b: &mut Builder<'_>, place: &Place<'_>, softmax: &Softmax) -> PlainId {
+    let values = each_head(softmax, |top, centre| (top - centre - softmax.spread).exp());
     let factors = vec![
         PlainFactor::CachedTokens {
             group: place.geometry.group(),
             block: 1,
         },
         PlainFactor::InverseCount { block: 1 },
-        PlainFactor::Vector {
-            data,
-            stride: place.geometry.stride(),
-        },
+        by_head(b, place, "head_factor", values),
         PlainFactor::Const(0.5), // a split doubles
     ];
     b.plain(&format!("{}.weight{}", place.site, place.tag), factors)

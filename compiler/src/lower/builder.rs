@@ -160,6 +160,11 @@ impl<'p> Builder<'p> {
         self.emit(site, Op::AddConst { v: v.id, c }, v.ty.clone())
     }
 
+    /// Sum with a plaintext.
+    pub fn add_plain(&mut self, site: &str, v: &Val, plain: PlainId) -> Val {
+        self.emit(site, Op::AddPlain { v: v.id, plain }, v.ty.clone())
+    }
+
     /// Product with a plaintext; `layout` and `unit` are the result's.
     pub fn mul_plain(
         &mut self,

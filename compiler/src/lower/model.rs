@@ -130,37 +130,59 @@ impl Model<'_> {
         squarings: u32,
         layers: Range<u32>,
     ) -> Result<Softmax, LowerError> {
-        const PART: &str = "log_mean_exp";
         let scores = self.span(site, "scores", layers.clone())?;
         let scores = scores
             .around_zero(self.options.margin)
             .ok_or_else(|| missing(site, "scores"))?;
-        let (mut spread, mut lowest) = (0.0f64, f64::INFINITY);
-        let mut centres = Vec::new();
-        for layer in 0..self.decoder.model.layers as u32 {
-            let mut heads = Vec::new();
-            for head in 0..self.geometry.heads() as usize {
-                let span = self.ranges.span(site, PART, head, layer..layer + 1);
-                let span = span.ok_or_else(|| missing(site, PART))?;
-                if layers.contains(&layer) {
-                    spread = spread.max((span.hi - span.lo) / 2.0);
-                    lowest = lowest.min(span.lo);
-                }
-                heads.push((span.hi + span.lo) / 2.0);
-            }
-            // an absent head scores 0 everywhere: its mean exponential is exp(0)
-            heads.resize(self.geometry.heads_padded as usize, 0.0);
-            centres.push(heads);
-        }
         let margin = self.options.margin.ln();
+        let (mut spread, mut lowest, mut highest) = (0.0f64, f64::INFINITY, 0.0f64);
+        let (mut tops, mut centres) = (Vec::new(), Vec::new());
+        for layer in 0..self.decoder.model.layers as u32 {
+            let means = self.log_means(site, layer)?;
+            let top = |mean: &Span| self.top(scores, mean.hi + margin);
+            if layers.contains(&layer) {
+                for mean in &means {
+                    spread = spread.max((mean.hi - mean.lo) / 2.0);
+                    lowest = lowest.min(mean.lo - top(mean));
+                    highest = highest.max(top(mean));
+                }
+            }
+            let mut each: Vec<f64> = means.iter().map(top).collect();
+            let mut middle: Vec<f64> = means.iter().map(|mean| (mean.hi + mean.lo) / 2.0).collect();
+            // an absent head scores 0 everywhere: its mean exponential is exp(0)
+            each.resize(self.geometry.heads_padded as usize, 0.0);
+            middle.resize(self.geometry.heads_padded as usize, 0.0);
+            tops.push(each);
+            centres.push(middle);
+        }
+        let lo = scores.lo - highest;
         Ok(Softmax {
-            scores,
+            scores: Window::new(lo, 0.0).ok_or_else(|| missing(site, "scores"))?,
             scale,
+            tops,
             centres,
             spread: spread + margin,
             lowest: lowest - margin,
             squarings,
             tolerance: self.options.tolerance,
         })
+    }
+
+    /// The logarithms of a layer's mean exponentials, by head.
+    fn log_means(&self, site: &str, layer: u32) -> Result<Vec<Span>, LowerError> {
+        const PART: &str = "log_mean_exp";
+        let heads = 0..self.geometry.heads() as usize;
+        let mean = |head| self.ranges.span(site, PART, head, layer..layer + 1);
+        heads
+            .map(|head| mean(head).ok_or_else(|| missing(site, PART)))
+            .collect()
+    }
+
+    /// What no score of a head exceeds, given the largest logarithm of its mean exponential, nor the 0 of empty tokens: one term
+    /// of a mean is at most the mean times how many there are. The margin of scores alone would be a share of their whole span,
+    /// and exponentials that far below 1 would drown in noise.
+    fn top(&self, scores: Window, mean: f64) -> f64 {
+        let one = mean + f64::from(self.options.context).ln();
+        scores.hi.min(one).max(0.0)
     }
 }

@@ -13,6 +13,7 @@ use super::norm::residual_unit;
 use super::options::Way;
 use super::template::Lowering;
 use super::{Choices, Geometry, LowerError, Options, Ranges};
+use crate::approx::levels;
 
 /// Lowers a decoder to a packed `decode` program. Ranges of its values are those of the type only until
 /// [`crate::pack::recalibrate`] has run it.
@@ -259,23 +260,67 @@ fn finale(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
     }
 }
 
+/// Levels that a layer may spend, over all approximations of a template, on sharing it with layers whose ranges are wider.
+const SHARING: u32 = 1;
+
+/// Layers with one template.
+struct Shared {
+    layers: Range<u32>,
+    /// Largest degrees that any of them needs alone.
+    worst: Vec<u32>,
+    /// Levels that the one with the narrowest ranges needs alone.
+    least: u32,
+}
+
+impl Shared {
+    fn alone(model: &Model<'_>, layer: u32) -> Result<Shared, LowerError> {
+        let worst = degrees(model, layer..layer + 1)?;
+        Ok(Shared {
+            layers: layer..layer + 1,
+            least: spent(&worst),
+            worst,
+        })
+    }
+
+    /// With the layer after, if both are served at degrees that one of them needs anyway and at few more levels than either needs.
+    fn with(&self, model: &Model<'_>, next: &Shared) -> Option<Shared> {
+        let worst = self.worst.iter().zip(&next.worst);
+        let worst: Vec<u32> = worst.map(|(a, b)| *a.max(b)).collect();
+        let (layers, least) = (
+            self.layers.start..next.layers.end,
+            self.least.min(next.least),
+        );
+        // ranges whose union no degree covers stay apart
+        let joint = degrees(model, layers.clone()).ok()?;
+        let covered = joint
+            .iter()
+            .zip(&worst)
+            .all(|(joint, worst)| joint <= worst);
+        (covered && spent(&joint) <= least + SHARING).then_some(Shared {
+            layers,
+            worst,
+            least,
+        })
+    }
+}
+
+/// Levels that approximations of these degrees consume.
+fn spent(degrees: &[u32]) -> u32 {
+    degrees.iter().map(|&degree| levels(degree as usize)).sum()
+}
+
 /// Layers that share a template, greedily from the first.
 pub fn groups(model: &Model<'_>) -> Result<Vec<Range<u32>>, LowerError> {
-    let mut groups: Vec<(Range<u32>, Vec<u32>)> = Vec::new();
-    for i in 0..model.decoder.model.layers as u32 {
-        let alone = degrees(model, i..i + 1)?;
-        if let Some((layers, worst)) = groups.last_mut() {
-            let both: Vec<u32> = worst.iter().zip(&alone).map(|(a, b)| *a.max(b)).collect();
-            let union = layers.start..i + 1;
-            // ranges whose union no degree covers stay apart
-            if degrees(model, union.clone()).is_ok_and(|joint| joint <= both) {
-                (*layers, *worst) = (union, both);
-                continue;
-            }
+    let mut groups: Vec<Shared> = Vec::new();
+    for layer in 0..model.decoder.model.layers as u32 {
+        let next = Shared::alone(model, layer)?;
+        let both = groups.last().and_then(|last| last.with(model, &next));
+        if both.is_some() {
+            groups.pop();
         }
-        groups.push((i..i + 1, alone));
+        groups.push(both.unwrap_or(next));
     }
-    Ok(groups.into_iter().map(|(layers, _)| layers).collect())
+    Ok(groups.into_iter().map(|shared| shared.layers).collect())
 }
 
 /// One template of the decoder alone, by the model's choices.

@@ -5,10 +5,10 @@
 //!   scales it reaches accordingly, up to the product that brings it back;
 //! - what calibrated numbers multiply, as softmax's factors of the heads, reaches as far as the largest of them, up to the product that
 //!   brings it back;
-//! - the sums from which a polynomial's argument is made by subtracting a constant exceed 1 by that constant.
+//! - the sums from which a polynomial's argument is made by adding a constant, or numbers that each head has, exceed 1 by those.
 
 use sotto_ir::slot::{
-    DataDecl, Op, Packed, Plain, PlainFactor, Poly, Program, Recipe, Slots, ValueId,
+    DataDecl, Node, Op, Packed, Plain, PlainFactor, Poly, Program, Recipe, Slots, ValueId,
 };
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ pub fn assume(program: &mut Program<Packed>) {
                 ranges.insert(*value, ty.range);
             }
         }
-        let needed = before_constants(&template.nodes);
+        let needed = before_constants(&template.nodes, &factors);
         for node in &mut template.nodes {
             for (value, ty) in node.results.iter().zip(&mut node.types) {
                 ty.range = needed.get(value).map_or(ty.range, |&n| ty.range.max(n));
@@ -52,7 +52,7 @@ pub fn assume(program: &mut Program<Packed>) {
 }
 
 /// Ranges of the sums that a polynomial's argument is made of.
-fn before_constants(nodes: &[sotto_ir::slot::Node<Packed>]) -> BTreeMap<ValueId, f64> {
+fn before_constants(nodes: &[Node<Packed>], plains: &[f64]) -> BTreeMap<ValueId, f64> {
     let arguments = nodes.iter().filter_map(|node| match &node.op {
         Op::Poly { v, .. } => Some((*v, 1.0)),
         _ => None,
@@ -64,6 +64,10 @@ fn before_constants(nodes: &[sotto_ir::slot::Node<Packed>]) -> BTreeMap<ValueId,
         };
         match &node.op {
             Op::AddConst { v, c } => needed.insert(*v, reached + c.abs()),
+            Op::AddPlain { v, plain } => {
+                let added = plains.get(plain.0 as usize).copied().unwrap_or(1.0);
+                needed.insert(*v, reached + added)
+            }
             Op::Add { a, b } if a == b => needed.insert(*a, reached / 2.0),
             _ => None,
         };
