@@ -30,12 +30,14 @@ fn groups(compiled: &Compiled, steps: usize) -> u32 {
 }
 
 /// What the search would rather not do on a ring this small: tokens inside the features, spread and gathered vectors, halves of
-/// diagonals as complex ones.
-const PINS: [&str; 4] = [
+/// diagonals as complex ones, keys once per KV head.
+const PINS: [&str; 6] = [
     "layers.{i}.attention.attend=inside:4",
     "layers.{i}.mlp.up_proj=spread:2",
     "layers.{i}.mlp.down_proj=inputs",
     "layers.{i}.attention.q_proj=inputs",
+    "layers.{i}.attention.k_proj=once",
+    "layers.{i}.attention.v_proj=once",
 ];
 
 #[test]
@@ -54,6 +56,8 @@ fn so_it_does_with_every_kernel_that_larger_rings_want() {
     assert!(has(|m| matches!(m.form, Form::Spread { stride: 2.. })));
     assert!(has(|m| matches!(m.form, Form::Gather { stride: 2.. })));
     assert!(has(|m| m.pairing == Pairing::Inputs));
+    // 2 KV heads of 16 lanes, for 8 query heads
+    assert!(has(|m| m.name.contains("k_proj") && m.out_width == 32));
     let inside = |state: &StateDecl| matches!(state.ty.layout, Layout::Tokens(g) if g.inner == 4);
     assert!(decode.states.iter().all(inside));
     assert!(compiled.plan.plan().prefill.is_none());

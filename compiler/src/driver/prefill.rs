@@ -11,7 +11,7 @@ use super::{CompileError, News, Planning, StageFile, describe, found};
 use crate::emit::{Emitted, emit};
 use crate::level::{LevelError, level};
 use crate::lower::{LowerError, Options, lower_block, widths};
-use crate::search::{Form, Found, Guidance, Pin, attend_site, choose};
+use crate::search::{Alternative, Form, Found, Guidance, Pin, attend_site, choose};
 use crate::{pack, place};
 use sotto_ir::slot::{Layout, Packed, Program, Stage, StateId};
 
@@ -214,7 +214,8 @@ impl Subject<'_> {
         // a group for each block; other pins are decode's
         let guidance = Guidance {
             pins: vec![self.attention(Form::Outside(block))],
-            without: guidance.without.clone(),
+            // of a block, keys go to two places, and are made for both
+            without: [&guidance.without[..], &[Alternative::Once]].concat(),
         };
         let mut chosen = self.search(&ring, &guidance)?;
         describe(&chosen, tell);

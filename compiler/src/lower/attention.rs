@@ -15,13 +15,14 @@
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
 use sotto_ir::slot::{
-    DataDecl, DataId, Group, Layout, Op, PlainFactor, PlainId, Recipe, StateId, ValueType,
+    DataDecl, DataId, FeatureMap, Group, Layout, Op, PlainFactor, PlainId, Recipe, StateId,
+    ValueType,
 };
 
 use super::LowerError;
 use super::builder::{Builder, Draft, Val, real, whole};
 use super::linear;
-use super::options::Geometry;
+use super::options::{Geometry, places};
 
 /// What softmax needs to know.
 #[derive(Clone, Debug)]
@@ -99,11 +100,22 @@ impl Place<'_> {
         stored_layout(self.geometry)
     }
 
-    /// The mask of the current tokens in a stored group.
-    fn current(&self) -> PlainFactor {
-        PlainFactor::CurrentToken {
-            group: stored_group(self.geometry),
-            block: 1,
+    /// Copies that a group has of each feature of a key or value with these places.
+    pub fn copies(&self, map: &FeatureMap) -> u32 {
+        self.geometry.width() / places(map)
+    }
+
+    /// The mask of the current tokens in a stored group; of `copies` of each feature, of the first.
+    fn current(&self, copies: u32) -> Vec<PlainFactor> {
+        let group = stored_group(self.geometry);
+        let token = PlainFactor::CurrentToken { group, block: 1 };
+        let first = PlainFactor::FirstOf {
+            width: group.inner * copies,
+            first: group.inner,
+        };
+        match copies {
+            1 => vec![token],
+            _ => vec![token, first],
         }
     }
 }
@@ -116,8 +128,11 @@ pub enum Turn {
         /// Unit of the result.
         unit: f64,
     },
-    /// A key: the current tokens' slots of a KV group.
-    Key,
+    /// A key: the current tokens' slots of a KV group. Of one made once per KV head the first copy is there, and is repeated.
+    Key {
+        /// Copies of each feature that the group has for one that is there.
+        copies: u32,
+    },
     /// A key, in all slots.
     Tiled,
 }
@@ -138,8 +153,8 @@ pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, turn: T
             }
             x.ty.layout.clone()
         }
-        Turn::Key => {
-            factors.push(place.current());
+        Turn::Key { copies } => {
+            factors.extend(place.current(copies));
             place.stored()
         }
         Turn::Tiled => x.ty.layout.clone(),
@@ -163,14 +178,19 @@ pub fn rope(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, turn: T
         b.emit_whole(site, op, real(layout.clone(), unit))
     };
     let [cos, sin] = [product(x, plains[0]), product(&other, plains[1])];
-    b.add_whole(site, &cos, &sin)
+    let turned = b.add_whole(site, &cos, &sin);
+    match turn {
+        Turn::Key { copies } => repeat_copies(b, place, site, turned, copies),
+        _ => turned,
+    }
 }
 
 fn turn_name(turn: Turn, geometry: &Geometry) -> &'static str {
     match turn {
         Turn::Query { .. } if geometry.inner > 1 => ".first",
         Turn::Query { .. } => "",
-        Turn::Key => ".current",
+        Turn::Key { copies: 1 } => ".current",
+        Turn::Key { .. } => ".current.once",
         Turn::Tiled => "",
     }
 }
@@ -178,7 +198,7 @@ fn turn_name(turn: Turn, geometry: &Geometry) -> &'static str {
 fn turn_unit(turn: Turn, x: &Val) -> f64 {
     match turn {
         Turn::Query { unit } => unit,
-        Turn::Key | Turn::Tiled => x.unit(),
+        Turn::Key { .. } | Turn::Tiled => x.unit(),
     }
 }
 
@@ -200,11 +220,22 @@ fn tables(b: &mut Builder<'_>, place: &Place<'_>) -> [(&'static str, DataId); 2]
     [("cos", cos), ("sin", sin)]
 }
 
-/// A head vector in the current token's slots only.
-pub fn at_current(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> Val {
-    let plain = b.whole_plain("current", vec![place.current()]);
+/// A head vector in the current token's slots only; `copies` as of [`Turn::Key`].
+pub fn at_current(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val, copies: u32) -> Val {
+    let name = match copies {
+        1 => "current",
+        _ => "current.once",
+    };
+    let plain = b.whole_plain(name, place.current(copies));
     let op = Op::MulPlain { v: x.id, plain };
-    b.emit_whole(site, op, real(place.stored(), x.unit()))
+    let kept = b.emit_whole(site, op, real(place.stored(), x.unit()));
+    repeat_copies(b, place, site, kept, copies)
+}
+
+/// Features that stand in the first of their copies' slots, zero in the others, in all of them. No block of tokens has these.
+fn repeat_copies(b: &mut Builder<'_>, place: &Place<'_>, site: &str, v: Val, copies: u32) -> Val {
+    let step = place.geometry.stride() as i32;
+    b.fold(site, &v, -step, copies, place.stored())
 }
 
 /// Emits attention of `q` over the states `k` and `v`, given their units; the result, a mean of

@@ -36,11 +36,11 @@ pub fn append(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: Key<'_>, v:
         Key::Whole(k) => (k, false),
     };
     let stored = match turned {
-        true => attention::rope(b, place, site, raw, Turn::Key),
-        false => attention::at_current(b, place, site, raw),
+        true => attention::rope(b, place, site, raw, Turn::Key { copies: 1 }),
+        false => attention::at_current(b, place, site, raw, 1),
     };
     b.append(site, STORED[0], &stored);
-    let stored = attention::at_current(b, place, site, v);
+    let stored = attention::at_current(b, place, site, v, 1);
     b.append(site, STORED[1], &stored);
 
     let keys = match turned {

@@ -15,7 +15,7 @@ pub enum LowerError {
     },
     /// A pin of a form that its site's operation does not have.
     #[error(
-        "`{site}` cannot be pinned to that: products take tiled, spread, gather, inputs, real, baby, alone or with; norms exact or \
+        "`{site}` cannot be pinned to that: products take tiled, spread, gather, inputs, real, baby, once, copies, alone or with; norms exact or \
          additions; attention inside, outside or squarings"
     )]
     NoForm {

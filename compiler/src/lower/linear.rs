@@ -52,8 +52,8 @@ pub enum Landing {
     All,
     /// In the first slot of their run.
     First,
-    /// In the current token's slot of their run.
-    Current,
+    /// In the current token's slot of their run, whose first slots are those of so many tokens.
+    Current(u32),
 }
 
 /// Emits one product with all of `outputs` (one or two, of the same places).
@@ -69,9 +69,12 @@ pub fn lower(
     let matrix = matrix(b, tag, x, outputs, way);
     let whole = whole(&matrix, &outputs[0].map);
     let spread = matches!(whole, Layout::Partial { .. });
-    let to_current = spread && landing == Landing::Current;
+    let tokens = match landing {
+        Landing::Current(tokens) if spread => tokens,
+        _ => 1,
+    };
     let ty = real(whole, outputs[0].unit);
-    let z = product(b, site[0], &x.val, matrix, ty, to_current);
+    let z = product(b, site[0], &x.val, matrix, ty, tokens);
     let z = match spread && landing == Landing::All {
         true => clean(b, site[0], &z, &outputs[0].map),
         false => z,
@@ -152,14 +155,14 @@ fn whole(matrix: &Matrix, map: &FeatureMap) -> Layout {
     }
 }
 
-/// The folded product, of type `ty` or, for two outputs, its complex twin.
+/// The folded product, of type `ty` or, for two outputs, its complex twin; in the current one's of the first `tokens` slots of a run.
 fn product(
     b: &mut Builder<'_>,
     site: &str,
     x: &Val,
     matrix: Matrix,
     ty: ValueType,
-    to_current: bool,
+    tokens: u32,
 ) -> Val {
     let (step, count) = matrix.fold();
     let (pairing, turn) = (matrix.pairing, matrix.diagonals() * matrix.form.stride());
@@ -181,9 +184,12 @@ fn product(
     };
     let matrix = b.matrix(matrix);
     let sums = b.emit(site, Op::Linear { v: v.id, matrix }, ty);
-    let z = match to_current {
-        true => b.fold_current(site, &sums, count, whole),
-        false => b.fold(site, &sums, step as i32, count, whole),
+    let z = match tokens.min(count) {
+        1 => b.fold(site, &sums, step as i32, count, whole),
+        tokens => {
+            let current = b.fold_current(site, &sums, tokens, whole.clone());
+            b.fold(site, &current, tokens as i32, count / tokens, whole)
+        }
     };
     match pairing {
         Pairing::Inputs => b.real_part(site, &z),

@@ -84,6 +84,8 @@ pub struct Choices {
     pub stored: Option<u32>,
     /// Tokens that one run takes side by side, a power of two; 0 is 1.
     pub block: u32,
+    /// Maps to keys or values, by site, that are made once per KV head and copied to its query heads; else the product makes the copies.
+    pub once: BTreeSet<String>,
     /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
     pub squarings: u32,
     /// Norms, by site, that spend a level on an exact window.
@@ -214,6 +216,26 @@ impl Geometry {
             kv_heads,
             head_dim: self.head_dim,
             heads_padded: self.heads_padded,
+            lanes: self.lanes,
+        }
+    }
+
+    /// Query heads to a key head, if that is a power of two, as copies of heads side by side ask for; else 1.
+    pub fn shared(&self) -> u32 {
+        let shared = self.heads / self.kv_heads.max(1);
+        match shared.is_power_of_two() && shared * self.kv_heads == self.heads {
+            true => shared,
+            false => 1,
+        }
+    }
+
+    /// Places of key and value features, each once: of a head's copies the first.
+    pub fn keys_once(&self) -> FeatureMap {
+        FeatureMap::Heads {
+            heads: self.kv_heads,
+            kv_heads: self.kv_heads,
+            head_dim: self.head_dim,
+            heads_padded: self.heads_padded / self.shared(),
             lanes: self.lanes,
         }
     }

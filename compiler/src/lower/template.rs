@@ -19,7 +19,7 @@ enum Lowered {
     /// A vector, possibly with a gain still to be multiplied in.
     Vector(Input),
     /// A rotary embedding still to be applied, since its consumer decides whether a mask joins it.
-    Rope(Val),
+    Rope(Input),
     /// A vector that fills several ciphertexts, end to end; only a template's result can be one.
     Blocks(Vec<Val>),
 }
@@ -156,7 +156,10 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let lowered = match &inst.op {
             Op::RmsNorm { x, weight, eps } => self.norm(site, *x, weight, *eps)?,
             Op::Linear { .. } => return self.linear(inst),
-            Op::Rope { x, .. } => Lowered::Rope(self.plain_vector(*x, site)?),
+            Op::Rope { x, .. } => {
+                self.plain_vector(*x, site)?;
+                Lowered::Rope(self.input(*x, site)?)
+            }
             Op::Attend { q, scale, .. } => self.attend(site, *q, *scale)?,
             Op::Silu { x } => self.silu(site, *x)?,
             Op::Mul { a, b } => {
@@ -207,12 +210,13 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let mut way = self.model.choices.ways.get(&inst.site).copied();
         // what attention reads is spread by as much as its tokens ask for, and masked there
         let landing = self.landing(insts[0]);
-        if self.attended(insts[0]) && self.model.geometry.inner > 1 {
+        let copies = self.copies(insts[0]);
+        if self.attended(insts[0]) && self.model.geometry.inner * copies > 1 {
             if insts.iter().any(|inst| self.landing(inst) != landing) {
                 return Err(self.unsupported(&inst.site, "a pair of queries with keys or values"));
             }
             let stride = self.model.geometry.stride();
-            way.get_or_insert_default().stride = stride;
+            way.get_or_insert_default().stride = stride * copies;
         }
         let way = way.unwrap_or_default();
         if let ([output], Some((value, _))) = (&outputs[..], inst.result)
@@ -283,8 +287,18 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         match inst.result.map(|(value, _)| self.role(value)) {
             Some(Role::Query) => Landing::First,
             // a block's keys and values go to more than one place
-            Some(Role::Key | Role::Value) if self.b.block == 1 => Landing::Current,
+            Some(Role::Key | Role::Value) if self.b.block == 1 => {
+                Landing::Current(self.model.geometry.inner)
+            }
             _ => Landing::All,
+        }
+    }
+
+    /// Copies that the KV state has of each feature of a linear map's result.
+    fn copies(&self, inst: &Inst) -> u32 {
+        match self.model.choices.once.contains(&inst.site) {
+            true => self.model.geometry.shared(),
+            false => 1,
         }
     }
 
@@ -331,6 +345,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let geometry = &self.model.geometry;
         let map = match role {
             Role::Query => geometry.queries(),
+            Role::Key | Role::Value if self.copies(inst) > 1 => geometry.keys_once(),
             Role::Key | Role::Value => geometry.keys(),
             _ => FeatureMap::plain(count as u32),
         };
@@ -367,7 +382,8 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let Op::KvAppend { k, v, .. } = &inst.op else {
             return Err(self.unsupported(site, inst.op.mnemonic()));
         };
-        let v = self.plain_vector(*v, site)?;
+        self.plain_vector(*v, site)?;
+        let v = self.input(*v, site)?;
         let place = Place {
             site,
             tag: &self.tag,
@@ -375,19 +391,22 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             capacity: self.model.options.context,
         };
         let k = match self.values.get(k) {
-            Some(Lowered::Rope(x)) => Key::Unturned(x),
-            Some(Lowered::Vector(x)) => Key::Whole(&x.val),
+            Some(Lowered::Rope(x)) => (Key::Unturned(&x.val), place.copies(&x.map)),
+            Some(Lowered::Vector(x)) => (Key::Whole(&x.val), place.copies(&x.map)),
             _ => return Err(self.unsupported(site, "an undefined key")),
         };
         if self.b.block > 1 {
-            block::append(&mut self.b, &place, site, k, &v);
+            block::append(&mut self.b, &place, site, k.0, &v.val);
             return Ok(());
         }
         let k = match k {
-            Key::Unturned(x) => attention::rope(&mut self.b, &place, site, x, Turn::Key),
-            Key::Whole(x) => attention::at_current(&mut self.b, &place, site, x),
+            (Key::Unturned(x), copies) => {
+                attention::rope(&mut self.b, &place, site, x, Turn::Key { copies })
+            }
+            (Key::Whole(x), copies) => attention::at_current(&mut self.b, &place, site, x, copies),
         };
-        let v = attention::at_current(&mut self.b, &place, site, &v);
+        let copies = place.copies(&v.map);
+        let v = attention::at_current(&mut self.b, &place, site, &v.val, copies);
         self.b.append(site, StateId(0), &k);
         self.b.append(site, StateId(1), &v);
         Ok(())
@@ -409,14 +428,15 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             Some(Lowered::Rope(x)) if place.geometry.inner > 1 => {
                 let unit = match place.geometry.outer() {
                     1 => softmax.query_unit(k),
-                    _ => x.unit(),
+                    _ => x.val.unit(),
                 };
-                let q = attention::rope(&mut self.b, &place, site, x, Turn::Query { unit });
+                let turn = Turn::Query { unit };
+                let q = attention::rope(&mut self.b, &place, site, &x.val, turn);
                 linear::repeat(&mut self.b, site, &q, &place.geometry.queries())
             }
             Some(Lowered::Rope(x)) => {
-                let unit = x.unit();
-                attention::rope(&mut self.b, &place, site, x, Turn::Query { unit })
+                let unit = x.val.unit();
+                attention::rope(&mut self.b, &place, site, &x.val, Turn::Query { unit })
             }
             Some(Lowered::Vector(x)) if place.geometry.inner > 1 => {
                 linear::clean(&mut self.b, site, &x.val, &place.geometry.queries())

@@ -45,6 +45,8 @@ struct Product {
     inputs: bool,
     baby: u32,
     weight: Id,
+    /// Keys or values once per KV head.
+    once: bool,
 }
 
 impl Search<'_> {
@@ -76,6 +78,8 @@ impl Search<'_> {
             Form::Inputs => product.inputs,
             Form::Real => !product.inputs,
             Form::Baby(baby) => product.baby == *baby,
+            Form::Once => product.once,
+            Form::Copies => !product.once,
             Form::Alone => sites.len() == 1,
             Form::With(other) => sites.contains(other),
             _ => true,
@@ -174,6 +178,9 @@ impl Search<'_> {
     /// Whether one decision about a node makes it the other.
     fn close(&self, a: &Kernel, b: &Kernel) -> bool {
         if let (Some(a), Some(b)) = (self.product(a), self.product(b)) {
+            if a.once != b.once {
+                return a.weight == b.weight && a.inputs == b.inputs && a.baby == b.baby;
+            }
             let lies = usize::from(a.lie != b.lie);
             let inputs = usize::from(a.inputs != b.inputs);
             // other forms are shown with the steps that this one has
@@ -211,11 +218,16 @@ impl Search<'_> {
             }
             _ => return None,
         };
+        let (once, weight) = match leaf(self.egraph, *weight) {
+            Kernel::Once([weight]) => (true, *weight),
+            _ => (false, *weight),
+        };
         Some(Product {
             lie,
             inputs: self.number(*inputs) == 1,
             baby: self.number(*baby),
-            weight: *weight,
+            weight,
+            once,
         })
     }
 
@@ -250,8 +262,13 @@ impl Search<'_> {
                 inputs: product.inputs,
                 baby: Some(product.baby),
             };
-            let sites = self.serves(product.weight).into_iter();
-            choices.ways.extend(sites.map(|site| (site, way)));
+            let sites = self.serves(product.weight);
+            if product.once {
+                choices.once.extend(sites.iter().cloned());
+            }
+            choices
+                .ways
+                .extend(sites.into_iter().map(|site| (site, way)));
         }
         match node {
             Kernel::Pair([a, b]) => choices.pairs.push((self.name(*a), self.name(*b))),
@@ -279,9 +296,13 @@ impl Search<'_> {
                 true => ", two diagonals in one complex one",
                 false => "",
             };
+            let once = match product.once {
+                true => ", once per KV head",
+                false => "",
+            };
             return Some(Words {
                 site: self.serves(product.weight).join(" + "),
-                chosen: format!("{} baby steps{lie}{inputs}", product.baby),
+                chosen: format!("{} baby steps{lie}{inputs}{once}", product.baby),
             });
         }
         let (site, chosen) = match node {

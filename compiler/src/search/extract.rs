@@ -12,7 +12,7 @@ use super::language::Kernel;
 use super::price::{Price, Pricing};
 
 /// Most extensions of a partial choice that are looked at.
-const STEPS: u32 = 400_000;
+const STEPS: u32 = 2_000_000;
 
 /// A choice of one node per class.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use sotto_ir::slot::{DataId, Form, Matrix, Pairing};
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::rules::MAX_SQUARINGS;
+use super::rules::{Extent, MAX_SQUARINGS};
 use crate::approx::Fit;
 
 /// A linear map's sizes.
@@ -72,6 +72,8 @@ pub struct Facts {
     pub silu: HashMap<Symbol, PolyPlan>,
     /// Most tokens of a group.
     pub tokens: u32,
+    /// Query heads to a key head where keys may be made once for them, else 1.
+    pub shared: u32,
     /// Width of the residual stream.
     pub hidden: u32,
     /// Width of the MLP's inner vectors.
@@ -87,10 +89,14 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// The largest stride that any vector can have.
-    pub fn strides(&self) -> u32 {
+    /// How far rules go.
+    pub fn extent(&self) -> Extent {
         let narrowest = self.linears.values().map(|fact| fact.to).min();
-        self.slots / narrowest.unwrap_or(self.slots).max(1)
+        Extent {
+            tokens: self.tokens,
+            strides: self.slots / narrowest.unwrap_or(self.slots).max(1),
+            shared: self.shared,
+        }
     }
 }
 
@@ -104,6 +110,7 @@ impl Facts {
         let geometry = &model.geometry;
         let mut facts = Facts {
             tokens: geometry.tokens,
+            shared: geometry.shared(),
             hidden: (model.decoder.model.hidden as u32).next_power_of_two(),
             inner: (model.decoder.model.intermediate as u32).next_power_of_two(),
             heads_width: geometry.width(),

@@ -16,6 +16,8 @@ define_language! {
         "w" = Weight([Id; 2]),
         // (pair a b): the complex matrix a + ib.
         "pair" = Pair([Id; 2]),
+        // (once w): of a weight or a pair, the rows of each KV head once instead of once for each of its query heads.
+        "once" = Once([Id; 1]),
         // (linear inputs baby weight x): a tiled product of a tiled vector; inputs is 1 where diagonals share complex ones.
         "linear" = Linear([Id; 4]),
         // (spread stride current inputs baby weight x): a product whose features stand apart; current is 1 where they end in the

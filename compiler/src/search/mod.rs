@@ -121,7 +121,7 @@ fn one(
         .with_node_limit(NODES)
         .with_iter_limit(ROUNDS)
         .with_time_limit(Duration::MAX)
-        .run(&rules::rules(facts.tokens, facts.strides(), without));
+        .run(&rules::rules(facts.extent(), without));
     let note = &mut found.note;
     note.saturated &= matches!(runner.stop_reason, Some(StopReason::Saturated));
     note.iterations += runner.iterations.len() as u32;

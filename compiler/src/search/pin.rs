@@ -19,6 +19,10 @@ pub enum Form {
     Real,
     /// So many baby steps.
     Baby(u32),
+    /// Keys or values made once per KV head and copied to its query heads.
+    Once,
+    /// Keys or values made for every query head.
+    Copies,
     /// A product of its own.
     Alone,
     /// One complex product with another site.
@@ -60,7 +64,7 @@ pub struct Pin {
 /// A pin that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, alone, with:SITE \
+    "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, once, copies, alone, with:SITE \
      (products); exact, additions (norms); inside:TOKENS, outside:TOKENS, squarings:COUNT (attention)"
 )]
 pub struct PinError(String);
@@ -87,6 +91,8 @@ impl FromStr for Pin {
             "inputs" => plain(Form::Inputs)?,
             "real" => plain(Form::Real)?,
             "baby" => Form::Baby(number()?),
+            "once" => plain(Form::Once)?,
+            "copies" => plain(Form::Copies)?,
             "alone" => plain(Form::Alone)?,
             "with" if !value.is_empty() => Form::With(value.into()),
             "exact" => plain(Form::Exact)?,

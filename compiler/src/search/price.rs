@@ -49,6 +49,7 @@ pub fn site(egraph: &EGraph<Kernel, ()>, id: Id) -> Symbol {
         Kernel::Site(site) => *site,
         Kernel::Weight([_, name]) => site(egraph, *name),
         Kernel::Pair([a, _]) => site(egraph, *a),
+        Kernel::Once([weight]) => site(egraph, *weight),
         _ => Symbol::from(""),
     }
 }
@@ -59,9 +60,11 @@ impl Pricing<'_> {
         let num = |id: &Id| number(egraph, *id);
         let inner = self.facts.inner;
         Some(match node {
-            Kernel::Num(_) | Kernel::Site(_) | Kernel::Weight(_) | Kernel::Pair(_) => {
-                self.price(&[], 0, 1)
-            }
+            Kernel::Num(_)
+            | Kernel::Site(_)
+            | Kernel::Weight(_)
+            | Kernel::Pair(_)
+            | Kernel::Once(_) => self.price(&[], 0, 1),
             Kernel::Strided(_) | Kernel::First(_) | Kernel::Landed(_) => return None,
             Kernel::Linear([inputs, baby, weight, _]) => {
                 let fact = self.facts.linear(site(egraph, *weight));
@@ -72,11 +75,19 @@ impl Pricing<'_> {
                 self.product(fact, form, num(inputs) == 1, num(baby))?
             }
             Kernel::Spread([stride, _, inputs, baby, weight, _]) => {
-                let fact = self.facts.linear(site(egraph, *weight));
+                let mut fact = self.facts.linear(site(egraph, *weight));
                 let form = Form::Spread {
                     stride: num(stride),
                 };
-                self.product(fact, form, num(inputs) == 1, num(baby))?
+                let mut copies = 0;
+                if let Kernel::Once([weight]) = leaf(egraph, *weight) {
+                    fact.to /= self.facts.shared;
+                    let pair = matches!(leaf(egraph, *weight), Kernel::Pair(_));
+                    copies = 1 + u64::from(pair);
+                }
+                let mut price = self.product(fact, form, num(inputs) == 1, num(baby))?;
+                price.work += copies * self.copies().work;
+                price
             }
             Kernel::Gather([stride, inputs, baby, weight, _]) => {
                 let fact = self.facts.linear(site(egraph, *weight));
@@ -160,6 +171,12 @@ impl Pricing<'_> {
         let mut price = self.price(&work, 1, period);
         price.work *= u64::from(fact.blocks);
         Some(price)
+    }
+
+    /// What is made once per KV head, copied to its query heads.
+    fn copies(&self) -> Price {
+        let rotations = self.facts.shared.ilog2();
+        self.price(&[Work::Fold { rotations }], 0, 1)
     }
 
     fn norm(&self, fact: &NormFact, scaled: bool) -> Price {

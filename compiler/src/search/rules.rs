@@ -7,6 +7,7 @@ use egg::{
 };
 
 use super::language::Kernel;
+use std::ops::RangeInclusive;
 
 /// Most squarings after the exponential.
 pub const MAX_SQUARINGS: u32 = 5;
@@ -30,13 +31,15 @@ pub enum Alternative {
     Squarings,
     /// Norms that spend a level.
     Norms,
+    /// Keys and values made once per KV head and copied to its query heads.
+    Once,
     /// Baby steps other than balanced ones. Spread and gathered products start from one step, so this switches them off too.
     Steps,
 }
 
 impl Alternative {
     /// All of them.
-    pub const ALL: [Alternative; 8] = [
+    pub const ALL: [Alternative; 9] = [
         Alternative::Outputs,
         Alternative::Inputs,
         Alternative::Strides,
@@ -44,6 +47,7 @@ impl Alternative {
         Alternative::Groups,
         Alternative::Squarings,
         Alternative::Norms,
+        Alternative::Once,
         Alternative::Steps,
     ];
 
@@ -57,6 +61,7 @@ impl Alternative {
             Alternative::Groups => "smaller groups",
             Alternative::Squarings => "more squarings",
             Alternative::Norms => "exact windows of norms",
+            Alternative::Once => "keys once per KV head",
             Alternative::Steps => "baby and giant splits",
         }
     }
@@ -71,6 +76,7 @@ impl Alternative {
             Alternative::Groups => &["tokens"],
             Alternative::Squarings => &["square"],
             Alternative::Norms => &["norm"],
+            Alternative::Once => &["once"],
             Alternative::Steps => &["baby"],
         }
     }
@@ -183,6 +189,35 @@ const INTERLEAVE: &[Rule] = &[
     ),
 ];
 
+/// Rules with a stride {s}, 1 included, and {gs}, as much for each of the query heads that share a key head.
+const ONCE: &[Rule] = &[(
+    "once",
+    "(landed {s} (linear 0 1 ?w ?x))",
+    "(spread {gs} 1 0 1 (once ?w) ?x)",
+)];
+
+/// Rules that make the wishes which [`ONCE`] grants where no tokens lie inside the features.
+const ONCE_OUTSIDE: &[Rule] = &[
+    (
+        "once-outside",
+        "(attend 0 ?t ?n ?q (append (rope ?k) ?v))",
+        "(attend 0 ?t ?n ?q (append (rope (landed 1 ?k)) (landed 1 ?v)))",
+    ),
+    // what has landed has: so that the rule above comes to an end
+    ("once-landed", "(landed 1 (landed 1 ?x))", "(landed 1 ?x)"),
+    ("once-conj", "(landed 1 (conj ?x))", "(conj (landed 1 ?x))"),
+    (
+        "once-re",
+        "(landed 1 (re ?a ?b))",
+        "(re (landed 1 ?a) (landed 1 ?b))",
+    ),
+    (
+        "once-im",
+        "(landed 1 (im ?a ?b))",
+        "(im (landed 1 ?a) (landed 1 ?b))",
+    ),
+];
+
 /// Rules without values to fill in.
 const PLAIN: &[Rule] = &[
     ("norm-scale", "(norm 0 ?site ?x)", "(norm 1 ?site ?x)"),
@@ -222,6 +257,11 @@ const PLAIN: &[Rule] = &[
         "(spread ?s ?c 1 ?n (w ?shape ?a) ?x)",
     ),
     (
+        "inputs-once",
+        "(spread ?s ?c 0 ?n (once (w ?shape ?a)) ?x)",
+        "(spread ?s ?c 1 ?n (once (w ?shape ?a)) ?x)",
+    ),
+    (
         "inputs-gather",
         "(gather ?s 0 ?n (w ?shape ?a) ?x)",
         "(gather ?s 1 ?n (w ?shape ?a) ?x)",
@@ -234,53 +274,64 @@ const PAIR: (&str, &str) = (
     "?z = (linear 0 ?n (pair (w ?shape ?a) (w ?shape ?b)) ?x), ?c = (conj ?z), ?p = (re ?z ?c), ?q = (im ?z ?c)",
 );
 
-/// The rules for groups of up to `tokens` tokens and strides up to `strides`, but for those of the families `without`.
-pub fn rules(tokens: u32, strides: u32, without: &[Alternative]) -> Vec<Rewrite<Kernel, ()>> {
+/// How far rules go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Most tokens of a group.
+    pub tokens: u32,
+    /// Largest stride.
+    pub strides: u32,
+    /// Query heads to a key head where keys may be made once for them, else 1.
+    pub shared: u32,
+}
+
+/// The rules as far as `extent` says, but for those of the families `without`.
+pub fn rules(extent: Extent, without: &[Alternative]) -> Vec<Rewrite<Kernel, ()>> {
     let off = |name: &str| {
         let mut prefixes = without.iter().flat_map(|family| family.prefixes());
         prefixes.any(|prefix| name.starts_with(prefix))
     };
-    let mut rules = all(tokens, strides);
+    let mut rules = all(extent);
     rules.retain(|rule| !off(rule.name.as_str()));
     rules
 }
 
-fn all(tokens: u32, strides: u32) -> Vec<Rewrite<Kernel, ()>> {
-    let mut rules: Vec<_> = PLAIN
-        .iter()
-        .map(|(name, left, right)| rule(name, left, right))
-        .collect();
-    // up to a table's most, the values filled in
-    let tables = [
-        (BABY, MAX_BABY / 2),
-        (TOKENS, tokens / 2),
-        (STRIDES, strides),
-        (INTERLEAVE, tokens),
-    ];
-    for (table, most) in tables {
-        for log in 0..=most.max(1).ilog2() {
-            let n = 1u32 << log;
-            // a stride of 1 is no stride, half of one token no group
-            if n > most
-                || (n == 1
-                    && table
-                        .iter()
-                        .any(|(_, left, right)| (left.to_string() + right).contains("{s}")))
-            {
-                continue;
-            }
-            let fill = |text: &str| {
-                text.replace("{2n}", &(2 * n).to_string())
-                    .replace("{n}", &n.to_string())
-                    .replace("{s}", &n.to_string())
-            };
-            for (name, left, right) in table {
-                rules.push(rule(&format!("{name}-{n}"), &fill(left), &fill(right)));
-            }
-        }
+fn all(extent: Extent) -> Vec<Rewrite<Kernel, ()>> {
+    let Extent {
+        tokens,
+        strides,
+        shared,
+    } = extent;
+    let mut rules = filled(PLAIN, 1..=1, shared);
+    // up to a table's most, the values filled in; a stride of 1 is no stride
+    rules.extend(filled(BABY, 1..=MAX_BABY / 2, shared));
+    rules.extend(filled(TOKENS, 1..=tokens / 2, shared));
+    rules.extend(filled(STRIDES, 2..=strides, shared));
+    rules.extend(filled(INTERLEAVE, 2..=tokens, shared));
+    if shared > 1 {
+        rules.extend(filled(ONCE, 1..=tokens, shared));
+        rules.extend(filled(ONCE_OUTSIDE, 1..=1, shared));
     }
     rules.push(pair());
     rules
+}
+
+/// The rules of a table with every power of two of a range filled in.
+fn filled(table: &[Rule], range: RangeInclusive<u32>, shared: u32) -> Vec<Rewrite<Kernel, ()>> {
+    let powers = (0..32).map(|log| 1u32 << log);
+    let values: Vec<u32> = powers.filter(|n| range.contains(n)).collect();
+    let one = |n: u32| {
+        let fill = move |text: &str| {
+            text.replace("{2n}", &(2 * n).to_string())
+                .replace("{n}", &n.to_string())
+                .replace("{gs}", &(shared * n).to_string())
+                .replace("{s}", &n.to_string())
+        };
+        table
+            .iter()
+            .map(move |(name, left, right)| rule(&format!("{name}-{n}"), &fill(left), &fill(right)))
+    };
+    values.into_iter().flat_map(one).collect()
 }
 
 fn rule(name: &str, left: &str, right: &str) -> Rewrite<Kernel, ()> {
@@ -335,12 +386,18 @@ mod tests {
     use super::*;
     use egg::{RecExpr, Runner, StopReason};
 
+    const EXTENT: Extent = Extent {
+        tokens: 8,
+        strides: 4,
+        shared: 2,
+    };
+
     /// Whether the rules prove two terms equal.
     fn proves(left: &str, right: &str) -> bool {
         let parse = |text: &str| -> RecExpr<Kernel> { text.parse().unwrap() };
         let runner = Runner::default()
             .with_expr(&parse(left))
-            .run(&rules(8, 4, &[]));
+            .run(&rules(EXTENT, &[]));
         let egraph: EGraph<Kernel, ()> = runner.egraph;
         egraph.lookup_expr(&parse(right)) == Some(egraph.find(runner.roots[0]))
     }
@@ -350,7 +407,7 @@ mod tests {
         let text = "(add (linear 0 8 (w 0 a) x) (linear 0 8 (w 0 b) x))";
         let runner = Runner::default()
             .with_expr(&text.parse().unwrap())
-            .run(&rules(8, 4, &[]));
+            .run(&rules(EXTENT, &[]));
         assert!(matches!(runner.stop_reason, Some(StopReason::Saturated)));
     }
 
@@ -455,11 +512,28 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_values_are_made_once_per_kv_head_wherever_tokens_lie() {
+        let linear = |w: &str| format!("(linear 0 1 (w 0 {w}) x)");
+        let (q, k, v) = (linear("q"), linear("k"), linear("v"));
+        let attend = format!("(attend 0 8 0 (rope {q}) (append (rope {k}) {v}))");
+        let once = |s: u32, w: &str| format!("(spread {s} 1 0 1 (once (w 0 {w})) x)");
+        let (k, v) = (once(2, "k"), once(2, "v"));
+        let outside = format!("(attend 0 8 0 (rope {q}) (append (rope {k}) {v}))");
+        assert!(proves(&attend, &outside));
+        let (k, v) = (once(8, "k"), once(8, "v"));
+        let q = "(spread 4 0 0 1 (w 0 q) x)";
+        let inside = format!("(attend 4 8 0 (rope {q}) (append (rope {k}) {v}))");
+        let out = |x: &str| format!("(linear 0 1 (w 0 o) {x})");
+        let gathered = |x: &str| format!("(gather 4 0 1 (w 0 o) {x})");
+        assert!(proves(&out(&attend), &gathered(&inside)));
+    }
+
+    #[test]
     fn every_rule_belongs_to_a_family_that_can_be_switched_off() {
-        assert!(rules(8, 4, &Alternative::ALL).is_empty());
+        assert!(rules(EXTENT, &Alternative::ALL).is_empty());
         for family in Alternative::ALL {
             assert!(
-                rules(8, 4, &[family]).len() < rules(8, 4, &[]).len(),
+                rules(EXTENT, &[family]).len() < rules(EXTENT, &[]).len(),
                 "{family:?}"
             );
         }

@@ -7,6 +7,13 @@ use super::*;
 use crate::cost::Work;
 use egg::{EGraph, RecExpr, Symbol};
 
+/// No groups, strides or shared heads.
+const NARROW: rules::Extent = rules::Extent {
+    tokens: 1,
+    strides: 1,
+    shared: 1,
+};
+
 /// Every operation costs 1, but for conjugations, products by matrices per diagonal and step, and bootstraps.
 struct Made {
     conjugate: u64,
@@ -34,6 +41,7 @@ fn facts(sites: &[&str], diagonals: u32) -> Facts {
     };
     let mut facts = Facts::default();
     (facts.tokens, facts.hidden, facts.heads_width) = (1, 16, 16);
+    facts.shared = 1;
     facts.inner = 16;
     (facts.lanes, facts.context, facts.slots) = (4, 1, 64);
     for site in sites {
@@ -52,7 +60,7 @@ fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choic
     let runner = Runner::default()
         .with_expr(&expr)
         .with_scheduler(SimpleScheduler)
-        .run(&rules::rules(1, 1, &[]));
+        .run(&rules::rules(NARROW, &[]));
     let search = Search {
         root: runner.roots[0],
         egraph: &runner.egraph,
@@ -116,7 +124,7 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
     let runner = Runner::default()
         .with_expr(&expr)
         .with_scheduler(SimpleScheduler)
-        .run(&rules::rules(1, 1, &[]));
+        .run(&rules::rules(NARROW, &[]));
     let search = Search {
         root: runner.roots[0],
         egraph: &runner.egraph,
