@@ -532,6 +532,34 @@ fn bench_writes_a_cost_table_that_rises_with_the_level() {
 }
 
 #[test]
+fn bench_engine_prints_its_rows_as_json() {
+    let folder = Folder::with_plan();
+    let rows = "sparse-bootstrap-512,keygen,rotate,rotate-hoisted-8,multiply,multiply-plain,rescale,encode";
+    let command =
+        format!("bench engine --json --insecure-ring 9 --runs 1 --threads 1 --rows {rows}");
+    let output = folder.sotto(&command);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(table["threads"], 1);
+    assert!(table["yardstick_ntt_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(table["set"], "INSECURE-9");
+    let figures = table["rows"].as_array().unwrap();
+    for row in rows.split(',') {
+        let of: Vec<_> = figures.iter().filter(|f| f["row"] == row).collect();
+        assert!(!of.is_empty(), "{row}");
+        for figure in of {
+            let time = |what: &str| figure[what].as_f64().unwrap();
+            assert!(time("seconds_min") > 0.0 && time("seconds_max") >= time("seconds_median"));
+            assert!(time("log_q") > 100.0 && time("bytes") > 0.0, "{figure}");
+        }
+    }
+    let bootstrap = &figures[0];
+    assert!(bootstrap["precision_bits_mean"].as_f64().unwrap() > 15.0);
+    assert!(bootstrap["bits_left"].as_f64().unwrap() > 500.0);
+    fails(&folder.sotto("bench engine --rows rotat"), 2, &["rotate"]);
+}
+
+#[test]
 fn every_command_has_an_example() {
     for command in ["demo", "keygen", "serve", "generate", "check", "bench"] {
         let output = Command::new(SOTTO)

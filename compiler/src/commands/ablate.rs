@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 /// Say what each alternative of the search is worth, and what its placement: the plan without it, priced like the plan with all.
 ///
-/// The last rows place the same packed program as published placers do, under the same rules and prices. All rows are of decode alone.
+/// Rows after these place the same packed program as published placers do, under the same rules and prices; the last one places the
+/// program without any alternative as Orion does, which is near to what a fixed recipe gives. All rows are of decode alone.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Exit codes: 0 success, 2 no such model or preset.
 
@@ -35,7 +36,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let planning = planning(args)?;
     let source = args.subject.source()?;
     let without = without();
-    let total = 1 + without.len() + Strategy::COMPARATORS.len();
+    let total = 2 + without.len() + Strategy::COMPARATORS.len();
     let mut meter = Meter::new();
     let mut planned = 0;
     let mut table = Table::new(args.json, planning.options.slots)?;
@@ -47,24 +48,29 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         meter.hear(News::Doing { what, done, total });
         planned += 1;
     };
+    let draft = |without: &[Alternative]| {
+        let guidance = Guidance {
+            without: without.to_vec(),
+            ..Guidance::default()
+        };
+        subject.draft(&guidance, &mut |_| ())
+    };
     next();
-    let all = subject.draft(&Guidance::default(), &mut |_| ())?;
+    let all = draft(&[])?;
     table.row("everything", &subject.place(&all, Strategy::Ours)?)?;
     for (name, without) in without {
         next();
-        let guidance = Guidance {
-            without,
-            ..Guidance::default()
-        };
-        let draft = subject.draft(&guidance, &mut |_| ())?;
-        table.row(&name, &subject.place(&draft, Strategy::Ours)?)?;
+        table.row(&name, &subject.place(&draft(&without)?, Strategy::Ours)?)?;
     }
     for strategy in Strategy::COMPARATORS {
         next();
         let name = format!("placed by {}", strategy.name());
         table.row(&name, &subject.place(&all, strategy)?)?;
     }
-    Ok(())
+    next();
+    let none = draft(&Alternative::ALL)?;
+    let name = "without any, placed by orion";
+    table.row(name, &subject.place(&none, Strategy::Orion)?)
 }
 
 /// Decode alone, priced as asked.

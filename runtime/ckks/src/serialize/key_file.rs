@@ -145,6 +145,21 @@ fn write_keys(
     })
 }
 
+impl KeyRequest {
+    /// Bytes of a file with these keys, all but its index: half of what they take in memory, since a key's uniform half is stored as a
+    /// seed.
+    ///
+    /// # Errors
+    /// If a level is not one of the set's.
+    pub fn file_bytes(&self, ctx: &Context) -> Result<u64> {
+        let kinds = self.kinds();
+        let each = kinds
+            .iter()
+            .map(|&(kind, level)| key_bytes(ctx, kind, level));
+        each.map(|bytes| Ok(bytes? as u64)).sum()
+    }
+}
+
 impl KeyGenerator<'_> {
     /// Generates every key of a request into a file, one at a time, whole or not at all. `progress` is called with the number of keys done
     /// and the number asked for.

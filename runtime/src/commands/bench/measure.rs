@@ -4,23 +4,21 @@ use crate::commands::Meter;
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::{
     Bootstrapper, Ciphertext, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator,
-    KeyRequest, Result, SecretKey, Yardstick,
+    KeyRequest, Result, SecretKey,
 };
 use sotto_ir::cost::{BootstrapPrice, Curve, OpClass};
 use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_ir::params::galois;
 use sotto_ir::slot::BootstrapKind;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::hint::black_box;
-use std::time::Instant;
+
+use super::rounds::{Timer, values};
 
 /// Levels measured: around the step from one key-switching digit to two (7 to 8), and both ends.
 const LEVELS: [usize; 6] = [1, 4, 7, 8, 12, 16];
 const ROUNDS: usize = 9;
 const BOOTSTRAP_ROUNDS: usize = 3;
-/// Transforms that one look at the yardstick averages.
-const LOOK: u32 = 16;
 /// Period of the matrices measured.
 const PERIOD: usize = 128;
 /// Slot counts of the bootstraps measured (as far as the ring has them), and whether complex ones are, too.
@@ -41,9 +39,7 @@ pub(super) struct Bench<'a> {
     encoder: Encoder,
     secret: &'a SecretKey,
     meter: &'a Meter,
-    yardstick: RefCell<Yardstick>,
-    /// Every look at the yardstick, in seconds.
-    looks: RefCell<Vec<f64>>,
+    timer: Timer,
     /// Pieces of progress done.
     done: Cell<u64>,
 }
@@ -55,8 +51,7 @@ impl<'a> Bench<'a> {
             ctx,
             secret,
             meter,
-            yardstick: RefCell::default(),
-            looks: RefCell::default(),
+            timer: Timer::default(),
             done: Cell::new(0),
         }
     }
@@ -65,7 +60,7 @@ impl<'a> Bench<'a> {
     pub(super) fn run(&self) -> Result<Measured> {
         let ops = self.ops()?;
         let bootstraps = self.bootstraps()?;
-        let yardstick = median(self.looks.take());
+        let yardstick = self.timer.yardstick();
         let curve = |(class, Curve(points)): (OpClass, Curve)| {
             let seconds = |(level, sticks): (u32, f64)| (level, rounded(sticks * yardstick));
             let curve = Curve(points.into_iter().map(seconds).collect());
@@ -89,20 +84,6 @@ impl<'a> Bench<'a> {
             (LEVELS.len() + BOOTSTRAPS.len()) as u64,
         );
         self.meter.say(doing);
-    }
-
-    /// Median time of `case` in yardsticks of the same moment.
-    fn time(&self, rounds: usize, case: impl Fn() -> Result<()>) -> Result<f64> {
-        case()?;
-        let mut times = Vec::with_capacity(rounds);
-        for _ in 0..rounds {
-            let look = self.yardstick.borrow_mut().seconds(LOOK);
-            let started = Instant::now();
-            case()?;
-            times.push(started.elapsed().as_secs_f64() / look);
-            self.looks.borrow_mut().push(look);
-        }
-        Ok(median(times))
     }
 
     fn ciphertext(&self, slots: &[Complex64], level: usize) -> Result<Ciphertext> {
@@ -140,9 +121,7 @@ impl<'a> Bench<'a> {
         let plain = self.encoder.encode(&slots, level, 1)?;
         let ct = self.secret.encrypt(&plain)?;
         let product = ev.mul(&ct, &ct)?;
-        let run = |case: &dyn Fn() -> Result<Ciphertext>| {
-            self.time(ROUNDS, || black_box(case()).map(drop))
-        };
+        let run = |case: &dyn Fn() -> Result<Ciphertext>| self.timer.sticks(ROUNDS, case);
         let mut found = vec![
             (OpClass::Add, run(&|| ev.add(&ct, &ct))?),
             (OpClass::AddPlain, run(&|| ev.add_plain(&ct, &plain))?),
@@ -153,8 +132,8 @@ impl<'a> Bench<'a> {
             (OpClass::Rescale, run(&|| ev.rescale(&product))?),
             (OpClass::Drop, run(&|| ev.drop_to_level(&ct, level - 1))?),
         ];
-        let encode = || black_box(self.encoder.encode(&slots, level, 1)).map(drop);
-        found.push((OpClass::Encode, self.time(ROUNDS, encode)?));
+        let encode = || self.encoder.encode(&slots, level, 1);
+        found.push((OpClass::Encode, self.timer.sticks(ROUNDS, encode)?));
         found.extend(self.linear(ev, level)?);
         Ok(found)
     }
@@ -171,7 +150,7 @@ impl<'a> Bench<'a> {
                 .map(|d| (d, values(PERIOD)))
                 .collect();
             let matrix = LinearTransform::new(self.ctx, &bsgs, &entries, level)?;
-            times.push(self.time(ROUNDS, || black_box(matrix.apply(ev, &ct)).map(drop))?);
+            times.push(self.timer.sticks(ROUNDS, || matrix.apply(ev, &ct))?);
         }
         let product = ((times[3] - times[1] - (times[2] - times[0])) / 42.0).max(0.0);
         let giant = ((times[2] - times[0] - 14.0 * product) / 7.0).max(0.0);
@@ -226,29 +205,9 @@ impl<'a> Bench<'a> {
             slots.iter_mut().for_each(|z| z.im = 0.0);
         }
         let ct = self.ciphertext(&slots, spec.input_level)?;
-        self.time(BOOTSTRAP_ROUNDS, || {
-            black_box(bootstrapper.apply(ev, &ct)).map(drop)
-        })
+        self.timer
+            .sticks(BOOTSTRAP_ROUNDS, || bootstrapper.apply(ev, &ct))
     }
-}
-
-/// Threads that operations use: the scheme works on the global pool, a thread a core unless RAYON_NUM_THREADS says otherwise.
-pub(super) fn threads() -> u32 {
-    let asked = std::env::var("RAYON_NUM_THREADS").ok();
-    let asked = asked.and_then(|n| n.parse().ok()).filter(|&n: &u32| n > 0);
-    asked.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get() as u32))
-}
-
-/// The middle one; 0 of none.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
-}
-
-fn values(n: usize) -> Vec<Complex64> {
-    (0..n)
-        .map(|i| Complex64::new((i as f64).sin(), (i as f64 * 0.7).cos()) * 0.5)
-        .collect()
 }
 
 /// Every rotation that the matrices of [`SHAPES`] and the single rotation need.

@@ -1,27 +1,46 @@
 //! `sotto bench`: what this machine takes for the scheme's operations.
 
+mod engine;
 mod measure;
+mod rounds;
 
 use super::{Failure, Meter};
-use measure::{Bench, threads};
+use measure::Bench;
 use sotto_ckks::{Context, SecretKey};
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
 use sotto_ir::write_whole;
 use std::path::{Path, PathBuf};
 
-/// Measure a cost table of this machine for `sottoc compile --cost-table`.
+/// Measure a cost table of this machine for `sottoc compile --cost-table`, or the engine.
 ///
-/// Times single operations at several levels and bootstraps, never models or plans; takes about two minutes and 5 GiB on an otherwise
+/// A table times single operations at several levels and bootstraps, never models or plans; takes about two minutes and 5 GiB on an otherwise
 /// idle machine. Every figure is normalized by a yardstick timed beside it, so that a machine that changes its speed does not bend
 /// the table.
 #[derive(clap::Args, Debug)]
-#[command(after_help = "Example:
-  sotto bench --cost-table here.ron --name \"my server, 2 threads\"")]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:
+  sotto bench --cost-table here.ron --name \"my server, 2 threads\"
+  sotto bench engine --threads 1")]
 pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    table: TableArgs,
+}
+
+/// What else can be measured.
+#[derive(clap::Subcommand, Debug)]
+enum What {
+    Engine(engine::Args),
+}
+
+/// A cost table to measure.
+#[derive(clap::Args, Debug)]
+struct TableArgs {
     /// The table to write.
-    #[arg(long, value_name = "FILE")]
-    cost_table: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    cost_table: Option<PathBuf>,
     /// What plans will call it.
     #[arg(long, default_value = "this machine")]
     name: String,
@@ -32,7 +51,16 @@ pub struct Args {
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    check_place(&args.cost_table)?;
+    match (&args.what, &args.table.cost_table) {
+        (Some(What::Engine(args)), _) => engine::run(args),
+        (None, Some(path)) => cost_table(&args.table, path),
+        (None, None) => Err(Failure::Input("name a --cost-table to write".into())),
+    }
+}
+
+/// Measures a table and writes it.
+fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
+    check_place(path)?;
     let params = match args.insecure_ring {
         Some(log_n) => ParamSet::insecure_test(log_n),
         None => ParamSet::secure_128(),
@@ -44,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Bench::new(&context, &secret, &meter).run()
     };
     let (ops, bootstraps, yardstick_seconds) = measured.map_err(Failure::input)?;
-    let threads = threads();
+    let threads = rayon::current_num_threads() as u32;
     let params = context.params();
     let table = CostTable {
         name: args.name.clone(),
@@ -61,11 +89,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let text = table.print().map_err(Failure::input)?;
     // What is written is what the compiler will accept.
     CostTable::parse(&text).map_err(Failure::input)?;
-    write_whole(&args.cost_table, text.as_bytes())
-        .map_err(|cause| Failure::Input(format!("{}: {cause}", args.cost_table.display())))?;
+    write_whole(path, text.as_bytes())
+        .map_err(|cause| Failure::Input(format!("{}: {cause}", path.display())))?;
     eprintln!(
         "{}: {threads} threads, yardstick {:.4} ms",
-        args.cost_table.display(),
+        path.display(),
         yardstick_seconds * 1e3
     );
     Ok(())
