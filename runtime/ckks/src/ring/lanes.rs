@@ -155,17 +155,16 @@ macro_rules! laned {
                 fn avx512($($arg: $ty),*) { body::<$crate::ring::lanes::Avx512>($($arg),*) }
                 #[target_feature(enable = "avx2")]
                 fn avx2($($arg: $ty),*) { body::<$crate::ring::lanes::Portable>($($arg),*) }
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
-                {
-                    // SAFETY: the features were just detected.
-                    return unsafe { avx512($($arg),*) };
-                }
-                if is_x86_feature_detected!("avx2") {
-                    // SAFETY: the feature was just detected.
-                    return unsafe { avx2($($arg),*) };
+                match $crate::ring::simd::simd() {
+                    // SAFETY: what `simd` gives, the processor has.
+                    $crate::ring::simd::Simd::Avx512 => unsafe { avx512($($arg),*) },
+                    $crate::ring::simd::Simd::Avx2 => unsafe { avx2($($arg),*) },
+                    $crate::ring::simd::Simd::Portable => {
+                        body::<$crate::ring::lanes::Portable>($($arg),*)
+                    }
                 }
             }
+            #[cfg(not(target_arch = "x86_64"))]
             body::<$crate::ring::lanes::Portable>($($arg),*)
         }
     )*};

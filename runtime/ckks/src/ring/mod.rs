@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 mod modulus;
 pub(crate) mod permute;
 mod poly;
+pub(crate) mod simd;
 pub(crate) mod sums;
 mod tables;
 

@@ -50,8 +50,8 @@ pub(crate) fn permute(out: &mut [u32], input: &[u32], permutation: &Permutation)
     let (input, tail) = input.as_chunks::<BLOCK>();
     assert!(rest.is_empty() && tail.is_empty() && out.len() == permutation.blocks.len());
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") {
-        // SAFETY: the feature was just detected.
+    if super::simd::simd() == super::simd::Simd::Avx512 {
+        // SAFETY: what `simd` gives, the processor has.
         return unsafe { permute_avx512(out, input, permutation) };
     }
     for (o, &(from, order)) in out.iter_mut().zip(&permutation.blocks) {
