@@ -15,8 +15,24 @@ use thiserror::Error;
 
 /// Most slot counts that one plan bootstraps.
 const MAX_SLOT_COUNTS: usize = 2;
-/// A placement this much slower than the fastest is still chosen if it needs fewer key bytes.
-const SLOWDOWN: f64 = 0.03;
+
+/// What is wanted of a placement.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wanted {
+    /// Most bytes that the server may need.
+    pub memory: Option<u64>,
+    /// A placement slower than the fastest by this share is still chosen if it needs fewer key bytes.
+    pub slowdown: f64,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            memory: None,
+            slowdown: 0.03,
+        }
+    }
+}
 
 /// A placed program with all that follows from it.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,14 +88,13 @@ fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1u32 << 30)
 }
 
-/// Places and emits `program`, which shares keys with those `beside` it, with peak memory at most `memory` bytes. Same input, same
-/// result.
+/// Places and emits `program`, which shares keys with those `beside` it, as `wanted`. Same input, same result.
 pub fn level(
     program: &Program<Packed>,
     params: &ParamSet,
     table: &CostTable,
     options: &Options,
-    memory: Option<u64>,
+    wanted: Wanted,
     beside: &[&PlanProgram],
 ) -> Result<Level, LevelError> {
     let mut tried = Vec::new();
@@ -108,7 +123,7 @@ pub fn level(
         }
     }
     let needed = found.iter().map(|f| f.1.estimate.peak_memory_bytes).min();
-    if let (Some(needed), Some(limit)) = (needed, memory) {
+    if let (Some(needed), Some(limit)) = (needed, wanted.memory) {
         if needed > limit {
             return Err(LevelError::Memory { needed, limit });
         }
@@ -118,7 +133,7 @@ pub fn level(
         .iter()
         .map(|f| f.1.estimate.seconds)
         .fold(f64::INFINITY, f64::min);
-    let fast = |f: &&(_, Emitted, _)| f.1.estimate.seconds <= fastest * (1.0 + SLOWDOWN);
+    let fast = |f: &&(_, Emitted, _)| f.1.estimate.seconds <= fastest * (1.0 + wanted.slowdown);
     let fewer = |f: &&(_, Emitted, _), g: &&(_, Emitted, _)| {
         let (f, g) = (&f.1.estimate, &g.1.estimate);
         let bytes = f.key_bytes.cmp(&g.key_bytes);
@@ -203,7 +218,11 @@ mod tests {
         let params = ParamSet::secure_128();
         let table = crate::cost::of(&params).unwrap();
         let program = synthetic::decoder(1 << 15, 512, 2);
-        level(&program, &params, &table, &Options::default(), memory, &[])
+        let wanted = Wanted {
+            memory,
+            ..Wanted::default()
+        };
+        level(&program, &params, &table, &Options::default(), wanted, &[])
     }
 
     #[test]
@@ -218,10 +237,11 @@ mod tests {
             .filter_map(seconds)
             .fold(f64::INFINITY, f64::min);
         let chosen = &free.emitted.estimate;
-        assert!(chosen.seconds <= fastest * (1.0 + SLOWDOWN));
+        assert!(chosen.seconds <= fastest * (1.0 + Wanted::default().slowdown));
         let cheaper = |t: &Trial| {
-            t.result
-                .is_some_and(|(s, keys)| s <= fastest * (1.0 + SLOWDOWN) && keys < chosen.key_bytes)
+            t.result.is_some_and(|(s, keys)| {
+                s <= fastest * (1.0 + Wanted::default().slowdown) && keys < chosen.key_bytes
+            })
         };
         assert!(!free.tried.iter().any(cheaper), "{:?}", free.tried);
 

@@ -258,7 +258,7 @@ fn room_for_blocks_gives_way_to_a_limit_of_memory_unless_it_was_asked_for() {
     let source = Source::Checkpoint(Box::new(checkpoint), Some(few));
     let estimated = |memory, block| {
         let mut planning = Planning::new(ParamSet::insecure_test(12), 24);
-        planning.memory = memory;
+        planning.wanted.memory = memory;
         planning.options.block = block;
         let estimated = estimate(&source, &planning, &mut |_| ());
         estimated.map(|(_, planned)| {

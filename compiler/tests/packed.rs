@@ -222,7 +222,7 @@ fn the_server_can_hold_the_embedding_and_the_client_the_head() {
 }
 
 /// Every alternative of the search, by itself or with what it needs.
-const PINS: [&[&str]; 12] = [
+const PINS: [&[&str]; 13] = [
     &[],
     &[
         "layers.{i}.mlp.up_proj=alone",
@@ -237,6 +237,10 @@ const PINS: [&[&str]; 12] = [
     &[
         "layers.{i}.attention.o_proj=inputs",
         "layers.{i}.attention.q_proj=inputs",
+    ],
+    &[
+        "layers.{i}.attention.k_proj=copies",
+        "layers.{i}.attention.v_proj=copies",
     ],
     &["layers.{i}.mlp.up_proj=spread:4"],
     &["layers.{i}.mlp.down_proj=tiled"],
@@ -292,6 +296,8 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
                     Form::Exact => said("exact window"),
                     Form::Additions => said("additions"),
                     Form::Baby(n) => said(&format!("{n} baby steps")),
+                    Form::Once => said("once per KV head"),
+                    Form::Copies => !ever("once per KV head"),
                     Form::Alone => !ever("one complex product"),
                     Form::Real => !ever("two diagonals"),
                     Form::Tiled => !ever("gathered") && !ever("spread"),

@@ -36,10 +36,10 @@ impl PlanningArgs {
                 ..Guidance::default()
             },
             strategy: self.placement,
-            memory: self.memory,
             ..Planning::new(params, context)
         };
         planning.options.block = self.block;
+        planning.wanted.memory = self.memory;
         planning
     }
 }

@@ -2,6 +2,7 @@
 
 use super::CompileError;
 use crate::cost::{self, TableError};
+use crate::level::Wanted;
 use crate::lower::{LowerError, Options};
 use crate::place::Strategy;
 use crate::search::Guidance;
@@ -22,8 +23,8 @@ pub struct Planning {
     pub guidance: Guidance,
     /// Who places bootstraps.
     pub strategy: Strategy,
-    /// Most bytes that the server may need.
-    pub memory: Option<u64>,
+    /// What is wanted of a placement: memory, and time for keys.
+    pub wanted: Wanted,
 }
 
 impl Planning {
@@ -35,7 +36,7 @@ impl Planning {
             cost_table: None,
             guidance: Guidance::default(),
             strategy: Strategy::default(),
-            memory: None,
+            wanted: Wanted::default(),
         }
     }
 

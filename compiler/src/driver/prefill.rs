@@ -144,7 +144,7 @@ impl Subject<'_> {
         let Planning {
             params,
             options,
-            memory,
+            wanted,
             ..
         } = &self.planning;
         let made = self.block_program(block, decode, tell)?;
@@ -164,7 +164,7 @@ impl Subject<'_> {
         estimate.peak_memory_bytes = estimate.peak_memory_bytes.max(peak);
         estimate.plaintext_bytes += prefill.estimate.plaintext_bytes;
         let needed = estimate.peak_memory_bytes;
-        match *memory {
+        match wanted.memory {
             Some(limit) if needed > limit => Err(LevelError::Memory { needed, limit }.into()),
             _ => Ok((made, emitted)),
         }
@@ -246,7 +246,7 @@ impl Subject<'_> {
         let Planning {
             params,
             strategy,
-            memory,
+            wanted,
             ..
         } = &self.planning;
         let levels = decode.leveled.states.iter().zip(0..);
@@ -254,7 +254,7 @@ impl Subject<'_> {
         let mut options = place::Options::by(*strategy).stored_at(levels);
         options.groups = Some(1);
         let beside = [&decode.emitted.decode];
-        let placed = level(packed, params, &self.table, &options, *memory, &beside)?;
+        let placed = level(packed, params, &self.table, &options, *wanted, &beside)?;
         Ok(Placed {
             leveled: placed.program,
             emitted: placed.emitted,

@@ -242,8 +242,8 @@ impl<'m> Subject<'m> {
     /// There is no placement, or none within the memory.
     pub fn place(&self, draft: &Draft, strategy: Strategy) -> Result<Placed, CompileError> {
         let options = place::Options::by(strategy);
-        let Planning { params, memory, .. } = &self.planning;
-        let placed = level(&draft.program, params, &self.table, &options, *memory, &[])?;
+        let Planning { params, wanted, .. } = &self.planning;
+        let placed = level(&draft.program, params, &self.table, &options, *wanted, &[])?;
         Ok(Placed {
             leveled: placed.program,
             emitted: placed.emitted,

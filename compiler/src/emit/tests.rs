@@ -2,7 +2,7 @@
 
 use super::{disclosures, emit, summary};
 use crate::cost;
-use crate::level::level;
+use crate::level::{Wanted, level};
 use crate::place::Options;
 use crate::place::tests::synthetic;
 use sotto_ir::exec::{Clear, Executor, Session, ignore};
@@ -18,7 +18,15 @@ use std::sync::Arc;
 fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
     let table = cost::of(params).unwrap();
     let program = synthetic::decoder(params.slots() as u32, capacity, 2);
-    let level = level(&program, params, &table, &Options::default(), None, &[]).unwrap();
+    let level = level(
+        &program,
+        params,
+        &table,
+        &Options::default(),
+        Wanted::default(),
+        &[],
+    )
+    .unwrap();
     let entry = level.program.steps[0].template;
     let wire = |level| Wire {
         block: 1,

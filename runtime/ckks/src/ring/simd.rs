@@ -4,6 +4,8 @@
 //! in the environment takes the portable ones, to rule out a fault of a processor or of these; transforms are another crate's and keep
 //! to what the processor has.
 
+#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // one instruction set is no choice
+
 use std::sync::OnceLock;
 
 /// An instruction set that this processor has. No value names one that it lacks: calls of functions compiled for one rest on that.
