@@ -198,7 +198,7 @@ fn accept_mask(
         return Err(rules.misused(call));
     };
     let scale = factor(scores).ok_or_else(|| call.misfit())?;
-    if mask.shape != scores.shape {
+    if mask.shape != scores.shape || !whole_rows(rules, scores) {
         return Err(call.misfit());
     }
     let positions = scores.width();
@@ -226,6 +226,38 @@ fn accept_mask(
     })))
 }
 
+/// How many positions scores are of.
+fn positions(rules: &Rules<'_>, id: TermId) -> Option<usize> {
+    let scores = match *rules.terms.get(id) {
+        Term::Masked(scores, _) => scores,
+        _ => id,
+    };
+    match rules.terms.get(scores) {
+        Term::Scores { heads, .. } => rules.terms.width(id).checked_div(*heads),
+        _ => None,
+    }
+}
+
+/// Whether every row is one head's scores of one token, all positions in order: else a softmax mixes what does not belong together.
+fn whole_rows(rules: &Rules<'_>, array: &Array<Entry>) -> bool {
+    let Some(positions) = rules
+        .first(array)
+        .and_then(|(id, _)| positions(rules, id))
+        .filter(|&positions| positions > 0 && positions == array.width())
+    else {
+        return false;
+    };
+    let (term, factor) = (array.data[0].term, array.data[0].factor);
+    array.data.chunks_exact(positions).all(|row| {
+        let (token, base) = (row[0].token, row[0].feature as usize);
+        base.is_multiple_of(positions)
+            && row.iter().enumerate().all(|(position, entry)| {
+                (entry.term, entry.token, entry.factor) == (term, token, factor)
+                    && entry.feature as usize == base + position
+            })
+    })
+}
+
 /// Softmax over the positions.
 pub(super) fn softmax(rules: &mut Rules<'_>, call: &Call<'_>) -> Step<Value> {
     let array = call.act(0)?.clone();
@@ -233,8 +265,11 @@ pub(super) fn softmax(rules: &mut Rules<'_>, call: &Call<'_>) -> Step<Value> {
     if rank == 0 || call.axis(-1, rank)? != rank - 1 {
         return Err(rules.misused(call));
     }
+    if !whole_rows(rules, &array) {
+        return Err(rules.misused(call));
+    }
     let masked = match rules.first(&array) {
-        Some((id, Term::Masked(..))) => id,
+        Some((id, Term::Masked(..))) if factor(&array) == Some(1.0) => id,
         Some((_, Term::Scores { .. })) => {
             // One token sees all positions: there is nothing to mask, and any other number of tokens is refused here.
             let open = Array::filled(&array.shape, 0.0).ok_or_else(|| call.misfit())?;

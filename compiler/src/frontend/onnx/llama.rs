@@ -140,8 +140,8 @@ impl Blocks<'_> {
 
     /// A layer by its result; also the stream before it.
     fn layer(&mut self, out: TermId) -> Step<(Layer, TermId)> {
-        let (middle, down) = self.residual(out, Branch::Mlp)?;
-        let (stream, o) = self.residual(middle, Branch::Attention)?;
+        let (middle, down) = self.residual(out, out, Branch::Mlp)?;
+        let (stream, o) = self.residual(middle, out, Branch::Attention)?;
         let (down, product) = self.linear(down, "the MLP's down projection")?;
         let (gate, up) = self.gated(product)?;
         let (gate, gate_x) = self.linear(gate, "the MLP's gate projection")?;
@@ -210,10 +210,15 @@ impl Blocks<'_> {
         Ok(())
     }
 
-    /// A sum's residual stream and branch.
-    fn residual(&self, sum: TermId, branch: Branch) -> Step<(TermId, TermId)> {
+    /// A sum's residual stream and branch; `user` is what reads it.
+    fn residual(&self, sum: TermId, user: TermId, branch: Branch) -> Step<(TermId, TermId)> {
         let Term::Sum(a, b) = *self.terms.get(sum) else {
-            return Err(self.wrong(sum, branch.expected()));
+            let refusal = self.wrong(sum, branch.expected());
+            return Err(match self.terms.get(sum) {
+                // The embedding is right where it is: who reads it too early is not.
+                Term::Embed(_) => refusal.blaming(self.terms.node(user)),
+                _ => refusal,
+            });
         };
         let is_branch = |id: TermId| match self.terms.get(id) {
             Term::Linear { x, .. } => branch.ends_with(self.terms.get(*x)),

@@ -160,7 +160,8 @@ impl Rules<'_> {
                 "rows of an embedding table [vocab, hidden]",
             ));
         };
-        let is_id = |entry: &Entry| *self.terms.get(entry.term) == Term::Tokens;
+        let is_id =
+            |entry: &Entry| *self.terms.get(entry.term) == Term::Tokens && entry.factor == 1.0;
         if !ids.data.iter().all(is_id) || vocab == 0 || hidden == 0 {
             return Err(self.misused(call));
         }
