@@ -133,7 +133,7 @@ fn cached(rules: &Rules<'_>, array: &Array<Entry>, tokens: usize) -> Step<(Cache
     let now = array.data[past * head_dim].term;
     let width = rules.terms.width(now);
     let kv_heads = width / head_dim;
-    if width % head_dim != 0 || kv_heads == 0 || count % kv_heads != 0 {
+    if !width.is_multiple_of(head_dim) || kv_heads == 0 || !count.is_multiple_of(kv_heads) {
         return Err(wrong("the heads do not divide the features"));
     }
     let earlier = (past > 0).then(|| array.data[0].term);
@@ -510,10 +510,10 @@ fn attention_mask(rules: &Rules<'_>, call: &Call<'_>, scores: &Array<Entry>) -> 
 }
 
 /// The scores that probabilities are of: their term, and what they are scaled by.
-pub(super) fn scores_of<'t>(
-    terms: &'t super::value::Terms,
+pub(super) fn scores_of(
+    terms: &super::value::Terms,
     probabilities: TermId,
-) -> Option<(&'t Term, f64)> {
+) -> Option<(&Term, f64)> {
     let Term::Probabilities(masked) = *terms.get(probabilities) else {
         return None;
     };

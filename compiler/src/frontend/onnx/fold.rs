@@ -275,7 +275,7 @@ fn summed(call: &Call<'_>) -> Step<Value> {
     let mut sums = (**x).clone();
     let inner: usize = x.shape[axis + 1..].iter().product();
     for place in 0..sums.data.len() {
-        if place / inner.max(1) % x.shape[axis] > 0 {
+        if !(place / inner.max(1)).is_multiple_of(x.shape[axis]) {
             sums.data[place] = sums.data[place].wrapping_add(sums.data[place - inner]);
         }
     }

@@ -68,16 +68,13 @@ pub(super) fn rotated(
             });
         }
     }
-    Some(
-        accept(terms, node, x, &turns, half, positions).and_then(|term| {
-            let turned = a.map(|entry| Entry {
-                term,
-                factor: 1.0,
-                ..*entry
-            });
-            Ok(Value::act(turned))
-        }),
-    )
+    Some(accept(terms, node, x, &turns, half, positions).map(|term| {
+        Value::act(a.map(|entry| Entry {
+            term,
+            factor: 1.0,
+            ..*entry
+        }))
+    }))
 }
 
 /// Whether the second operand is the one whose entries are in place.
