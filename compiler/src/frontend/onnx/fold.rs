@@ -9,6 +9,9 @@ use super::graph::{Attribute, Format};
 use super::moves::extents;
 use super::value::Value;
 
+/// A greater number is no distance between positions, but the depth of a mask.
+const MOST_POSITIONS: f64 = 1e9;
+
 /// Carries out an operation whose operands are all constants; `positions` is how many tokens there are, earlier ones included.
 pub(super) fn fold(call: &Call<'_>, positions: usize) -> Step<Vec<Value>> {
     let value = match call.node.op.as_str() {
@@ -16,7 +19,8 @@ pub(super) fn fold(call: &Call<'_>, positions: usize) -> Step<Vec<Value>> {
             .ok_or_else(|| Refusal::new("it holds nothing that is read", "numbers"))?,
         "ConstantOfShape" => filled(call)?,
         "Range" => range(call)?,
-        "Cast" => cast(call)?,
+        "Cast" => cast(call, Format::numbered(call.int_attribute("to", 0) as i32))?,
+        "CastLike" => cast(call, like(call.value(1)?))?,
         "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Mod" | "Max" | "Min" => {
             check_distance(call, positions)?;
             arithmetic(call)?
@@ -46,22 +50,22 @@ pub(super) fn fold(call: &Call<'_>, positions: usize) -> Step<Vec<Value>> {
 /// Refuses to compare positions with a distance greater than any between the tokens at hand: that is how a sliding window
 /// looks, and whether it is one cannot be seen from so few tokens.
 fn check_distance(call: &Call<'_>, positions: usize) -> Step<()> {
-    let lists: Vec<&Array<i64>> = call
-        .inputs
-        .iter()
-        .filter_map(|x| match x {
-            Value::Int(array) => Some(&**array),
-            _ => None,
-        })
-        .collect();
-    let many = lists.iter().any(|list| list.data.len() > 1);
-    let far = |list: &&&Array<i64>| {
-        list.single()
-            .is_some_and(|x| x.unsigned_abs() > positions as u64)
-    };
-    match lists.iter().find(far) {
-        Some(list) if many => Err(Refusal::new(
-            format!("positions meet the distance {}", list.data[0]),
+    let mut many = false;
+    let mut far = None;
+    for (i, value) in call.inputs.iter().enumerate() {
+        let entries = value.shape().iter().product::<usize>();
+        many |= entries > 1;
+        let number = match value {
+            Value::Int(list) => list.single().map(|&x| x as f64),
+            // Floats are scaled by many a number; distances are added or compared with.
+            _ if matches!(call.node.op.as_str(), "Mul" | "Div" | "Pow" | "Max" | "Min") => None,
+            _ => call.scalar(i).filter(|x| x.abs() < MOST_POSITIONS),
+        };
+        far = far.or(number.filter(|x| x.abs() > positions as f64));
+    }
+    match far {
+        Some(far) if many => Err(Refusal::new(
+            format!("positions meet the distance {far}"),
             "positions alone: full causal attention, no sliding window (export with use_sliding_window=False or \
              sliding_window=None)",
         )),
@@ -108,14 +112,17 @@ fn range(call: &Call<'_>) -> Step<Value> {
     list.map(Value::int).ok_or_else(|| call.misfit())
 }
 
-fn cast(call: &Call<'_>) -> Step<Value> {
-    let to = Format::numbered(call.int_attribute("to", 0) as i32);
-    let unknown = || {
-        Refusal::new(
-            format!("a cast to ONNX format {}", call.int_attribute("to", 0)),
-            "floats, INT64, INT32 or BOOL",
-        )
-    };
+/// The kind of number a value holds; floats are all alike here.
+fn like(value: &Value) -> Format {
+    match value {
+        Value::Int(_) => Format::I64,
+        Value::Bool(_) => Format::Bool,
+        _ => Format::F32,
+    }
+}
+
+fn cast(call: &Call<'_>, to: Format) -> Step<Value> {
+    let unknown = || Refusal::new(format!("a cast to {to:?}"), "floats, INT64, INT32 or BOOL");
     Ok(match (call.value(0)?, to) {
         (Value::Weight(weight), to) if to.is_float() => Value::Weight(weight.clone()),
         (Value::Weight(_) | Value::Float(_), to) => {

@@ -259,6 +259,9 @@ impl Blocks<'_> {
             return Err(self.wrong(k.now, "queries and keys rotated by the same frequencies"));
         }
         let head_dim = self.terms.width(*q) / heads.max(&1);
+        if 2 * q_frequencies.len() != head_dim {
+            return Err(self.wrong(*q, "rotary embedding of whole heads"));
+        }
         if (scale * (head_dim as f64).sqrt() - 1.0).abs() > 1e-5 {
             let expected = format!("scores scaled by 1/sqrt(head_dim) = 1/sqrt({head_dim})");
             let refusal = Refusal::new(format!("scores are scaled by {scale}"), expected);

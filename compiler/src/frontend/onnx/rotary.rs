@@ -51,7 +51,7 @@ pub(super) fn rotated(
             let low = (x, token, base + j);
             let high = (x, token, base + j + half);
             let pairs = [&row_a[j], &row_b[j], &row_a[j + half], &row_b[j + half]];
-            if pairs.map(place) != [low, high, high, low] {
+            if pairs.map(place) != [low, high, high, low] || !base.is_multiple_of(2 * half) {
                 return None;
             }
             let [c, minus_s, c2, s] = pairs.map(|entry| entry.factor);

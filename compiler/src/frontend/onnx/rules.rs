@@ -7,6 +7,7 @@ use super::array::{Array, zip};
 use super::attention;
 use super::call::Call;
 use super::error::{Refusal, Step};
+use super::graph::Format;
 use super::rotary::{self, Positions};
 use super::value::{Entry, Rows, Term, TermId, Terms, Value, Weight};
 
@@ -25,7 +26,7 @@ impl Rules<'_> {
     /// The result of an operation at least one of whose operands is an activation.
     pub(super) fn apply(&mut self, call: &Call<'_>) -> Step<Vec<Value>> {
         let value = match call.node.op.as_str() {
-            "Cast" => Value::Act(call.act(0)?.clone()),
+            "Cast" => self.cast(call)?,
             "Gather" => self.embed(call)?,
             "Add" => self.add(call)?,
             "Mul" => self.multiply(call)?,
@@ -147,6 +148,18 @@ impl Rules<'_> {
                 self.made(call, term, width, &rows)
             }
             None => Err(self.misused(call)),
+        }
+    }
+
+    /// A cast that keeps what an activation is: floats stay floats, token ids whole numbers.
+    fn cast(&self, call: &Call<'_>) -> Step<Value> {
+        let array = call.act(0)?;
+        let to = Format::numbered(call.int_attribute("to", 0) as i32);
+        let ids = matches!(self.first(array), Some((_, Term::Tokens)));
+        match (ids, to) {
+            (true, Format::I64 | Format::I32) => Ok(Value::Act(array.clone())),
+            (false, to) if to.is_float() => Ok(Value::Act(array.clone())),
+            _ => Err(self.misused(call)),
         }
     }
 

@@ -80,6 +80,35 @@ impl Weight {
         }
     }
 
+    /// Whether both hold the same matrix. Stored ones are compared as they lie, for they may be as large as models get.
+    pub(super) fn same(&self, other: &Self, model: &Path) -> Result<bool, OnnxError> {
+        let (Source::Stored(a), Source::Stored(b)) = (&self.source, &other.source) else {
+            return Ok(self.load(model)? == other.load(model)?);
+        };
+        let (&[rows, columns], Some(each)) = (&self.shape()[..], a.format.bytes()) else {
+            return Ok(self.load(model)? == other.load(model)?);
+        };
+        if self == other {
+            return Ok(true);
+        }
+        if a.format != b.format || self.shape() != other.shape() {
+            return Ok(false);
+        }
+        let (a, b) = (a.bytes(model)?, b.bytes(model)?);
+        let place = |transposed: bool, row: usize, column: usize| {
+            let entry = match transposed {
+                true => column * rows + row,
+                false => row * columns + column,
+            };
+            entry * each..(entry + 1) * each
+        };
+        Ok((0..rows).all(|row| {
+            (0..columns).all(|column| {
+                a[place(self.transposed, row, column)] == b[place(other.transposed, row, column)]
+            })
+        }))
+    }
+
     /// The numbers, row-major after transposition.
     pub(super) fn load(&self, model: &Path) -> Result<Array<f64>, OnnxError> {
         let shape = self.shape();
