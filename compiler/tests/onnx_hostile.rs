@@ -179,19 +179,19 @@ fn blocks_put_together_otherwise_are_refused_at_their_node() {
         (
             "node_cat_8",
             ("node_cat_8", 1, rotated.as_str()),
-            "matmul_1",
+            "node_scaled_dot_product_attention",
             "the value projection",
         ),
         (
             "node_cat_8",
             ("node_cat_8", 0, "past_key_values.0.key"),
-            "matmul_1",
+            "node_scaled_dot_product_attention",
             "in inputs of their own",
         ),
         (
             "node_cat_12",
             ("node_cat_12", 0, "past_key_values.0.value"),
-            "matmul_1",
+            "node_scaled_dot_product_attention",
             "in inputs of their own",
         ),
     ] {
@@ -202,7 +202,9 @@ fn blocks_put_together_otherwise_are_refused_at_their_node() {
         );
     }
     let error = bench.refusal(NEWER, |model| {
-        let node = node(model, "node_RMSNormalization_331");
+        let nodes = &mut model.graph.as_mut().unwrap().node;
+        let mut norms = nodes.iter_mut().filter(|n| n.op_type == "RMSNormalization");
+        let node = norms.next().unwrap();
         let epsilon = node.attribute.iter_mut().find(|a| a.name == "epsilon");
         epsilon.unwrap().f = 1e-3;
     });
