@@ -1,6 +1,6 @@
 //! The Sotto compiler.
 //!
-//! [`frontend`] reads a checkpoint to the `decoder` stage, of which [`mod@reference`] computes the truth in float64;
+//! [`frontend`] reads a checkpoint, or an ONNX graph ([`frontend::onnx`]), to the `decoder` stage, of which [`mod@reference`] computes the truth in float64;
 //! [`lower`] takes that to a packed program as [`search`] chooses, with the nonlinearities that [`approx`] fits, and [`pack`] makes the program's data
 //! and records its ranges; [`place`] takes a packed program to a leveled one, priced by [`cost`]; [`emit`] turns that into the
 //! plan's instructions, keys and estimate; [`level`] drives both. [`driver`] is the list of passes.

@@ -3,7 +3,7 @@
 //! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
 use clap::{Parser, Subcommand};
-use sotto_compiler::commands::{ablate, compile, estimate, explain, reference, verify};
+use sotto_compiler::commands::{ablate, compile, estimate, explain, import, reference, verify};
 use std::process::ExitCode;
 
 /// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
@@ -23,6 +23,7 @@ enum Command {
     Ablate(ablate::Args),
     Estimate(estimate::Args),
     Explain(explain::Args),
+    Import(import::Args),
     Reference(reference::Args),
     Verify(verify::Args),
 }
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Ablate(args) => ablate::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Explain(args) => explain::run(&args),
+        Command::Import(args) => import::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Verify(args) => verify::run(&args),
     };

@@ -369,3 +369,60 @@ fn a_directory_without_weights_says_so() {
         Err(FrontendError::NoConfig { .. })
     ));
 }
+
+#[test]
+fn mistral_is_a_llama_whose_window_hides_nothing() {
+    let dir = copy("llama-gqa");
+    edit(&config(&dir), "LlamaForCausalLM", "MistralForCausalLM");
+    // Without the key it has the family's window of 4096, which is more than its 128 positions.
+    let llama = Checkpoint::open(&fixture("llama-gqa")).unwrap();
+    let open = || Checkpoint::open(dir.path());
+    assert_eq!(open().unwrap().facts(), llama.facts());
+    for (window, accepted) in [("null", true), ("128", true), ("127", false)] {
+        let dir = copy("llama-gqa");
+        edit(&config(&dir), "LlamaForCausalLM", "MistralForCausalLM");
+        let with = format!("\"sliding_window\": {window}, \"mlp_bias\"");
+        edit(&config(&dir), "\"mlp_bias\"", &with);
+        match Checkpoint::open(dir.path()) {
+            Ok(checkpoint) => assert!(accepted && checkpoint.facts() == llama.facts()),
+            Err(error) => {
+                let error = error.to_string();
+                assert!(
+                    !accepted
+                        && error.contains("sliding_window = 127 is not supported")
+                        && error.contains("so both can be 127"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn qwen2_is_a_llama_with_biases_on_q_k_and_v() {
+    let dir = copy("llama-variants");
+    edit(&config(&dir), "LlamaForCausalLM", "Qwen2ForCausalLM");
+    edit(
+        &config(&dir),
+        "\"attention_bias\": true",
+        "\"sliding_window\": 16, \"use_sliding_window\": false",
+    );
+    let checkpoint = Checkpoint::open(dir.path()).unwrap();
+    let decoder = checkpoint.decoder().unwrap();
+    let names: Vec<String> = decoder
+        .tensors()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let has = |name: &str| names.iter().any(|known| known == name);
+    assert!(has("model.layers.1.self_attn.v_proj.bias"));
+    assert!(!has("model.layers.1.self_attn.o_proj.bias"));
+    assert_eq!(decoder.to_string().parse::<Decoder>(), Ok(decoder));
+    edit(
+        &config(&dir),
+        "\"use_sliding_window\": false",
+        "\"use_sliding_window\": true",
+    );
+    let error = refusal(dir.path());
+    assert!(error.contains("sliding_window = 16"), "{error}");
+}

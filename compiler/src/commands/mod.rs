@@ -5,6 +5,7 @@ pub mod compile;
 pub mod estimate;
 pub mod explain;
 mod figures;
+pub mod import;
 mod meter;
 mod planning;
 pub mod reference;

@@ -7,11 +7,14 @@
 //!
 //! `dtype` (older: `torch_dtype`) is not read: each tensor says in its file how it is stored. Defaults are those of the
 //! transformers library's Llama configuration.
+//!
+//! Mistral and Qwen2 are Llamas: Qwen2 with biases on q, k and v. Their sliding windows are refused, unless no position is out of
+//! the window's sight.
 
 use super::FrontendError;
 use serde::Deserialize;
 use serde_json::Value;
-use sotto_ir::decoder::{Architecture, ModelFacts, Rope, RopeScaling};
+use sotto_ir::decoder::{Architecture, AttentionBias, ModelFacts, Rope, RopeScaling};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -36,7 +39,32 @@ struct Config {
     rope_scaling: Option<RopeConfig>,
     rope_parameters: Option<RopeConfig>,
     quantization_config: Option<Value>,
+    #[serde(default = "usual_window")]
+    sliding_window: Option<usize>,
+    use_sliding_window: Option<bool>,
 }
+
+/// The window of a configuration that has no such key, in tokens; null is none.
+fn usual_window() -> Option<usize> {
+    Some(4096)
+}
+
+/// A family whose decoders are Llamas but for what its configuration leaves unsaid.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Llama,
+    /// Llama, with a sliding window where the configuration gives one.
+    Mistral,
+    /// Llama with biases on q, k and v, and a sliding window where the configuration asks for one.
+    Qwen2,
+}
+
+/// Class, type and family of what is supported.
+const FAMILIES: [(&str, &str, Family); 3] = [
+    ("LlamaForCausalLM", "llama", Family::Llama),
+    ("MistralForCausalLM", "mistral", Family::Mistral),
+    ("Qwen2ForCausalLM", "qwen2", Family::Qwen2),
+];
 
 /// `rope_parameters` and `rope_scaling`.
 #[derive(Deserialize, Default)]
@@ -93,10 +121,10 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<ModelFacts, FrontendErro
     // The family first: another family's keys may have other types.
     let value: Value = serde_json::from_slice(text).map_err(json)?;
     let file = ConfigFile { path };
-    let architecture = file.architecture(&value)?;
+    let family = file.family(&value)?;
     // From the text again, so that the error of a wrong type has its line.
     let config: Config = serde_json::from_slice(text).map_err(json)?;
-    file.facts(architecture, config)
+    file.facts(family, config)
 }
 
 struct ConfigFile<'p> {
@@ -120,21 +148,58 @@ impl ConfigFile<'_> {
         })
     }
 
-    fn architecture(&self, config: &Value) -> Result<Architecture, FrontendError> {
-        let named = config["architectures"].get(0).and_then(Value::as_str);
-        match (named, config["model_type"].as_str()) {
-            (Some("LlamaForCausalLM"), _) | (None, Some("llama")) => Ok(Architecture::Llama),
-            (Some(other), _) => Err(self.unsupported("architectures", other, "LlamaForCausalLM")),
-            (None, Some(other)) => Err(self.unsupported("model_type", other, "llama")),
-            (None, None) => self.need("architectures", None),
+    fn family(&self, config: &Value) -> Result<Family, FrontendError> {
+        let class = config["architectures"].get(0).and_then(Value::as_str);
+        let (key, found) = match (class, config["model_type"].as_str()) {
+            (Some(class), _) => ("architectures", class),
+            (None, Some(kind)) => ("model_type", kind),
+            (None, None) => return self.need("architectures", None),
+        };
+        let known = FAMILIES.iter().find(|(class, kind, _)| match key {
+            "model_type" => found == *kind,
+            _ => found == *class,
+        });
+        match known {
+            Some((_, _, family)) => Ok(*family),
+            None => {
+                let names = FAMILIES.map(|(class, kind, _)| match key {
+                    "model_type" => kind,
+                    _ => class,
+                });
+                Err(self.unsupported(key, found, &names.join(", ")))
+            }
         }
     }
 
-    fn facts(
-        &self,
-        architecture: Architecture,
-        config: Config,
-    ) -> Result<ModelFacts, FrontendError> {
+    /// Refuses a window that some position would look out of.
+    fn window(&self, family: Family, config: &Config, most: usize) -> Result<(), FrontendError> {
+        let asked = match family {
+            Family::Llama => false,
+            Family::Mistral => true,
+            Family::Qwen2 => config.use_sliding_window.unwrap_or(false),
+        };
+        match config.sliding_window {
+            Some(window) if asked && window < most => {
+                let remedy = format!(
+                    "null, or at least max_position_embeddings = {most}: up to {window} positions the model is the same \
+                     without a window, so both can be {window}"
+                );
+                Err(self.unsupported("sliding_window", window, &remedy))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Which projections of attention add biases: the family's default, or as the configuration says.
+    fn attention_bias(family: Family, stated: Option<bool>) -> AttentionBias {
+        match (family, stated) {
+            (Family::Qwen2, _) => AttentionBias::Qkv,
+            (Family::Llama, Some(true)) => AttentionBias::All,
+            _ => AttentionBias::None,
+        }
+    }
+
+    fn facts(&self, family: Family, config: Config) -> Result<ModelFacts, FrontendError> {
         let hidden = self.need("hidden_size", config.hidden_size)?;
         let heads = self.need("num_attention_heads", config.num_attention_heads)?;
         let activation = config.hidden_act.as_deref().unwrap_or("silu");
@@ -148,12 +213,14 @@ impl ConfigFile<'_> {
                 "none: save the model dequantized",
             ));
         }
+        let max_positions = config.max_position_embeddings.unwrap_or(2048);
+        self.window(family, &config, max_positions)?;
         let mut bos = config.bos_token_id.map_or_else(Vec::new, Tokens::into_vec);
         if bos.len() > 1 {
             return Err(self.unsupported("bos_token_id", format!("{bos:?}"), "one token"));
         }
         Ok(ModelFacts {
-            architecture,
+            architecture: Architecture::Llama,
             hidden,
             layers: self.layers(config.num_hidden_layers)?,
             heads,
@@ -168,11 +235,11 @@ impl ConfigFile<'_> {
                 config.rope_scaling,
             )?,
             tied: config.tie_word_embeddings.unwrap_or(false),
-            attention_bias: config.attention_bias.unwrap_or(false),
+            attention_bias: Self::attention_bias(family, config.attention_bias),
             mlp_bias: config.mlp_bias.unwrap_or(false),
             bos: bos.pop(),
             eos: config.eos_token_id.map_or_else(Vec::new, Tokens::into_vec),
-            max_positions: config.max_position_embeddings.unwrap_or(2048),
+            max_positions,
         })
     }
 

@@ -5,7 +5,8 @@ use sotto_ir::decoder::{Decoder, Inst, ModelFacts, Op, State, Template, Type, Va
 
 /// The head of an untied model.
 pub(super) const HEAD: &str = "lm_head.weight";
-const EMBEDDING: &str = "model.embed_tokens.weight";
+/// The embedding table.
+pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
 /// The one declared state.
 const KV: &str = "kv";
 
@@ -59,7 +60,8 @@ fn layer(facts: &ModelFacts) -> Template {
 }
 
 fn attention(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
-    let (queries, kv, bias) = (facts.query_width(), facts.kv_width(), facts.attention_bias);
+    let (queries, kv) = (facts.query_width(), facts.kv_width());
+    let bias = facts.attention_bias.on_inputs();
     let x = b.norm(
         "layers.{i}.attention_norm",
         facts,
@@ -124,7 +126,7 @@ fn attention(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
         mixed,
         facts.hidden,
         "model.layers.{i}.self_attn.o_proj",
-        bias,
+        facts.attention_bias.on_output(),
     )
 }
 

@@ -13,6 +13,7 @@
 mod config;
 mod error;
 mod llama;
+pub mod onnx;
 mod preset;
 mod store;
 mod synthetic;

@@ -19,6 +19,41 @@ impl Architecture {
     }
 }
 
+/// Which projections of attention add a bias.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum AttentionBias {
+    /// None of them.
+    None,
+    /// q, k and v, not o: Qwen2's.
+    Qkv,
+    /// q, k, v and o.
+    All,
+}
+
+impl AttentionBias {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::None, Self::Qkv, Self::All];
+
+    /// The name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "false",
+            Self::Qkv => "qkv",
+            Self::All => "true",
+        }
+    }
+
+    /// Whether q, k and v add a bias.
+    pub fn on_inputs(self) -> bool {
+        self != Self::None
+    }
+
+    /// Whether o does.
+    pub fn on_output(self) -> bool {
+        self == Self::All
+    }
+}
+
 /// The model's sizes and constants. All counts are of features, heads, layers or tokens.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ModelFacts {
@@ -44,8 +79,8 @@ pub struct ModelFacts {
     pub rope: Rope,
     /// Whether the head is the embedding table.
     pub tied: bool,
-    /// Whether q, k, v and o projections add a bias.
-    pub attention_bias: bool,
+    /// Which of the q, k, v and o projections add a bias.
+    pub attention_bias: AttentionBias,
     /// Whether gate, up and down projections add a bias.
     pub mlp_bias: bool,
     /// Token put before every prompt.

@@ -19,7 +19,7 @@ mod tests;
 mod verify;
 mod weights;
 
-pub use facts::{Architecture, ModelFacts, Rope, RopeScaling};
+pub use facts::{Architecture, AttentionBias, ModelFacts, Rope, RopeScaling};
 pub use interpret::{InterpretError, Interpreter, KvCache, Observation, Pass, Rows};
 pub use weights::{Tensor, Tensors, WeightError, WeightSource, check_rows};
 

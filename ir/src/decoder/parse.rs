@@ -2,8 +2,8 @@
 //! comments; whether the result makes sense is the verifier's business.
 
 use super::{
-    Architecture, DECODER_VERSION, Decoder, Inst, ModelFacts, Op, Rope, RopeScaling, State,
-    Template, Type, Value,
+    Architecture, AttentionBias, DECODER_VERSION, Decoder, Inst, ModelFacts, Op, Rope, RopeScaling,
+    State, Template, Type, Value,
 };
 use crate::text::{ParseError, Parser};
 use std::str::FromStr;
@@ -74,7 +74,7 @@ fn model(p: &mut Parser) -> Parsed<ModelFacts> {
         rms_eps: field(p, "rms_eps", |p| p.number("a number"))?,
         rope: field(p, "rope", rope)?,
         tied: field(p, "tied", Parser::boolean)?,
-        attention_bias: field(p, "attention_bias", Parser::boolean)?,
+        attention_bias: field(p, "attention_bias", attention_bias)?,
         mlp_bias: field(p, "mlp_bias", Parser::boolean)?,
         bos: field(p, "bos", |p| {
             if p.eat_word("none") {
@@ -95,6 +95,13 @@ fn architecture(p: &mut Parser) -> Parsed<Architecture> {
     let known = [Architecture::Llama];
     let found = known.into_iter().find(|a| p.eat_word(a.name()));
     found.ok_or_else(|| p.error("an architecture: llama"))
+}
+
+fn attention_bias(p: &mut Parser) -> Parsed<AttentionBias> {
+    let found = AttentionBias::ALL
+        .into_iter()
+        .find(|bias| p.eat_word(bias.name()));
+    found.ok_or_else(|| p.error("`true`, `qkv` or `false`"))
 }
 
 fn rope(p: &mut Parser) -> Parsed<Rope> {

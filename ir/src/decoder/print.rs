@@ -128,7 +128,7 @@ impl Display for ModelFacts {
         writeln!(f, "  rms_eps = {}", float(self.rms_eps))?;
         writeln!(f, "  rope = {}", self.rope)?;
         writeln!(f, "  tied = {}", self.tied)?;
-        writeln!(f, "  attention_bias = {}", self.attention_bias)?;
+        writeln!(f, "  attention_bias = {}", self.attention_bias.name())?;
         writeln!(f, "  mlp_bias = {}", self.mlp_bias)?;
         match self.bos {
             Some(bos) => writeln!(f, "  bos = {bos}")?,

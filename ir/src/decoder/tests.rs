@@ -450,7 +450,11 @@ fn facts() -> impl Strategy<Value = ModelFacts> {
     );
     (
         any::<[usize; 8]>(),
-        any::<[bool; 3]>(),
+        (
+            any::<bool>(),
+            prop::sample::select(AttentionBias::ALL.to_vec()),
+            any::<bool>(),
+        ),
         finite(),
         finite(),
         scaling(),
@@ -467,7 +471,7 @@ fn facts() -> impl Strategy<Value = ModelFacts> {
                 vocab,
                 max_positions,
             ] = sizes;
-            let [tied, attention_bias, mlp_bias] = flags;
+            let (tied, attention_bias, mlp_bias) = flags;
             ModelFacts {
                 architecture: Architecture::Llama,
                 hidden,
