@@ -290,6 +290,7 @@ fn golden(folder: &Folder) {
         keys: cache.clone(),
         values: cache,
         greedy_ids: vec![0, 1, 2],
+        greedy_logits: None,
         input_ids: ids,
     };
     golden.write(&folder.path("golden")).unwrap();
