@@ -159,6 +159,7 @@ pub enum CompareError {
 pub fn compare(a: &Given, b: &Given, options: &Options<'_>) -> Result<Verdict, CompareError> {
     let views = (slot_view(a), slot_view(b));
     for side in [a, b] {
+        check_model(side, options.checkpoint)?;
         check_tokens(side, options)?;
     }
     match views {
@@ -167,6 +168,14 @@ pub fn compare(a: &Given, b: &Given, options: &Options<'_>) -> Result<Verdict, C
         }
         _ => named::compare(a, b, options),
     }
+}
+
+/// Refuses a stage whose weights are not at hand.
+fn check_model(side: &Given, checkpoint: Option<&Checkpoint>) -> Result<(), CompareError> {
+    if let Given::Stage(file) = side {
+        run::checkpoint_of(side.kind(), &file.checkpoint(), checkpoint)?;
+    }
+    Ok(())
 }
 
 /// Refuses tokens that a side cannot take.
