@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_trend_is_told_from_scatter() {
-        let scatter = |i: usize| f64::from(u8::from(i % 2 == 0));
+        let scatter = |i: usize| f64::from(u8::from(i.is_multiple_of(2)));
         let flat: Vec<f64> = (0..128).map(scatter).collect();
         assert_eq!(Trend::of(&flat).unwrap().word(), "no trend");
         let grows: Vec<f64> = (0..128).map(|i| 0.1 * i as f64 + scatter(i)).collect();
