@@ -3,7 +3,9 @@
 //! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
 use clap::{Parser, Subcommand};
-use sotto_compiler::commands::{ablate, compile, estimate, explain, import, reference, verify};
+use sotto_compiler::commands::{
+    ablate, compare, compile, estimate, explain, import, inspect, reference, verify,
+};
 use std::process::ExitCode;
 
 /// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
@@ -20,10 +22,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Compile(compile::Args),
+    Compare(compare::Args),
     Ablate(ablate::Args),
     Estimate(estimate::Args),
     Explain(explain::Args),
     Import(import::Args),
+    Inspect(inspect::Args),
     Reference(reference::Args),
     Verify(verify::Args),
 }
@@ -31,10 +35,12 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Compile(args) => compile::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Ablate(args) => ablate::run(&args),
         Command::Estimate(args) => estimate::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Import(args) => import::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Verify(args) => verify::run(&args),
     };

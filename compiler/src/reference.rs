@@ -26,10 +26,13 @@ pub fn reference(
     let mut cache = KvCache::new(decoder);
     let Pass { hidden, logits } = interpreter.pass(&mut cache, input, &mut |_| {})?;
     let heads = |rows: &Rows| heads(rows, decoder.model.kv_heads);
+    let logits_stepwise = stepwise(interpreter, input, &mut step)?;
+    let prompt = &input[..prompt.min(input.len())];
+    let (greedy_ids, greedy_logits) = greedy(interpreter, prompt, generate, &mut step)?;
     Ok(Golden {
         input_ids: input.into(),
         logits: matrix(&logits),
-        logits_stepwise: stepwise(interpreter, input, &mut step)?,
+        logits_stepwise,
         hidden: hidden.iter().map(matrix).collect(),
         keys: (0..decoder.model.layers)
             .map(|layer| heads(cache.keys(layer)))
@@ -37,12 +40,8 @@ pub fn reference(
         values: (0..decoder.model.layers)
             .map(|layer| heads(cache.values(layer)))
             .collect(),
-        greedy_ids: greedy(
-            interpreter,
-            &input[..prompt.min(input.len())],
-            generate,
-            &mut step,
-        )?,
+        greedy_ids,
+        greedy_logits: Some(greedy_logits),
     })
 }
 
@@ -84,20 +83,28 @@ fn stepwise(
     })
 }
 
+/// The prompt with its continuation, and the logits that each token of it was chosen by.
 fn greedy(
     interpreter: &Interpreter<'_>,
     prompt: &[u32],
     generate: usize,
     step: &mut dyn FnMut(),
-) -> Result<Vec<u32>, InterpretError> {
+) -> Result<(Vec<u32>, Array), InterpretError> {
     let mut ids = prompt.to_vec();
     let mut cache = KvCache::new(interpreter.decoder());
     let mut fresh = 0;
+    let mut chosen_by = Vec::new();
     for _ in 0..generate {
         let pass = interpreter.pass(&mut cache, &ids[fresh..], &mut |_| {})?;
         fresh = ids.len();
-        ids.push(most_likely(pass.logits.row(pass.logits.len() - 1)));
+        let last = pass.logits.row(pass.logits.len() - 1);
+        chosen_by.extend_from_slice(last);
+        ids.push(most_likely(last));
         step();
     }
-    Ok(ids)
+    let chosen_by = Array {
+        shape: vec![generate, interpreter.decoder().model.vocab],
+        data: chosen_by,
+    };
+    Ok((ids, chosen_by))
 }

@@ -56,6 +56,110 @@ impl Fidelity {
     }
 }
 
+/// How often the most likely token is float64's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// Positions where it can be compared: float64's first two are no closer than twice the tolerance.
+    pub compared: usize,
+    /// Those where it is the same.
+    pub agree: usize,
+}
+
+impl Agreement {
+    /// Over some positions.
+    pub fn of<'f>(positions: impl IntoIterator<Item = &'f Fidelity>, tolerance: f64) -> Self {
+        let top1 = positions.into_iter().filter_map(|f| f.top1(tolerance));
+        top1.fold(Self::default(), |sum, same| Self {
+            compared: sum.compared + 1,
+            agree: sum.agree + usize::from(same),
+        })
+    }
+
+    /// The share that agrees; 1 where nothing can be compared.
+    pub fn share(&self) -> f64 {
+        match self.compared {
+            0 => 1.0,
+            compared => self.agree as f64 / compared as f64,
+        }
+    }
+}
+
+/// Kullback-Leibler divergence from float64's next-token distribution to that of `logits`, in nats; NaN where a logit is. Both have one
+/// entry per vocabulary entry.
+pub fn divergence(logits: &[f64], truth: &[f64]) -> f64 {
+    let (q, p) = (log_sum_exp(logits), log_sum_exp(truth));
+    let pairs = truth.iter().zip(logits);
+    let terms = pairs.map(|(t, l)| (t - p).exp() * ((t - p) - (l - q)));
+    // a sum of terms of either sign may round to less than the least there is
+    let sum: f64 = terms.sum();
+    if sum < 0.0 { 0.0 } else { sum }
+}
+
+/// Nats by which the next token surprises: −log of its probability. None outside the vocabulary.
+pub fn surprise(logits: &[f64], token: u32) -> Option<f64> {
+    let logit = logits.get(token as usize)?;
+    Some(log_sum_exp(logits) - logit)
+}
+
+fn log_sum_exp(values: &[f64]) -> f64 {
+    let top = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    top + values.iter().map(|x| (x - top).exp()).sum::<f64>().ln()
+}
+
+/// The line through values at positions 0, 1, 2, … by least squares.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Trend {
+    /// Change from one position to the next.
+    pub slope: f64,
+    /// Standard error of the slope, if the values scatter independently around the line.
+    pub standard_error: f64,
+}
+
+impl Trend {
+    /// Slopes of more standard errors than this are trends: chance gives one in a hundred.
+    pub const SIGNIFICANT: f64 = 2.6;
+
+    /// Through values; None for fewer than three.
+    pub fn of(values: &[f64]) -> Option<Self> {
+        if values.len() < 3 {
+            return None;
+        }
+        let n = values.len() as f64;
+        let (mid, mean) = ((n - 1.0) / 2.0, values.iter().sum::<f64>() / n);
+        let points = || {
+            values
+                .iter()
+                .enumerate()
+                .map(|(i, y)| (i as f64 - mid, y - mean))
+        };
+        let spread: f64 = points().map(|(x, _)| x * x).sum();
+        let slope = points().map(|(x, y)| x * y).sum::<f64>() / spread;
+        let rest: f64 = points().map(|(x, y)| (y - slope * x).powi(2)).sum();
+        Some(Self {
+            slope,
+            standard_error: (rest / (n - 2.0) / spread).sqrt(),
+        })
+    }
+
+    /// The slope in standard errors; 0 for a line without slope.
+    pub fn errors(&self) -> f64 {
+        match self.slope == 0.0 {
+            true => 0.0,
+            false => self.slope / self.standard_error,
+        }
+    }
+
+    /// What that says: `grows`, `decays`, or `no trend`.
+    pub fn word(&self) -> &'static str {
+        match self.errors() {
+            t if t > Self::SIGNIFICANT => "grows",
+            t if t < -Self::SIGNIFICANT => "decays",
+            t if t.is_nan() => "unknown",
+            _ => "no trend",
+        }
+    }
+}
+
 /// The largest; NaN if any is, which `f64::max` would lose.
 pub fn largest(values: impl IntoIterator<Item = f64>) -> f64 {
     let larger = |worst: f64, x: f64| if x > worst || x.is_nan() { x } else { worst };
@@ -124,6 +228,44 @@ mod tests {
         assert!(swapped.holds(0.1));
         let far = Fidelity::of(&[-2.0, 0.0, 1.5, 0.5], &TRUTH).unwrap();
         assert_eq!(far.top1(0.1), Some(false));
+    }
+
+    #[test]
+    fn agreement_leaves_near_ties_out() {
+        let tie = Fidelity::of(&[-2.0, 0.0, 1.5, 1.4], &[-2.0, 0.0, 1.4, 1.5]).unwrap();
+        let same = Fidelity::of(&TRUTH, &TRUTH).unwrap();
+        let other = Fidelity::of(&[-2.0, 0.0, 1.5, 0.5], &TRUTH).unwrap();
+        let agreement = Agreement::of(&[tie, same, other], 0.1);
+        assert_eq!((agreement.compared, agreement.agree), (2, 1));
+        assert_eq!(agreement.share(), 0.5);
+        assert_eq!(Agreement::of(&[tie], 0.1).share(), 1.0);
+    }
+
+    #[test]
+    fn divergence_and_surprise_are_those_of_softmax() {
+        // softmax of [0, ln 3] is [1/4, 3/4]
+        let (p, q) = ([0.0, 3f64.ln()], [5.0, 5.0]);
+        let expected = 0.25 * 0.5f64.ln() + 0.75 * 1.5f64.ln();
+        assert!((divergence(&q, &p) - expected).abs() < 1e-15);
+        assert_eq!(divergence(&p, &p), 0.0);
+        assert!(divergence(&[f64::NAN, 0.0], &p).is_nan());
+        assert!((surprise(&p, 0).unwrap() - 4f64.ln()).abs() < 1e-15);
+        assert_eq!(surprise(&p, 2), None);
+    }
+
+    #[test]
+    fn a_trend_is_told_from_scatter() {
+        let scatter = |i: usize| f64::from(u8::from(i.is_multiple_of(2)));
+        let flat: Vec<f64> = (0..128).map(scatter).collect();
+        assert_eq!(Trend::of(&flat).unwrap().word(), "no trend");
+        let grows: Vec<f64> = (0..128).map(|i| 0.1 * i as f64 + scatter(i)).collect();
+        let trend = Trend::of(&grows).unwrap();
+        assert!((trend.slope - 0.1).abs() < 0.001 && trend.word() == "grows");
+        // by hand: slope 1/2, residuals 1/6, -1/3, 1/6
+        let three = Trend::of(&[0.0, 0.0, 1.0]).unwrap();
+        assert!((three.slope - 0.5).abs() < 1e-15);
+        assert!((three.standard_error - (1.0f64 / 12.0).sqrt()).abs() < 1e-15);
+        assert_eq!(Trend::of(&[1.0, 2.0]), None);
     }
 
     #[test]

@@ -10,11 +10,15 @@
 //! | `hidden.i`, i = 0..=L | [T, hidden] | the input of layer i; the last one is the head's, after the final norm |
 //! | `keys.i`, `values.i`, i = 0..L | [kv_heads, T, head_dim] | layer i's keys (after RoPE) and values |
 //! | `greedy_ids` | [1, P + G] | the first P input ids, then G tokens, each the most likely after those before it |
+//! | `logits.greedy` | [G, vocab] | what each of those G tokens was chosen by; files of other makers may lack it |
 
 use crate::write_whole;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::path::{Path, PathBuf};
+
+/// What each greedy token was chosen by.
+const GREEDY_LOGITS: &str = "logits.greedy";
 
 /// Float64 entries in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +54,8 @@ pub struct Golden {
     pub values: Vec<Array>,
     /// `greedy_ids`.
     pub greedy_ids: Vec<u32>,
+    /// `logits.greedy`, if the file has it.
+    pub greedy_logits: Option<Array>,
 }
 
 /// Why a golden or a file of token ids was not read or written.
@@ -130,7 +136,20 @@ impl Golden {
             series("keys", layers, &heads)?,
             series("values", layers, &heads)?,
         );
+        let chosen_by = [None, Some(logits.shape[1])];
+        let greedy_logits = reader
+            .has(GREEDY_LOGITS)
+            .then(|| reader.array(GREEDY_LOGITS, &chosen_by))
+            .transpose()?;
+        if let Some(rows) = &greedy_logits
+            && rows.shape[0] > greedy_ids.len()
+        {
+            let found = format!("of {} rows", rows.shape[0]);
+            let expected = format!("at most the {} of `greedy_ids`", greedy_ids.len());
+            return Err(reader.mismatch(GREEDY_LOGITS, found, expected));
+        }
         Ok(Self {
+            greedy_logits,
             input_ids,
             logits,
             logits_stepwise,
@@ -139,6 +158,14 @@ impl Golden {
             values,
             greedy_ids,
         })
+    }
+
+    /// How many of `greedy_ids` are input: all but those that `logits.greedy` has a row for; without it, as many as both have in common.
+    pub fn prompt(&self) -> usize {
+        let common = self.greedy_ids.iter().zip(&self.input_ids);
+        let common = || common.take_while(|(a, b)| a == b).count();
+        let generated = self.greedy_logits.as_ref().map(|rows| rows.shape[0]);
+        generated.map_or_else(common, |generated| self.greedy_ids.len() - generated)
     }
 
     /// Writes the file in one piece: a failure leaves what was there before.
@@ -152,6 +179,8 @@ impl Golden {
                 array_bytes(&self.logits_stepwise),
             ),
         ];
+        let chosen_by = self.greedy_logits.as_ref();
+        tensors.extend(chosen_by.map(|rows| (GREEDY_LOGITS.to_string(), array_bytes(rows))));
         for (name, series) in [
             ("hidden", &self.hidden),
             ("keys", &self.keys),
@@ -327,6 +356,7 @@ mod tests {
             keys: vec![array(&[1, 2, 4], 4.0)],
             values: vec![array(&[1, 2, 4], 5.0)],
             greedy_ids: vec![0, 7, 3],
+            greedy_logits: Some(array(&[1, 5], 6.0)),
         }
     }
 
@@ -337,6 +367,14 @@ mod tests {
         sample().write(&path).unwrap();
         assert_eq!(Golden::read(&path).unwrap(), sample());
         assert_eq!(read_ids(&path).unwrap(), [[0, 7]]);
+        assert_eq!(sample().prompt(), 2);
+        let elsewhere = Golden {
+            greedy_logits: None,
+            ..sample()
+        };
+        elsewhere.write(&path).unwrap();
+        assert_eq!(Golden::read(&path).unwrap(), elsewhere);
+        assert_eq!(elsewhere.prompt(), 2);
     }
 
     #[test]

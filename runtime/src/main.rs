@@ -1,7 +1,7 @@
 //! `sotto`: text from a language model that computes on ciphertexts.
 
 use clap::{Parser, Subcommand};
-use sotto_runtime::commands::{bench, check, demo, generate, keygen, serve};
+use sotto_runtime::commands::{bench, check, demo, eval, generate, keygen, serve};
 use std::process::ExitCode;
 
 /// Run compiled plans under encryption: generate keys, serve, generate text.
@@ -22,6 +22,7 @@ enum Command {
     Serve(serve::Args),
     Generate(generate::Args),
     Check(check::Args),
+    Eval(eval::Args),
     Bench(bench::Args),
 }
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)

@@ -125,6 +125,12 @@ impl ClearTrial {
         self.executor.plan().block()
     }
 
+    /// Begins another conversation; what has left its range so far is forgotten.
+    pub fn restart(&mut self) {
+        self.session = Session::default();
+        self.ranges = RangeWatch::default();
+    }
+
     /// The values that left their declared range so far.
     pub fn ranges(&self) -> &RangeWatch {
         &self.ranges

@@ -257,6 +257,7 @@ fn a_reader_that_goes_early_is_no_failure() {
     let server = Server::start(&folder, &[]);
     for command in [
         "check --plan plan --golden golden --backend clear".to_string(),
+        "eval --plan plan --golden golden --backend clear".to_string(),
         "keygen --insecure --plan plan -o others --json".to_string(),
         generate(&server, "a", 3),
     ] {
@@ -290,6 +291,7 @@ fn golden(folder: &Folder) {
         keys: cache.clone(),
         values: cache,
         greedy_ids: vec![0, 1, 2],
+        greedy_logits: None,
         input_ids: ids,
     };
     golden.write(&folder.path("golden")).unwrap();
@@ -303,6 +305,32 @@ fn a_check_compares_with_the_golden_and_asks_for_one() {
     assert!(output.status.success(), "{}", stderr(&output));
     let nowhere = folder.sotto("check --plan plan --golden nowhere --backend clear");
     fails(&nowhere, 2, &["nowhere", "sottoc reference"]);
+}
+
+#[test]
+fn an_evaluation_judges_by_what_is_allowed_and_names_what_left_its_range() {
+    let folder = Folder::with_plan();
+    golden(&folder);
+    let eval = "eval --plan plan --golden golden --backend clear --noise";
+    let output = folder.sotto(&format!("{eval} --json"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let line: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let forced = &line["teacher_forced"];
+    assert_eq!(forced["positions"], 2);
+    assert!(forced["kl_nats"]["mean"].as_f64().unwrap() < 1e-3, "{line}");
+    // one token has a next one; two make no trend
+    assert!(forced["perplexity"]["plan"].as_f64().unwrap() >= 1.0);
+    assert!(forced["trend"].is_null());
+    assert_eq!(line["free_running"]["prompt"], 2);
+    let strict = folder.sotto(&format!("{eval} --max-kl 1e-300"));
+    fails(&strict, 1, &["KL is", "1.00e-300 are allowed"]);
+    let nowhere = folder.sotto("eval --plan plan --golden nowhere --backend clear");
+    fails(&nowhere, 2, &["nowhere", "sottoc reference"]);
+    fs::remove_dir_all(folder.path("plan")).unwrap();
+    common::write_plan_with(&folder.path("plan"), 1e9);
+    let output = folder.sotto(eval);
+    fails(&output, 1, &["position 0 cannot be computed", "--margin"]);
+    assert!(stdout(&output).contains("out of range: test"));
 }
 
 #[test]

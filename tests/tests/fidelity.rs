@@ -8,7 +8,7 @@ use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::input;
 use sotto_compiler::reference::reference;
 use sotto_ir::decoder::Interpreter;
-use sotto_ir::fidelity::{Fidelity, largest, most_likely};
+use sotto_ir::fidelity::{Agreement, Fidelity, largest, most_likely};
 use sotto_ir::golden::Golden;
 use sotto_tests::*;
 use std::collections::BTreeSet;
@@ -55,16 +55,15 @@ fn held_out_text_is_read_as_in_float64() {
         .enumerate()
         .map(|(t, &id)| Fidelity::of(&run.step(id).unwrap(), truth.logits.row(t)).unwrap())
         .collect();
-    let compared: Vec<bool> = steps.iter().filter_map(|f| f.top1(TOLERANCE)).collect();
-    let agree = compared.iter().filter(|same| **same).count();
+    let top1 = Agreement::of(&steps, TOLERANCE);
     let worst = largest(steps.iter().map(|f| f.error_sigma));
     println!(
-        "top-1 agrees in {agree} of {} positions compared; largest error {worst:.6} σ",
-        compared.len()
+        "top-1 agrees in {} of {} positions compared; largest error {worst:.6} σ",
+        top1.agree, top1.compared
     );
     // Few near-ties, else agreement would say little.
-    assert!(compared.len() >= TEACHER_FORCED * 9 / 10);
-    assert!(agree as f64 >= 0.98 * compared.len() as f64);
+    assert!(top1.compared >= TEACHER_FORCED * 9 / 10);
+    assert!(top1.share() >= 0.98);
     assert!(worst < TOLERANCE, "{worst} σ");
     let escapes = run.ranges().escapes();
     assert!(escapes.is_empty(), "{escapes:?}");

@@ -1,11 +1,13 @@
 //! `sottoc`'s commands, one module each, and what they have in common: errors and exit codes.
 
 pub mod ablate;
+pub mod compare;
 pub mod compile;
 pub mod estimate;
 pub mod explain;
 mod figures;
 pub mod import;
+pub mod inspect;
 mod meter;
 mod planning;
 pub mod reference;

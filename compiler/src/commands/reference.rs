@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// Compute a model's hidden states, keys, values, logits and greedy continuation in float64.
 ///
 /// The output is a golden file: safetensors with input_ids [1, T], logits and logits.stepwise [T, vocab], hidden.i
-/// [T, hidden], keys.i and values.i [kv_heads, T, head_dim], and greedy_ids.
+/// [T, hidden], keys.i and values.i [kv_heads, T, head_dim], greedy_ids, and logits.greedy for each generated token.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sottoc reference models/tiny --input prompt.txt -o golden.safetensors --generate 32

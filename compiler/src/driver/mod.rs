@@ -15,7 +15,7 @@ pub use estimate::{Source, estimate};
 pub use planning::Planning;
 pub use prefill::Prefilled;
 pub use preset::{PresetRequest, compile_preset};
-pub use stage::{Stage, StageFile, Stages, stage_context};
+pub use stage::{Stage, StageFile, Stages, read as read_stage, stage_context};
 pub use subject::{Draft, Placed, Planned, Subject};
 
 use crate::frontend::Checkpoint;

@@ -84,7 +84,8 @@ impl StageFile {
         }
     }
 
-    fn checkpoint(&self) -> String {
+    /// Digest of the checkpoint that it was made from.
+    pub fn checkpoint(&self) -> String {
         match self {
             StageFile::Decoder(stage) => stage.checkpoint.to_string(),
             StageFile::Packed(program) => program.model_digest.clone(),

@@ -3,12 +3,12 @@
 use num_complex::Complex64;
 use sotto_ir::decoder::{Decoder, Op, WeightError, WeightSource};
 use sotto_ir::plan::Placement;
-use sotto_ir::slot::{Layout, Packed, Program, Slots, Stage};
+use sotto_ir::slot::{Layout, Program, Slots, Stage};
 
 /// The slot vector of a run's tokens, one or a block of them: embeddings in the residual stream's unit, or one-hot vectors where the
 /// server holds the table (the first template tells which). A block that is not full repeats its last token.
-pub fn input(
-    program: &Program<Packed>,
+pub fn input<S: Stage>(
+    program: &Program<S>,
     decoder: &Decoder,
     weights: &dyn WeightSource,
     tokens: &[u32],
@@ -55,7 +55,7 @@ pub fn returns<S: Stage>(program: &Program<S>, decoder: &Decoder) -> Placement {
 }
 
 /// The real-world vector that a program's results hold, end to end.
-pub fn output(program: &Program<Packed>, results: &[Slots]) -> Vec<f64> {
+pub fn output<S: Stage>(program: &Program<S>, results: &[Slots]) -> Vec<f64> {
     let last = program
         .steps
         .last()

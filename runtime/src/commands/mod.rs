@@ -4,11 +4,14 @@ pub mod bench;
 pub mod check;
 mod consent;
 pub mod demo;
+mod escapes;
+pub mod eval;
 pub mod generate;
 pub mod keygen;
 mod progress;
 mod screen;
 pub mod serve;
+mod trials;
 
 use crate::client::{ClientError, Unfinished};
 use std::error::Error;

@@ -3,18 +3,17 @@
 mod outcome;
 mod report;
 
-use super::{Consent, Failure, Meter, consent, print};
-use crate::client::{ClientModel, Tokens};
+use super::escapes::{FirstEscape, Stopped};
+use super::trials::{BackendName, Trial, check_vocabulary, golden};
+use super::{Consent, Failure, consent, print};
+use crate::client::Tokens;
 use crate::plan::PlanDir;
-use crate::trial::{CipherTrial, ClearTrial, TrialError};
-use outcome::{FirstEscape, Outcome, Stopped};
+use outcome::Outcome;
 use report::StepReport;
 use serde_json::json;
-use sotto_ir::exec::Escape;
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Compare what a plan computes with float64, step by step on a golden file's tokens.
@@ -54,13 +53,6 @@ pub struct Args {
     consent: Consent,
 }
 
-/// The backends that `check` can run.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
-enum BackendName {
-    Clear,
-    Cpu,
-}
-
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
@@ -71,7 +63,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     dir.check().map_err(Failure::input)?;
     let golden = golden(&args.golden)?;
     let steps = steps(args, &dir, &golden)?;
-    let trial = Trial::new(args, &dir)?;
+    let trial = Trial::new(args.backend, args.noise, &dir)?;
     let (outcome, told) = compare(args, trial, &golden, steps)?;
     let told = told.and_then(|()| match args.json {
         true => print(format_args!("{}\n", json_line(args, &outcome))),
@@ -79,13 +71,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     });
     // A miss is a miss, whoever listens.
     outcome.verdict(args.tolerance).and(told)
-}
-
-fn golden(path: &Path) -> Result<Golden, Failure> {
-    Golden::read(path).map_err(|error| {
-        let remedy = "make one with `sottoc reference MODEL --input TEXT -o GOLDEN`";
-        Failure::Input(format!("--golden: {error}; {remedy}"))
-    })
 }
 
 /// Runs the steps, telling each as it comes; beside the outcome, whether it was heard. Ends early where values have left their ranges so far that the plan's rules no longer
@@ -147,7 +132,6 @@ fn next<'t>(args: &Args, ids: &'t [u32], position: usize, block: u32) -> Option<
 fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> {
     let tokens = golden.input_ids.len();
     let capacity = dir.plan().capacity as usize;
-    let vocab = dir.plan().model.vocab;
     let steps = args.steps.unwrap_or(tokens);
     if steps == 0 || steps > tokens {
         return Err(Failure::Input(format!(
@@ -160,13 +144,7 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
             "{steps} steps are more than the {capacity} tokens the plan holds; give --steps {capacity}, or compile with a larger --context"
         )));
     }
-    if golden.logits.shape.last().copied() != Some(vocab as usize) {
-        return Err(Failure::Input(format!(
-            "{} has logits of shape {:?}, the plan's vocabulary is {vocab}: it belongs to another model",
-            args.golden.display(),
-            golden.logits.shape
-        )));
-    }
+    check_vocabulary(&args.golden, golden, dir)?;
     if args.prompt.is_some() && dir.plan().prefill.is_none() {
         return Err(Failure::Input(
             "--prompt: the plan takes a prompt token by token; compile with --block for a program that takes several at once".into(),
@@ -175,70 +153,16 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
     Ok(steps)
 }
 
-/// Seed of the noise that `--noise` adds, so that a check repeats.
-const NOISE_SEED: u64 = 1;
-
-/// The plan on the backend asked for.
-enum Trial {
-    Clear(Box<ClearTrial>),
-    Cipher(Box<CipherTrial>),
-}
-
-impl Trial {
-    fn new(args: &Args, dir: &PlanDir) -> Result<Self, Failure> {
-        let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
-        match args.backend {
-            BackendName::Clear => {
-                let noise = args.noise.then_some(NOISE_SEED);
-                let trial = ClearTrial::new(dir, model, noise).map_err(Failure::input)?;
-                Ok(Self::Clear(Box::new(trial)))
-            }
-            BackendName::Cpu if args.noise => Err(Failure::Input(
-                "--noise is for --backend clear: real ciphertexts have their own".into(),
-            )),
-            BackendName::Cpu => {
-                let meter = Meter::bar(0, "generating keys");
-                let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
-                let trial = CipherTrial::new(dir, model, progress).map_err(Failure::input)?;
-                Ok(Self::Cipher(Box::new(trial)))
-            }
-        }
-    }
-
-    fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
-        match self {
-            Self::Clear(trial) => trial.run(tokens),
-            Self::Cipher(trial) => trial.run(tokens),
-        }
-    }
-
-    /// Most tokens of a block.
-    fn block(&self) -> u32 {
-        match self {
-            Self::Clear(trial) => trial.block(),
-            Self::Cipher(trial) => trial.block(),
-        }
-    }
-
-    /// Values that left their declared range, where the backend can see them.
-    fn escapes(&self) -> Vec<Escape> {
-        match self {
-            Self::Clear(trial) => trial.ranges().escapes(),
-            Self::Cipher(_) => Vec::new(),
-        }
-    }
-}
-
 fn json_line(args: &Args, outcome: &Outcome) -> serde_json::Value {
     let summary = outcome.summary();
     let steps: Vec<_> = outcome.reports.iter().map(StepReport::json).collect();
     json!({
-        "backend": format!("{:?}", args.backend).to_lowercase(),
+        "backend": args.backend.name(),
         "noise": args.noise,
         "tolerance": args.tolerance,
         "steps": steps,
         "max_logit_error_sigma": summary.largest,
-        "top1": {"agree": summary.agree, "compared": summary.compared},
+        "top1": {"agree": summary.top1.agree, "compared": summary.top1.compared},
         "misses": summary.misses,
         "out_of_range": outcome.escapes.iter().map(FirstEscape::json).collect::<Vec<_>>(),
         "stopped": outcome.stopped.as_ref().map(Stopped::json),

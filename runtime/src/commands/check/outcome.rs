@@ -2,67 +2,9 @@
 
 use super::report::{StepReport, Summary};
 use crate::commands::Failure;
-use serde_json::{Value, json};
+use crate::commands::escapes::{FirstEscape, REMEDY, Stopped, note};
 use sotto_ir::exec::Escape;
 use std::fmt;
-
-/// What to do about values out of range.
-const REMEDY: &str = "calibrate on text like this, or raise --margin (`sottoc compile`)";
-
-/// The worst of a site, and the step at which it first escaped.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct FirstEscape {
-    escape: Escape,
-    step: usize,
-}
-
-impl FirstEscape {
-    /// The escape as JSON. An infinite value, which JSON does not have, is null.
-    pub fn json(&self) -> Value {
-        let e = &self.escape;
-        json!({
-            "site": e.site, "op": e.op, "declared": e.declared, "seen": e.seen, "times": e.times,
-            "first_step": self.step,
-        })
-    }
-}
-
-impl fmt::Display for FirstEscape {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Escape {
-            site,
-            op,
-            declared,
-            seen,
-            times,
-        } = &self.escape;
-        let step = self.step;
-        // An escape feeds on itself: figures may have hundreds of digits.
-        let seen = match *seen < 1e6 {
-            true => format!("{seen:.3}"),
-            false => format!("{seen:.1e}"),
-        };
-        write!(
-            f,
-            "out of range: {site} ({op}), {seen} where {declared:.3} is declared, {times} times, first at step {step}"
-        )
-    }
-}
-
-/// A step that could not be computed.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Stopped {
-    pub step: usize,
-    /// What the backend said.
-    pub cause: String,
-}
-
-impl Stopped {
-    /// It as JSON.
-    pub fn json(&self) -> Value {
-        json!({"step": self.step, "cause": self.cause})
-    }
-}
 
 /// The whole check.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -76,13 +18,7 @@ pub(super) struct Outcome {
 impl Outcome {
     /// Takes the escapes known after a step in place of those before.
     pub fn note_escapes(&mut self, step: usize, escapes: Vec<Escape>) {
-        let before = std::mem::take(&mut self.escapes);
-        let first = |site: &str| before.iter().find(|e| e.escape.site == site);
-        let noted = escapes.into_iter().map(|escape| FirstEscape {
-            step: first(&escape.site).map_or(step, |e| e.step),
-            escape,
-        });
-        self.escapes = noted.collect();
+        note(&mut self.escapes, step, escapes);
     }
 
     /// All steps together.

@@ -1,7 +1,7 @@
 //! What `sotto check` says of each step and of all.
 
 use serde_json::{Value, json};
-use sotto_ir::fidelity::{Fidelity, largest};
+use sotto_ir::fidelity::{Agreement, Fidelity, largest};
 use std::fmt;
 
 /// One step's comparison.
@@ -58,8 +58,7 @@ pub(super) struct Summary {
     /// Largest error in σ.
     pub largest: f64,
     /// Steps whose top-1 could be compared, and those that agree.
-    pub compared: usize,
-    pub agree: usize,
+    pub top1: Agreement,
     /// Steps outside the tolerance.
     pub misses: usize,
 }
@@ -67,11 +66,10 @@ pub(super) struct Summary {
 impl Summary {
     /// Over these reports.
     pub fn of(reports: &[StepReport]) -> Self {
-        let top1 = || reports.iter().filter_map(StepReport::top1);
+        let tolerance = reports.first().map_or(0.0, |r| r.tolerance);
         Self {
             largest: largest(reports.iter().map(|r| r.fidelity.error_sigma)),
-            compared: top1().count(),
-            agree: top1().filter(|same| *same).count(),
+            top1: Agreement::of(reports.iter().map(|r| &r.fidelity), tolerance),
             misses: reports.iter().filter(|r| r.miss()).count(),
         }
     }
@@ -82,7 +80,7 @@ impl fmt::Display for Summary {
         write!(
             f,
             "largest logit error {:.6} σ; top-1 agrees in {} of {} steps that can be compared",
-            self.largest, self.agree, self.compared
+            self.largest, self.top1.agree, self.top1.compared
         )
     }
 }
