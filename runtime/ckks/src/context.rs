@@ -74,6 +74,12 @@ impl Context {
         self.inner.digest
     }
 
+    /// Transforms of one limb that operations of this context have taken so far, of either direction: what most of an operation's time
+    /// goes to, and unlike time the same on every run.
+    pub fn transforms(&self) -> u64 {
+        self.inner.ring.transforms()
+    }
+
     /// Number of slots.
     pub fn slots(&self) -> usize {
         self.params().slots()

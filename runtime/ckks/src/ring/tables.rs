@@ -7,6 +7,7 @@ use crate::error::{CkksError, Result};
 use concrete_ntt::prime32::Plan;
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Primes of a polynomial, as indices into the ring's primes: the Q-primes of the parameter set first, then the special primes.
@@ -25,6 +26,8 @@ pub(crate) struct Ring {
     imaginary: Vec<u32>,
     conversions: RwLock<HashMap<ConversionKey, Arc<BaseConversion>>>,
     permutations: RwLock<HashMap<u32, Arc<Permutation>>>,
+    /// Transforms so far, of either direction.
+    transforms: AtomicU64,
 }
 
 impl Ring {
@@ -49,6 +52,7 @@ impl Ring {
             imaginary,
             conversions: RwLock::default(),
             permutations: RwLock::default(),
+            transforms: AtomicU64::new(0),
         })
     }
 
@@ -58,6 +62,7 @@ impl Ring {
 
     /// Forward transform of one limb.
     pub(crate) fn forward(&self, prime: u16, limb: &mut [u32]) {
+        self.transforms.fetch_add(1, Ordering::Relaxed);
         self.plans[usize::from(prime)].fwd(limb);
     }
 
@@ -73,7 +78,13 @@ impl Ring {
 
     /// Inverse transform without the division by N, for callers that fold it into a constant.
     pub(crate) fn inverse_times_n(&self, prime: u16, limb: &mut [u32]) {
+        self.transforms.fetch_add(1, Ordering::Relaxed);
         self.plans[usize::from(prime)].inv(limb);
+    }
+
+    /// Transforms so far, of either direction.
+    pub(crate) fn transforms(&self) -> u64 {
+        self.transforms.load(Ordering::Relaxed)
     }
 
     /// The conversion table from one prime set to another (see [`BaseConversion`]).
