@@ -213,7 +213,7 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
     );
     assert!((sum / stated - 1.0).abs() < 1e-9, "{sum} {stated}");
     // eight query heads to a key head, but narrow: their copies cost more than products
-    let narrow = estimate(&[&"tinyllama-1.1b", &"--context", &"64"]);
+    let narrow = estimate(&[&"tinyllama-1.1b", &"--context", &"512"]);
     let said = String::from_utf8(narrow.stderr).unwrap();
     assert!(narrow.status.success() && !said.contains("once per KV head"));
     let unknown = estimate(&[&"llama-9"]);
