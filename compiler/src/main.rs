@@ -2,9 +2,10 @@
 //!
 //! Exit codes: 0 success, 1 a check failed, 2 the command line or an input is wrong.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::{Shell, generate};
 use sotto_compiler::commands::{
-    ablate, compare, compile, estimate, explain, import, inspect, reference, verify,
+    ablate, compare, compile, estimate, explain, import, inspect, print_bytes, reference, verify,
 };
 use std::process::ExitCode;
 
@@ -30,6 +31,11 @@ enum Command {
     Inspect(inspect::Args),
     Reference(reference::Args),
     Verify(verify::Args),
+    /// Print completions for a shell: source them, or put them where it looks for them.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
@@ -43,6 +49,11 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            generate(shell, &mut Cli::command(), "sottoc", &mut script);
+            print_bytes(&script)
+        }
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

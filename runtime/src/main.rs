@@ -1,7 +1,10 @@
 //! `sotto`: text from a language model that computes on ciphertexts.
 
-use clap::{Parser, Subcommand};
-use sotto_runtime::commands::{bench, check, demo, eval, generate, keygen, serve};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::{Shell, generate as script_of};
+use sotto_runtime::commands::{
+    bench, check, demo, eval, generate, keygen, keys, print_bytes, serve,
+};
 use std::process::ExitCode;
 
 /// Run compiled plans under encryption: generate keys, serve, generate text.
@@ -19,22 +22,34 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Keygen(keygen::Args),
+    Keys(keys::Args),
     Serve(serve::Args),
     Generate(generate::Args),
     Check(check::Args),
     Eval(eval::Args),
     Bench(bench::Args),
+    /// Print completions for a shell: source them, or put them where it looks for them.
+    Completions {
+        /// Which shell.
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Demo(args) => demo::run(&args),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Keys(args) => keys::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            script_of(shell, &mut Cli::command(), "sotto", &mut script);
+            print_bytes(&script)
+        }
     };
     outcome.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }

@@ -588,8 +588,54 @@ fn bench_engine_prints_its_rows_as_json() {
 }
 
 #[test]
+fn key_stores_are_listed_and_emptied() {
+    let folder = Folder::with_plan();
+    folder.keygen();
+    let named = folder.sotto("keys fingerprint keys/evaluation");
+    let fingerprint = stdout(&named).trim().to_string();
+    assert!(named.status.success() && fingerprint.len() == 64);
+    let server = Server::start(&folder, &["--key-store", "store"]);
+    let output = folder.sotto(&generate(&server, "a", 1));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listed = folder.sotto("keys list --key-store store --json");
+    let set: serde_json::Value = serde_json::from_str(&stdout(&listed)).unwrap();
+    assert_eq!(set["fingerprint"], fingerprint.as_str());
+    assert!(set["bytes"].as_u64().unwrap() > 0);
+    let delete = format!("keys delete {fingerprint} --key-store store");
+    assert!(folder.sotto(&delete).status.success());
+    assert_eq!(stdout(&folder.sotto("keys list --key-store store")), "");
+    fails(
+        &folder.sotto(&delete),
+        2,
+        &["no keys with the fingerprint", "keys list"],
+    );
+    fails(
+        &folder.sotto("keys list --key-store nowhere"),
+        2,
+        &["nowhere"],
+    );
+    fails(&folder.sotto("keys fingerprint plan"), 2, &["keys.json"]);
+}
+
+#[test]
+fn completions_name_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = Command::new(SOTTO)
+            .args(["completions", shell])
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        for command in ["keygen", "generate", "serve", "bench"] {
+            assert!(stdout(&output).contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[test]
 fn every_command_has_an_example() {
-    for command in ["demo", "keygen", "serve", "generate", "check", "bench"] {
+    for command in [
+        "demo", "keygen", "keys", "serve", "generate", "check", "bench",
+    ] {
         let output = Command::new(SOTTO)
             .args([command, "--help"])
             .output()

@@ -73,6 +73,14 @@ fn print(text: fmt::Arguments<'_>) -> Result<(), Failure> {
     }
 }
 
+/// Writes a text made elsewhere to standard output.
+///
+/// # Errors
+/// As for any command that prints: nobody reads, or it cannot be written.
+pub fn print_bytes(text: &[u8]) -> Result<(), Failure> {
+    print(format_args!("{}", String::from_utf8_lossy(text)))
+}
+
 /// Says that what is at `path` gives way, before it does.
 fn say_replacing(path: &Path) {
     if path.exists() {

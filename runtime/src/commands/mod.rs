@@ -8,6 +8,7 @@ mod escapes;
 pub mod eval;
 pub mod generate;
 pub mod keygen;
+pub mod keys;
 mod progress;
 mod screen;
 pub mod serve;
@@ -106,6 +107,14 @@ fn print(text: fmt::Arguments<'_>) -> Result<(), Failure> {
         ))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Writes a text made elsewhere to standard output, at once.
+///
+/// # Errors
+/// As for any command that prints: nobody reads, or it cannot be written.
+pub fn print_bytes(text: &[u8]) -> Result<(), Failure> {
+    print(format_args!("{}", String::from_utf8_lossy(text)))
 }
 
 /// Exit code of a process that Ctrl-C or SIGTERM ended.

@@ -134,8 +134,8 @@ impl KeyStore {
         }
     }
 
-    /// The sets in the store.
-    fn fingerprints(&self) -> std::io::Result<Vec<String>> {
+    /// The sets in the store, in no order.
+    pub fn fingerprints(&self) -> std::io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.root)? {
             names.extend(entry?.file_name().into_string());

@@ -1,7 +1,7 @@
 //! `sotto bench engine`: what the scheme's operations take on this machine, as the table that READMEs of such libraries print.
 
 use super::rounds::{Timer, median, values};
-use crate::commands::{Failure, Meter};
+use crate::commands::{Failure, Meter, print};
 use crate::process::peak_memory;
 use serde::Serialize;
 use sotto_ckks::{
@@ -162,10 +162,12 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
         bench.table(&rows, &meter).map_err(Failure::input)?
     };
     match args.json {
-        true => println!("{}", serde_json::to_string(&table).map_err(Failure::input)?),
-        false => print!("{}", page(&table, context.params())),
+        true => {
+            let line = serde_json::to_string(&table).map_err(Failure::input)?;
+            print(format_args!("{line}\n"))
+        }
+        false => print(format_args!("{}", page(&table, context.params()))),
     }
-    Ok(())
 }
 
 /// A measuring run.
