@@ -1,12 +1,13 @@
 //! A plan on the backend asked for, held against a golden file: what `check` and `eval` share.
 
-use super::{Failure, Meter};
+use super::escapes::{FirstEscape, Stopped, note};
+use super::{Consent, Failure, Meter, consent};
 use crate::client::{ClientModel, Tokens};
 use crate::plan::PlanDir;
 use crate::trial::{CipherTrial, ClearTrial, TrialError};
 use sotto_ir::exec::Escape;
 use sotto_ir::golden::Golden;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// The backends that a plan can be tried on.
@@ -28,8 +29,47 @@ impl BackendName {
     }
 }
 
+/// What to try, and against what.
+#[derive(clap::Args, Debug)]
+pub struct TrialArgs {
+    /// The plan directory.
+    #[arg(long)]
+    plan: PathBuf,
+    /// Golden file, as `sottoc reference` writes it.
+    #[arg(long, value_name = "FILE")]
+    pub golden: PathBuf,
+    /// `clear`: cleartext slots under the scheme's rules; `cpu`: real ciphertexts, keys generated for this run.
+    #[arg(long, value_enum)]
+    pub backend: BackendName,
+    /// Add the noise that operations have under the plan's parameters (`clear` only).
+    #[arg(long)]
+    pub noise: bool,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+impl TrialArgs {
+    /// The plan, checked, and a golden file of its model.
+    pub(super) fn open(&self) -> Result<(PlanDir, Golden), Failure> {
+        let dir = PlanDir::open(&self.plan).map_err(Failure::input)?;
+        match self.backend {
+            BackendName::Clear => consent::warn(dir.plan()),
+            BackendName::Cpu => self.consent.check(dir.plan())?,
+        }
+        dir.check().map_err(Failure::input)?;
+        let golden = golden(&self.golden)?;
+        check_vocabulary(&self.golden, &golden, &dir)?;
+        Ok((dir, golden))
+    }
+
+    /// The plan on the backend asked for.
+    pub(super) fn trial(&self, dir: &PlanDir) -> Result<Trial, Failure> {
+        Trial::new(self.backend, self.noise, dir)
+    }
+}
+
 /// Reads a golden file.
-pub(super) fn golden(path: &Path) -> Result<Golden, Failure> {
+fn golden(path: &Path) -> Result<Golden, Failure> {
     Golden::read(path).map_err(|error| {
         let remedy = "make one with `sottoc reference MODEL --input TEXT -o GOLDEN`";
         Failure::Input(format!("--golden: {error}; {remedy}"))
@@ -37,7 +77,7 @@ pub(super) fn golden(path: &Path) -> Result<Golden, Failure> {
 }
 
 /// Refuses a golden file of another model.
-pub(super) fn check_vocabulary(path: &Path, golden: &Golden, dir: &PlanDir) -> Result<(), Failure> {
+fn check_vocabulary(path: &Path, golden: &Golden, dir: &PlanDir) -> Result<(), Failure> {
     let vocab = dir.plan().model.vocab;
     if golden.logits.shape.last().copied() == Some(vocab as usize) {
         return Ok(());
@@ -60,7 +100,7 @@ pub(super) enum Trial {
 
 impl Trial {
     /// Keys are made for a run on ciphertexts.
-    pub fn new(backend: BackendName, noise: bool, dir: &PlanDir) -> Result<Self, Failure> {
+    fn new(backend: BackendName, noise: bool, dir: &PlanDir) -> Result<Self, Failure> {
         let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
         match backend {
             BackendName::Clear => {
@@ -80,8 +120,30 @@ impl Trial {
         }
     }
 
+    /// Logits after the next tokens, the last of them at `step`, with `escapes` brought up to date; None, and why in `stopped`, where values
+    /// have left their ranges so far that nothing can be computed.
+    pub fn step(
+        &mut self,
+        tokens: Tokens<'_>,
+        step: usize,
+        escapes: &mut Vec<FirstEscape>,
+        stopped: &mut Option<Stopped>,
+    ) -> Result<Option<Vec<f64>>, Failure> {
+        let computed = self.run(tokens);
+        note(escapes, step, self.escapes());
+        match computed {
+            Ok(logits) => Ok(Some(logits)),
+            Err(error) if escapes.is_empty() => Err(Failure::input(error)),
+            Err(error) => {
+                let cause = error.to_string();
+                *stopped = Some(Stopped { step, cause });
+                Ok(None)
+            }
+        }
+    }
+
     /// Logits after the next tokens.
-    pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
+    fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
         match self {
             Self::Clear(trial) => trial.run(tokens),
             Self::Cipher(trial) => trial.run(tokens),
@@ -97,7 +159,7 @@ impl Trial {
     }
 
     /// Values that left their declared range, where the backend can see them.
-    pub fn escapes(&self) -> Vec<Escape> {
+    fn escapes(&self) -> Vec<Escape> {
         match self {
             Self::Clear(trial) => trial.ranges().escapes(),
             Self::Cipher(_) => Vec::new(),

@@ -11,6 +11,7 @@ pub(crate) mod lanes;
 mod modulus;
 pub(crate) mod permute;
 mod poly;
+#[cfg(target_arch = "x86_64")]
 pub(crate) mod simd;
 pub(crate) mod sums;
 mod tables;

@@ -1,10 +1,8 @@
-//! Which instruction set the loops over words use.
+//! Which instruction set of an x86 processor the loops over words use; elsewhere there is one.
 //!
 //! Every loop is compiled for several ([`super::kernels`], [`super::lanes`]) and gives the same residues with each. `SOTTO_SIMD=off`
 //! in the environment takes the portable ones, to rule out a fault of a processor or of these; transforms are another crate's and keep
 //! to what the processor has.
-
-#![cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // one instruction set is no choice
 
 use std::sync::OnceLock;
 
@@ -12,10 +10,8 @@ use std::sync::OnceLock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Simd {
     /// AVX-512 F, BW, DQ and VL.
-    #[cfg(target_arch = "x86_64")]
     Avx512,
     /// AVX2.
-    #[cfg(target_arch = "x86_64")]
     Avx2,
     /// Whatever the target has.
     Portable,
@@ -24,20 +20,17 @@ pub(crate) enum Simd {
 /// The instruction sets of this processor, widest first.
 pub(crate) fn available() -> Vec<Simd> {
     let mut found = Vec::new();
-    #[cfg(target_arch = "x86_64")]
-    {
-        let wide = [
-            is_x86_feature_detected!("avx512f"),
-            is_x86_feature_detected!("avx512bw"),
-            is_x86_feature_detected!("avx512dq"),
-            is_x86_feature_detected!("avx512vl"),
-        ];
-        if wide.iter().all(|has| *has) {
-            found.push(Simd::Avx512);
-        }
-        if is_x86_feature_detected!("avx2") {
-            found.push(Simd::Avx2);
-        }
+    let wide = [
+        is_x86_feature_detected!("avx512f"),
+        is_x86_feature_detected!("avx512bw"),
+        is_x86_feature_detected!("avx512dq"),
+        is_x86_feature_detected!("avx512vl"),
+    ];
+    if wide.iter().all(|has| *has) {
+        found.push(Simd::Avx512);
+    }
+    if is_x86_feature_detected!("avx2") {
+        found.push(Simd::Avx2);
     }
     found.push(Simd::Portable);
     found

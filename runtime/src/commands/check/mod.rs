@@ -4,8 +4,8 @@ mod outcome;
 mod report;
 
 use super::escapes::{FirstEscape, Stopped};
-use super::trials::{BackendName, Trial, check_vocabulary, golden};
-use super::{Consent, Failure, consent, print};
+use super::trials::{Trial, TrialArgs};
+use super::{Failure, print};
 use crate::client::Tokens;
 use crate::plan::PlanDir;
 use outcome::Outcome;
@@ -13,7 +13,6 @@ use report::StepReport;
 use serde_json::json;
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Compare what a plan computes with float64, step by step on a golden file's tokens.
@@ -25,15 +24,8 @@ use std::time::Instant;
   sotto check --plan tiny.plan --golden golden.safetensors --backend clear --noise
   sotto check --plan tiny.plan --golden golden.safetensors --backend cpu --steps 2")]
 pub struct Args {
-    /// The plan directory.
-    #[arg(long)]
-    plan: PathBuf,
-    /// Golden file, as `sottoc reference` writes it.
-    #[arg(long, value_name = "FILE")]
-    golden: PathBuf,
-    /// `clear`: cleartext slots under the scheme's rules; `cpu`: real ciphertexts, keys generated for this run.
-    #[arg(long, value_enum)]
-    backend: BackendName,
+    #[command(flatten)]
+    trial: TrialArgs,
     /// Steps to run [default: all of the golden's tokens].
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
@@ -43,27 +35,16 @@ pub struct Args {
     /// Largest logit error allowed, in standard deviations of the float64 logits.
     #[arg(long, value_name = "SIGMA", default_value_t = 0.02)]
     tolerance: f64,
-    /// Add the noise that operations have under the plan's parameters (`clear` only).
-    #[arg(long)]
-    noise: bool,
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    consent: Consent,
 }
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
-    match args.backend {
-        BackendName::Clear => consent::warn(dir.plan()),
-        BackendName::Cpu => args.consent.check(dir.plan())?,
-    }
-    dir.check().map_err(Failure::input)?;
-    let golden = golden(&args.golden)?;
+    let (dir, golden) = args.trial.open()?;
     let steps = steps(args, &dir, &golden)?;
-    let trial = Trial::new(args.backend, args.noise, &dir)?;
+    let trial = args.trial.trial(&dir)?;
     let (outcome, told) = compare(args, trial, &golden, steps)?;
     let told = told.and_then(|()| match args.json {
         true => print(format_args!("{}\n", json_line(args, &outcome))),
@@ -92,21 +73,12 @@ fn compare(
     let mut position = 0;
     while let Some(tokens) = next(args, &golden.input_ids[..steps], position, trial.block()) {
         let started = Instant::now();
-        let computed = trial.run(tokens);
         // a block's answer is that to its last token
         position += tokens.count() as usize;
         let (position, token) = (position - 1, golden.input_ids[position - 1]);
-        outcome.note_escapes(position, trial.escapes());
-        let logits = match computed {
-            Ok(logits) => logits,
-            Err(error) if outcome.escapes.is_empty() => return Err(Failure::input(error)),
-            Err(error) => {
-                outcome.stopped = Some(Stopped {
-                    step: position,
-                    cause: error.to_string(),
-                });
-                break;
-            }
+        let (escapes, stopped) = (&mut outcome.escapes, &mut outcome.stopped);
+        let Some(logits) = trial.step(tokens, position, escapes, stopped)? else {
+            break;
         };
         let report = StepReport {
             fidelity: Fidelity::of(&logits, golden.logits.row(position)).map_err(Failure::input)?,
@@ -136,7 +108,7 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
     if steps == 0 || steps > tokens {
         return Err(Failure::Input(format!(
             "--steps {steps}: {} has {tokens} tokens; give 1 to {tokens}",
-            args.golden.display()
+            args.trial.golden.display()
         )));
     }
     if steps > capacity {
@@ -144,7 +116,6 @@ fn steps(args: &Args, dir: &PlanDir, golden: &Golden) -> Result<usize, Failure> 
             "{steps} steps are more than the {capacity} tokens the plan holds; give --steps {capacity}, or compile with a larger --context"
         )));
     }
-    check_vocabulary(&args.golden, golden, dir)?;
     if args.prompt.is_some() && dir.plan().prefill.is_none() {
         return Err(Failure::Input(
             "--prompt: the plan takes a prompt token by token; compile with --block for a program that takes several at once".into(),
@@ -157,8 +128,8 @@ fn json_line(args: &Args, outcome: &Outcome) -> serde_json::Value {
     let summary = outcome.summary();
     let steps: Vec<_> = outcome.reports.iter().map(StepReport::json).collect();
     json!({
-        "backend": args.backend.name(),
-        "noise": args.noise,
+        "backend": args.trial.backend.name(),
+        "noise": args.trial.noise,
         "tolerance": args.tolerance,
         "steps": steps,
         "max_logit_error_sigma": summary.largest,

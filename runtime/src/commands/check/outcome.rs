@@ -2,8 +2,7 @@
 
 use super::report::{StepReport, Summary};
 use crate::commands::Failure;
-use crate::commands::escapes::{FirstEscape, REMEDY, Stopped, note};
-use sotto_ir::exec::Escape;
+use crate::commands::escapes::{FirstEscape, REMEDY, Stopped};
 use std::fmt;
 
 /// The whole check.
@@ -16,11 +15,6 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// Takes the escapes known after a step in place of those before.
-    pub fn note_escapes(&mut self, step: usize, escapes: Vec<Escape>) {
-        note(&mut self.escapes, step, escapes);
-    }
-
     /// All steps together.
     pub fn summary(&self) -> Summary {
         Summary::of(&self.reports)
@@ -62,6 +56,8 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::escapes::note;
+    use sotto_ir::exec::Escape;
 
     fn escape(site: &str, seen: f64) -> Escape {
         Escape {
@@ -76,9 +72,13 @@ mod tests {
     #[test]
     fn an_escape_is_told_with_its_first_step_and_its_worst() {
         let mut outcome = Outcome::default();
-        outcome.note_escapes(0, vec![]);
-        outcome.note_escapes(1, vec![escape("a", 2.0)]);
-        outcome.note_escapes(2, vec![escape("b", f64::INFINITY), escape("a", 3.0)]);
+        note(&mut outcome.escapes, 0, vec![]);
+        note(&mut outcome.escapes, 1, vec![escape("a", 2.0)]);
+        note(
+            &mut outcome.escapes,
+            2,
+            vec![escape("b", f64::INFINITY), escape("a", 3.0)],
+        );
         let told: Vec<_> = outcome.escapes.iter().map(|e| e.to_string()).collect();
         assert!(
             told[0].contains("b (poly), inf") && told[0].ends_with("first at step 2"),

@@ -2,15 +2,12 @@
 
 mod report;
 
-use super::escapes::{Stopped, note};
-use super::trials::{BackendName, Trial, check_vocabulary, golden};
-use super::{Consent, Failure, Meter, consent, print};
+use super::trials::{Trial, TrialArgs};
+use super::{Failure, Meter, print};
 use crate::client::Tokens;
-use crate::plan::PlanDir;
 use report::{Forced, Free, Left, Position, Report};
 use sotto_ir::fidelity::{Fidelity, divergence, most_likely, surprise};
 use sotto_ir::golden::Golden;
-use std::path::PathBuf;
 use std::time::Instant;
 
 /// Evaluate a plan against float64 over many positions: perplexity, agreement, divergence, and whether errors grow.
@@ -24,18 +21,8 @@ use std::time::Instant;
   sotto eval --plan tiny.plan --golden golden.safetensors --backend clear --noise
   sotto eval --plan tiny.plan --golden golden.safetensors --backend cpu --positions 8")]
 pub struct Args {
-    /// The plan directory.
-    #[arg(long)]
-    plan: PathBuf,
-    /// Golden file, as `sottoc reference` writes it.
-    #[arg(long, value_name = "FILE")]
-    golden: PathBuf,
-    /// `clear`: cleartext slots under the scheme's rules; `cpu`: real ciphertexts, keys generated for this run.
-    #[arg(long, value_enum)]
-    backend: BackendName,
-    /// Add the noise that operations have under the plan's parameters (`clear` only).
-    #[arg(long)]
-    noise: bool,
+    #[command(flatten)]
+    trial: TrialArgs,
     /// Most positions of either run [default: all that golden and plan have].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     positions: Option<u32>,
@@ -52,28 +39,19 @@ pub struct Args {
     /// Print one line of JSON instead.
     #[arg(long)]
     json: bool,
-    #[command(flatten)]
-    consent: Consent,
 }
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
-    match args.backend {
-        BackendName::Clear => consent::warn(dir.plan()),
-        BackendName::Cpu => args.consent.check(dir.plan())?,
-    }
-    dir.check().map_err(Failure::input)?;
-    let golden = golden(&args.golden)?;
-    check_vocabulary(&args.golden, &golden, &dir)?;
+    let (dir, golden) = args.trial.open()?;
     let most = args.positions.unwrap_or(u32::MAX).min(dir.plan().capacity) as usize;
-    let mut trial = Trial::new(args.backend, args.noise, &dir)?;
+    let mut trial = args.trial.trial(&dir)?;
     let forced = forced(&mut trial, &golden, most)?;
     trial.restart();
     let free = free(args, &mut trial, &golden, most)?;
     let report = Report {
-        backend: args.backend.name(),
-        noise: args.noise,
+        backend: args.trial.backend.name(),
+        noise: args.trial.noise,
         tolerance: args.tolerance,
         forced,
         free,
@@ -94,18 +72,9 @@ fn forced(trial: &mut Trial, golden: &Golden, most: usize) -> Result<Forced, Fai
     for (t, &token) in ids[..count].iter().enumerate() {
         meter.set(t as u64, count as u64);
         let started = Instant::now();
-        let computed = trial.run(Tokens::One(token));
-        note(&mut run.escapes, t, trial.escapes());
-        let logits = match computed {
-            Ok(logits) => logits,
-            Err(error) if run.escapes.is_empty() => return Err(Failure::input(error)),
-            Err(error) => {
-                run.stopped = Some(Stopped {
-                    step: t,
-                    cause: error.to_string(),
-                });
-                break;
-            }
+        let (escapes, stopped) = (&mut run.escapes, &mut run.stopped);
+        let Some(logits) = trial.step(Tokens::One(token), t, escapes, stopped)? else {
+            break;
         };
         let truth = golden.logits.row(t);
         let next = ids.get(t + 1);
@@ -146,18 +115,9 @@ fn free(args: &Args, trial: &mut Trial, golden: &Golden, most: usize) -> Result<
     {
         meter.set(t as u64, total);
         // up to here the plan's own tokens are float64's
-        let computed = trial.run(Tokens::One(token));
-        note(&mut run.escapes, t, trial.escapes());
-        let logits = match computed {
-            Ok(logits) => logits,
-            Err(error) if run.escapes.is_empty() => return Err(Failure::input(error)),
-            Err(error) => {
-                run.stopped = Some(Stopped {
-                    step: t,
-                    cause: error.to_string(),
-                });
-                break;
-            }
+        let (escapes, stopped) = (&mut run.escapes, &mut run.stopped);
+        let Some(logits) = trial.step(Tokens::One(token), t, escapes, stopped)? else {
+            break;
         };
         let Some(made) = (t + 1).checked_sub(prompt) else {
             continue;
