@@ -237,6 +237,20 @@ fn an_evaluation_judges_by_what_is_allowed_and_names_what_left_its_range() {
 }
 
 #[test]
+fn a_bound_that_nothing_could_miss_is_no_bound() {
+    let folder = Folder::with_plan();
+    golden(&folder);
+    for wrong in [
+        "check --plan plan --golden golden.safetensors --backend clear --tolerance nan",
+        "eval --plan plan --golden golden.safetensors --backend clear --tolerance nan",
+        "eval --plan plan --golden golden.safetensors --backend clear --max-kl inf",
+        "eval --plan plan --golden golden.safetensors --backend clear --min-top1 2",
+    ] {
+        fails(&folder.sotto(wrong), 2, &["give a number"]);
+    }
+}
+
+#[test]
 fn values_that_escape_until_nothing_can_be_computed_are_reported() {
     let folder = Folder::with_plan();
     fs::remove_dir_all(folder.path("plan")).unwrap();

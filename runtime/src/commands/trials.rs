@@ -68,6 +68,22 @@ impl TrialArgs {
     }
 }
 
+/// A bound that something can keep or miss: a number above 0, and no NaN, which nothing would miss.
+pub(super) fn bound(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(bound) if bound > 0.0 && bound.is_finite() => Ok(bound),
+        _ => Err("give a number above 0".into()),
+    }
+}
+
+/// A share, from 0 to 1.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a number from 0 to 1".into()),
+    }
+}
+
 /// Reads a golden file.
 fn golden(path: &Path) -> Result<Golden, Failure> {
     Golden::read(path).map_err(|error| {

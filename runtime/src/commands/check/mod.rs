@@ -4,7 +4,7 @@ mod outcome;
 mod report;
 
 use super::escapes::{FirstEscape, Stopped};
-use super::trials::{Trial, TrialArgs};
+use super::trials::{Trial, TrialArgs, bound};
 use super::{Failure, print};
 use crate::client::Tokens;
 use crate::plan::PlanDir;
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     prompt: Option<usize>,
     /// Largest logit error allowed, in standard deviations of the float64 logits.
-    #[arg(long, value_name = "SIGMA", default_value_t = 0.02)]
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.02, value_parser = bound)]
     tolerance: f64,
     /// End with one line of JSON on standard output.
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 mod report;
 
-use super::trials::{Trial, TrialArgs};
+use super::trials::{Trial, TrialArgs, bound, share};
 use super::{Failure, Meter, print};
 use crate::client::Tokens;
 use report::{Forced, Free, Left, Position, Report};
@@ -28,13 +28,13 @@ pub struct Args {
     positions: Option<u32>,
     /// Error in standard deviations of the float64 logits that may exchange near-ties: the most likely token is compared where
     /// float64's first two are at least twice this apart.
-    #[arg(long, value_name = "SIGMA", default_value_t = 0.02)]
+    #[arg(long, value_name = "SIGMA", default_value_t = 0.02, value_parser = bound)]
     tolerance: f64,
     /// Least share of compared positions with the same most likely token.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.99)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.99, value_parser = share)]
     min_top1: f64,
     /// Largest mean divergence from float64, in nats.
-    #[arg(long, value_name = "NATS", default_value_t = 1e-3)]
+    #[arg(long, value_name = "NATS", default_value_t = 1e-3, value_parser = bound)]
     max_kl: f64,
     /// Print one line of JSON instead.
     #[arg(long)]
