@@ -101,6 +101,23 @@ pub fn seconds(table: &CostTable, work: &Work, level: u32) -> f64 {
                 + f64::from(*diagonals) * op(OpClass::DiagonalProduct)
                 + f64::from(giants - 1) * op(OpClass::GiantStep)
         }
+        Work::Apply { diagonals, baby } => {
+            let parts = Switch::of(table, level);
+            let (baby, giants) = (f64::from(*baby), f64::from(diagonals.div_ceil((*baby).max(1))));
+            // a product without its relinearisation costs its four limb products, about two plaintext products
+            parts.turns(baby)
+                + f64::from(*diagonals) * 2.0 * op(OpClass::MulPlain)
+                + giants * (parts.decompose + parts.product)
+                + (giants - 1.0) * op(OpClass::GiantStep)
+                + 2.0 * parts.mod_down
+        }
+        Work::Spread { turns, masks } => {
+            let (turns, masks) = (f64::from(*turns), f64::from(*masks));
+            let each = op(OpClass::MulPlain) + op(OpClass::Rescale) + op(OpClass::Add);
+            Switch::of(table, level).turns(turns)
+                + masks * op(OpClass::Encode)
+                + turns * masks * each
+        }
         Work::Poly(plan) => {
             let at_depth = |(depth, ops): (usize, DepthOps)| {
                 let op = |class| table.op(class, level.saturating_sub(depth as u32));
@@ -119,6 +136,38 @@ pub fn seconds(table: &CostTable, work: &Work, level: u32) -> f64 {
                 .sum()
         }
         Work::Bootstrap(kind) => table.bootstrap(*kind),
+    }
+}
+
+/// What a key switch consists of, as far as the classes of a table tell.
+struct Switch {
+    decompose: f64,
+    /// With the key, modulo QP.
+    product: f64,
+    /// Of one component.
+    mod_down: f64,
+}
+
+impl Switch {
+    /// A linear transform's base is a decomposition and two ModDowns; a giant step is one of each and a key product.
+    fn of(table: &CostTable, level: u32) -> Self {
+        let [base, product, giant] = [
+            OpClass::LinearBase,
+            OpClass::HoistedRotation,
+            OpClass::GiantStep,
+        ]
+        .map(|class| table.op(class, level));
+        let mod_down = (base + product - giant).max(0.0);
+        Self {
+            decompose: (base - 2.0 * mod_down).max(0.0),
+            product,
+            mod_down,
+        }
+    }
+
+    /// So many rotations of one ciphertext, that by 0 among them.
+    fn turns(&self, count: f64) -> f64 {
+        self.decompose + (count - 1.0) * (self.product + 2.0 * self.mod_down)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Which basic operations an operation of a program consists of.
 
 use sotto_ir::params::poly::{Parity, PolyPlan};
-use sotto_ir::slot::{BootstrapKind, Op, PlainFactor, Program, Stage};
+use sotto_ir::slot::{
+    BootstrapKind, Layout, Op, PlainFactor, Program, Stage, StateDecl, TokenMatrix,
+};
 use thiserror::Error;
 
 /// Work to be priced at one level.
@@ -39,6 +41,20 @@ pub enum Work {
         /// Baby steps.
         baby: u32,
     },
+    /// Encrypted matrix times vector by diagonals in baby and giant steps.
+    Apply {
+        /// Products of ciphertexts.
+        diagonals: u32,
+        /// Baby steps.
+        baby: u32,
+    },
+    /// Appending to an encrypted matrix: rotations of one vector, each with every mask.
+    Spread {
+        /// Rotations, that by 0 included.
+        turns: u32,
+        /// Masks, encoded anew for every token.
+        masks: u32,
+    },
     /// A Chebyshev series.
     Poly(PolyPlan),
     /// A refresh.
@@ -54,10 +70,16 @@ pub enum WorkError {
 }
 
 impl Work {
-    /// The work of an operation; nothing for what is free, for an append (an addition, priced by its caller) and for a group call
-    /// (its template is priced).
+    /// The work of an operation; nothing for what is free and for a group call (its template is priced).
     pub fn of<S: Stage, V>(program: &Program<S>, op: &Op<V>) -> Result<Vec<Work>, WorkError> {
-        Self::of_tables(&program.plains, &program.matrices, &program.polys, op)
+        let Program {
+            plains,
+            matrices,
+            polys,
+            states,
+            ..
+        } = program;
+        Self::of_tables(plains, matrices, polys, states, op)
     }
 
     /// As [`Work::of`], from the tables that operations name.
@@ -65,6 +87,7 @@ impl Work {
         plains: &[sotto_ir::slot::Plain],
         matrices: &[sotto_ir::slot::Matrix],
         polys: &[sotto_ir::slot::Poly],
+        states: &[StateDecl],
         op: &Op<V>,
     ) -> Result<Vec<Work>, WorkError> {
         let plain = |id: sotto_ir::slot::PlainId, then: Work| {
@@ -82,7 +105,14 @@ impl Work {
             Op::Rotate { .. } => vec![Work::Rotate],
             Op::Conjugate { .. } => vec![Work::Conjugate],
             Op::MulI { .. } | Op::SumGroups { .. } => vec![],
-            Op::Add { .. } | Op::Sub { .. } | Op::Append { .. } => vec![Work::Add],
+            Op::Add { .. } | Op::Sub { .. } => vec![Work::Add],
+            Op::Append { state, .. } => match states.get(state.0 as usize) {
+                Some(state) => match &state.ty.layout {
+                    Layout::Matrix(matrix) => vec![Work::spread(matrix)],
+                    _ => vec![Work::Add],
+                },
+                None => return Err(missing("state", state.0)),
+            },
             Op::Neg { .. } | Op::AddConst { .. } => vec![Work::AddPlain],
             Op::AddPlain { plain: id, .. } => plain(*id, Work::AddPlain)?,
             Op::MulPlain { plain: id, .. } => plain(*id, Work::MulPlain)?,
@@ -101,6 +131,10 @@ impl Work {
                     baby: matrix.baby,
                 }]
             }
+            Op::Apply { count, baby, .. } => vec![Work::Apply {
+                diagonals: *count,
+                baby: *baby,
+            }],
             Op::Poly { poly, .. } => {
                 let poly = polys
                     .get(poly.0 as usize)
@@ -114,6 +148,16 @@ impl Work {
             Op::Drop { .. } => vec![Work::Drop],
             Op::Bootstrap { kind, .. } => vec![Work::Bootstrap(*kind)],
         })
+    }
+}
+
+impl Work {
+    /// What appending to a matrix takes.
+    pub fn spread(matrix: &TokenMatrix) -> Work {
+        Work::Spread {
+            turns: matrix.turns().len() as u32,
+            masks: matrix.masks(),
+        }
     }
 }
 

@@ -55,6 +55,7 @@ impl Counts {
                 &program.plains,
                 &program.matrices,
                 &program.polys,
+                &program.states,
                 &instr.op,
             );
             let works = works.map_err(|e| EmitError::Malformed {
@@ -106,6 +107,17 @@ impl Counts {
             Work::Linear { diagonals, baby } => {
                 turn(baby.saturating_sub(1) + diagonals.div_ceil((*baby).max(1)).saturating_sub(1));
                 self.matrix_products += u64::from(*diagonals);
+            }
+            Work::Apply { diagonals, baby } => {
+                let giants = diagonals.div_ceil((*baby).max(1));
+                turn(baby.saturating_sub(1) + giants.saturating_sub(1));
+                self.products += u64::from(*diagonals);
+                self.key_switches += u64::from(giants);
+            }
+            Work::Spread { turns, masks } => {
+                turn(turns.saturating_sub(1));
+                self.mask_products += u64::from(turns * masks);
+                self.encodings += u64::from(*masks);
             }
             Work::MulPlain => self.mask_products += 1,
             Work::Mul => {

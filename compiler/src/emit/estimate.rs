@@ -157,7 +157,7 @@ impl<'a> Tally<'a> {
 
     fn works(&self, op: &Op<Buf>) -> Result<Vec<Work>, String> {
         let p = self.program;
-        Work::of_tables(&p.plains, &p.matrices, &p.polys, op).map_err(|e| e.to_string())
+        Work::of_tables(&p.plains, &p.matrices, &p.polys, &p.states, op).map_err(|e| e.to_string())
     }
 
     fn add(&mut self, class: &'static str, site: &str, times: u64, seconds: f64) {

@@ -124,7 +124,8 @@ impl Sizes<'_> {
         let states = appended.into_iter().filter_map(|s| {
             let state = self.program.states.get(s as usize)?;
             let level = state.level.unwrap_or(0);
-            Some(groups_at_capacity(capacity, &state.ty) * self.ciphertext(level))
+            let each = u64::from(state.ciphertexts()) * self.ciphertext(level);
+            Some(groups_at_capacity(capacity, &state.ty) * each)
         });
         states.sum()
     }
@@ -176,6 +177,18 @@ impl Sizes<'_> {
                 let matrix = self.program.matrices.get(matrix.0 as usize);
                 let baby = matrix.map_or(1, |m| m.baby.min(m.diagonals()).max(1));
                 (u64::from(baby) + 2) * extended(level)
+            }
+            Op::Apply { baby, .. } => {
+                u64::from(*baby) * self.ciphertext(level) + 4 * extended(level)
+            }
+            // the diagonals that change, old and new, and the vector's rotations
+            Op::Append { state, .. } => {
+                let state = self.program.states.get(state.0 as usize);
+                let group = state.map_or(1, |s| u64::from(s.ciphertexts()));
+                match group {
+                    1 => 0,
+                    _ => 3 * group * self.ciphertext(level),
+                }
             }
             Op::Poly { poly, .. } => {
                 let Some(poly) = self.program.polys.get(poly.0 as usize) else {

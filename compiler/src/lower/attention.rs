@@ -15,12 +15,13 @@
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
 use sotto_ir::slot::{
-    DataDecl, DataId, FeatureMap, Group, Layout, Op, PlainFactor, PlainId, Recipe, StateId,
+    DataDecl, DataId, FeatureMap, Group, Layout, Op, PlainFactor, PlainId, Recipe, Side, StateId,
     ValueType,
 };
 
 use super::LowerError;
 use super::builder::{Builder, Draft, Val, real, whole};
+use super::diagonals;
 use super::linear;
 use super::options::{Geometry, places};
 
@@ -253,15 +254,27 @@ pub fn lower(
         source,
     };
     let [k, v] = states;
-    let group = group(b.draft, place, softmax, q, (k.1, v.1)).map_err(fail)?;
     let geometry = place.geometry;
     let queries = geometry.queries();
+    let units = (k.1, v.1);
+    let (group, layout, q) = match geometry.diagonals {
+        None => {
+            let group = group(b.draft, place, softmax, q, units);
+            (group.map_err(fail)?, place.tokens(), q.clone())
+        }
+        Some(baby) => {
+            let q = diagonals::operand(b, place, site, q);
+            let group = diagonals::group(b.draft, place, softmax, baby, &q, units);
+            let period = geometry.width() * geometry.inner;
+            (group.map_err(fail)?, Layout::Partial { period }, q)
+        }
+    };
     // half of half the denominator + i·numerator
     let ty = ValueType {
         complex: true,
-        ..real(place.tokens(), v.1)
+        ..real(layout, v.1)
     };
-    let weighted = b.sum_groups(site, group, &[k.0, v.0], &[q], vec![ty]);
+    let weighted = b.sum_groups(site, group, &[k.0, v.0], &[&q], vec![ty]);
     let sums = sum_tokens(b, place, &weighted[0]);
     let sums = match geometry.inner {
         1 => sums,
@@ -285,7 +298,12 @@ fn sum_tokens(b: &mut Builder<'_>, place: &Place<'_>, v: &Val) -> Val {
         1 => linear::periodic(&geometry.queries()),
         _ => Layout::Partial { period: run },
     };
-    let runs = b.fold(site, v, run as i32, geometry.outer(), layout.clone());
+    // of matrices the products have summed over rows
+    let outer = match geometry.diagonals {
+        Some(_) => 1,
+        None => geometry.outer(),
+    };
+    let runs = b.fold(site, v, run as i32, outer, layout.clone());
     b.fold(site, &runs, 1, geometry.inner, layout)
 }
 
@@ -311,28 +329,20 @@ fn group(
     let sums = |b: &mut Builder<'_>, period| {
         b.fold(scores, &products, lane, lanes, Layout::Partial { period })
     };
-    let half = softmax.scores.half();
-    let factor = softmax.scale * products.unit() / half;
     let scaled = match geometry.outer() {
         // all lanes hold the sum
         1 => {
             let sums = sums(&mut b, period / lanes);
-            scaled(&mut b, scores, &sums, factor, half)
+            scaled_scores(&mut b, scores, softmax, &sums)
         }
         _ => {
+            let half = softmax.scores.half();
+            let factor = softmax.scale * products.unit() / half;
             let sums = sums(&mut b, period);
             spread_lane(&mut b, place, &sums, factor, half)
         }
     };
-    let tops = tops_plain(&mut b, place, softmax);
-    let argument = b.add_plain(scores, &scaled, tops);
-
-    let fit = softmax.exponential()?;
-    let exp = &format!("{site}.exp");
-    let mut e = b.poly(exp, &argument, &fit, 1.0);
-    for _ in 0..softmax.squarings {
-        e = b.mul(exp, &e, &e);
-    }
+    let e = exponential(&mut b, place, softmax, &scaled)?;
     // e·(1/2 + i·V): one product and one fold for both sums; a half leaves noise room within the slots' range of 1. The weights
     // multiply V, not e, whose levels are the longer way
     let sum = &format!("{site}.sum");
@@ -342,10 +352,35 @@ fn group(
     };
     let turned = b.emit(sum, Op::MulI { v: values.id }, imaginary.clone());
     let both = b.add_const(sum, &turned, 0.5);
-    let plain = weights_plain(&mut b, place, softmax);
+    // a half, since a split doubles
+    let plain = weights_plain(&mut b, place, softmax, geometry.group(), 0.5);
     let both = b.emit(sum, Op::MulPlain { v: both.id, plain }, imaginary);
     let weighted = b.mul(sum, &e, &both);
     Ok(b.finish(&format!("attention.group{}", place.tag), &[&weighted]))
+}
+
+/// Products of queries and keys, summed, in units of half the window.
+pub fn scaled_scores(b: &mut Builder<'_>, site: &str, softmax: &Softmax, sums: &Val) -> Val {
+    let half = softmax.scores.half();
+    scaled(b, site, sums, softmax.scale * sums.unit() / half, half)
+}
+
+/// exp(score - the head's top) of scores in units of half the window.
+pub fn exponential(
+    b: &mut Builder<'_>,
+    place: &Place<'_>,
+    softmax: &Softmax,
+    scaled: &Val,
+) -> Result<Val, FitError> {
+    let tops = tops_plain(b, place, softmax);
+    let argument = b.add_plain(&format!("{}.scores", place.site), scaled, tops);
+    let fit = softmax.exponential()?;
+    let exp = &format!("{}.exp", place.site);
+    let mut e = b.poly(exp, &argument, &fit, 1.0);
+    for _ in 0..softmax.squarings {
+        e = b.mul(exp, &e, &e);
+    }
+    Ok(e)
 }
 
 /// v · factor, of unit `unit`; no product where the factor is 1.
@@ -431,24 +466,33 @@ fn tops_plain(b: &mut Builder<'_>, place: &Place<'_>, softmax: &Softmax) -> Plai
 }
 
 /// The mask on the exponentials: cached tokens only, 1/count, and each head's factor, which brings the mean exponential of
-/// head h to exp(L_h - centre_h - spread) ∈ [exp(-2·spread), 1].
-fn weights_plain(b: &mut Builder<'_>, place: &Place<'_>, softmax: &Softmax) -> PlainId {
+/// head h to exp(L_h - centre_h - spread) ∈ [exp(-2·spread), 1], times a constant.
+pub fn weights_plain(
+    b: &mut Builder<'_>,
+    place: &Place<'_>,
+    softmax: &Softmax,
+    group: Group,
+    factor: f64,
+) -> PlainId {
     let values = each_head(softmax, |top, centre| (top - centre - softmax.spread).exp());
     let factors = vec![
         PlainFactor::CachedTokens {
-            group: place.geometry.group(),
+            group,
             block: 1,
         },
         PlainFactor::InverseCount { block: 1 },
         by_head(b, place, "head_factor", values),
-        PlainFactor::Const(0.5), // a split doubles
+        PlainFactor::Const(factor),
     ];
     b.plain(&format!("{}.weight{}", place.site, place.tag), factors)
 }
 
 /// The type of a state's group as it is stored for decode.
-pub fn state_type(geometry: &Geometry, unit: f64) -> ValueType {
-    real(stored_layout(geometry), unit)
+pub fn state_type(geometry: &Geometry, side: Side, unit: f64) -> ValueType {
+    match geometry.diagonals {
+        Some(baby) => diagonals::state_type(geometry, baby, side, unit),
+        None => real(stored_layout(geometry), unit),
+    }
 }
 
 /// The type of a group that each token of a block has.
@@ -460,8 +504,16 @@ fn stored_layout(geometry: &Geometry) -> Layout {
     Layout::Tokens(stored_group(geometry))
 }
 
-/// A group as decode reads it: a block's tokens lie inside the features, its blocks outside.
+/// A group as decode reads it, or what is appended to it: a block's tokens lie inside the features, its blocks outside.
 fn stored_group(geometry: &Geometry) -> Group {
+    if geometry.diagonals.is_some() {
+        // a vector of the current token, before the matrix takes it: in its slot of those inside a head
+        return Group {
+            tokens: geometry.inner,
+            width: geometry.width(),
+            inner: geometry.inner,
+        };
+    }
     Group {
         tokens: geometry.stored,
         inner: geometry.inner * geometry.block,

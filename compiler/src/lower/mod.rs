@@ -13,6 +13,7 @@
 mod attention;
 mod block;
 mod builder;
+mod diagonals;
 mod error;
 mod linear;
 mod model;

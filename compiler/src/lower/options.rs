@@ -86,6 +86,8 @@ pub struct Choices {
     pub block: u32,
     /// Maps to keys or values, by site, that are made once per KV head and copied to its query heads; else the product makes the copies.
     pub once: BTreeSet<String>,
+    /// Baby steps of keys and values that are encrypted matrices in diagonals; absent where they are not.
+    pub diagonals: Option<u32>,
     /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
     pub squarings: u32,
     /// Norms, by site, that spend a level on an exact window.
@@ -131,8 +133,10 @@ pub struct Geometry {
     pub tokens: u32,
     /// Tokens of one KV group as decode reads it: the same, unless a block of tokens shares one.
     pub stored: u32,
-    /// Those of them that lie inside the features, a power of two.
+    /// Those of them that lie inside the features, a power of two; of matrices, those that lie inside a head.
     pub inner: u32,
+    /// Baby steps of keys and values that are matrices in diagonals.
+    pub diagonals: Option<u32>,
 }
 
 impl Geometry {
@@ -159,9 +163,14 @@ impl Geometry {
             tokens: (slots / (heads_padded * lanes)).min(most),
             stored: 0,
             inner: 1,
+            diagonals: choices.diagonals,
         };
-        geometry.stored = choices.stored.unwrap_or(geometry.tokens);
         geometry.inner = choices.inner.clamp(1, geometry.tokens);
+        if geometry.diagonals.is_some() {
+            // a row or column for each of the lanes
+            geometry.tokens = lanes * geometry.inner;
+        }
+        geometry.stored = choices.stored.unwrap_or(geometry.tokens);
         let mut vectors = vectors(model, options);
         vectors.push(("query heads", (heads_padded * lanes) as usize));
         for (what, features) in vectors {

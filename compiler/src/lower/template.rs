@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::attention::{self, Place, Turn};
 use super::block::{self, Key};
+use super::diagonals;
 use super::builder::{Builder, Val, real};
 use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
@@ -407,6 +408,10 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         };
         let copies = place.copies(&v.map);
         let v = attention::at_current(&mut self.b, &place, site, &v.val, copies);
+        let k = match place.geometry.diagonals {
+            Some(_) => diagonals::key(&mut self.b, &place, site, &k),
+            None => k,
+        };
         self.b.append(site, StateId(0), &k);
         self.b.append(site, StateId(1), &v);
         Ok(())
@@ -426,9 +431,11 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         let [k, v] = self.model.state;
         let q = match self.values.get(&q) {
             Some(Lowered::Rope(x)) if place.geometry.inner > 1 => {
-                let unit = match place.geometry.outer() {
-                    1 => softmax.query_unit(k),
-                    _ => x.val.unit(),
+                let unit = match (place.geometry.diagonals, place.geometry.outer()) {
+                    // products come out doubled
+                    (Some(_), _) => 2.0 * softmax.query_unit(k),
+                    (None, 1) => softmax.query_unit(k),
+                    (None, _) => x.val.unit(),
                 };
                 let turn = Turn::Query { unit };
                 let q = attention::rope(&mut self.b, &place, site, &x.val, turn);

@@ -2,7 +2,7 @@
 
 use sotto_ir::decoder::{Decoder, Op, Template, Value};
 use sotto_ir::plan::Placement;
-use sotto_ir::slot::{FeatureMap, Layout, Leveled, Program, StateDecl, Step};
+use sotto_ir::slot::{FeatureMap, Layout, Leveled, Program, Side, StateDecl, Step};
 use std::ops::Range;
 
 use super::attention::{shared_type, state_type};
@@ -177,9 +177,9 @@ fn state_units(model: &Model<'_>) -> Result<[f64; 2], LowerError> {
 }
 
 fn empty(model: &Model<'_>) -> Draft {
-    let state = |name: &str, unit| StateDecl {
+    let state = |name: &str, side, unit| StateDecl {
         name: name.into(),
-        ty: state_type(&model.geometry, unit),
+        ty: state_type(&model.geometry, side, unit),
         level: None,
     };
     let program = Program {
@@ -192,7 +192,10 @@ fn empty(model: &Model<'_>) -> Draft {
         plains: Vec::new(),
         matrices: Vec::new(),
         polys: Vec::new(),
-        states: vec![state("k", model.state[0]), state("v", model.state[1])],
+        states: vec![
+            state("k", Side::Rows, model.state[0]),
+            state("v", Side::Columns, model.state[1]),
+        ],
         templates: Vec::new(),
         steps: Vec::new(),
     };

@@ -14,7 +14,9 @@ use super::error::PlaceError;
 use super::{Options, Target};
 use crate::cost::{Prices, Work};
 use sotto_ir::params::poly::depth;
-use sotto_ir::slot::{Op, Packed, Program, StateId, Template, ValueId, ValueType};
+use sotto_ir::slot::{
+    Layout, Node, Op, Packed, Program, StateId, Template, ValueId, ValueType,
+};
 use std::collections::BTreeMap;
 
 /// Index into [`Region::values`].
@@ -253,7 +255,10 @@ impl Flattener<'_> {
                 Op::Append { state, .. } => {
                     let cell = self.cell(*state);
                     self.appended.push(*state);
-                    let cost = self.price(&[Work::Add], trips);
+                    let works = self.work(template, node)?;
+                    let cost = self.price(&works, trips);
+                    let declared = self.program.states.get(state.0 as usize);
+                    let depth = declared.map_or(0, |s| s.append_depth());
                     let kind = Kind::Append(cell);
                     self.push(
                         &node.site,
@@ -263,7 +268,7 @@ impl Flattener<'_> {
                             index,
                             operands,
                             result: None,
-                            depth: 0,
+                            depth,
                             rescale: false,
                             cost,
                         },
@@ -288,9 +293,7 @@ impl Flattener<'_> {
             let [result] = node.results[..] else {
                 return Err(malformed(template, &node.site, "expected one result"));
             };
-            let work = Work::of(self.program, &node.op).map_err(|e| match e {
-                crate::cost::WorkError::Table(what) => malformed(template, &node.site, &what),
-            })?;
+            let work = self.work(template, node)?;
             let Form { product, stays } = forms[index];
             let rescale = product && !stays;
             let mut works = work;
@@ -303,6 +306,7 @@ impl Flattener<'_> {
             operands.sort_unstable();
             operands.dedup();
             let floor = self.floor_of_terms(&operands).saturating_sub(depth);
+            let floor = floor.max(self.floor_of_matrices(&operands).saturating_sub(depth));
             let value = &mut self.region.values[v];
             value.unrescaled = stays;
             value.floor = value.floor.max(floor);
@@ -328,6 +332,23 @@ impl Flattener<'_> {
         let values = operands.iter().map(|v| &self.region.values[*v]);
         let terms = values.filter(|v| v.unrescaled);
         terms.map(|v| v.floor).max().unwrap_or(0)
+    }
+
+    /// A matrix is read at the level at which it is stored: dropping it would take each of its ciphertexts.
+    fn floor_of_matrices(&self, operands: &[Val]) -> u32 {
+        let values = operands.iter().map(|v| &self.region.values[*v]);
+        let matrix = |v: &&Value| v.ty.as_ref().is_some_and(|ty| is_matrix(ty));
+        values.filter(matrix).map(|v| v.floor).max().unwrap_or(0)
+    }
+
+    fn work(
+        &self,
+        template: &Template<Packed>,
+        node: &Node<Packed>,
+    ) -> Result<Vec<Work>, PlaceError> {
+        Work::of(self.program, &node.op).map_err(|e| match e {
+            crate::cost::WorkError::Table(what) => malformed(template, &node.site, &what),
+        })
     }
 
     fn op_depth(&self, op: &Op<ValueId>) -> u32 {
@@ -426,7 +447,12 @@ impl Flattener<'_> {
                 });
             }
             let cell = self.cell(*state);
-            let v = self.value(inner_scope, param.value, &param.ty, trips, true);
+            let matrix = is_matrix(&param.ty);
+            let v = self.value(inner_scope, param.value, &param.ty, trips, !matrix);
+            if matrix {
+                let value = &mut self.region.values[v];
+                value.floor = value.floor.max(self.options.state_floor(*state));
+            }
             self.push(&node.site, glue(Kind::Load, cell, v, &free));
         }
         self.body(inner, inner_scope, trips)?;
@@ -438,6 +464,10 @@ impl Flattener<'_> {
         }
         Ok(())
     }
+}
+
+fn is_matrix(ty: &ValueType) -> bool {
+    matches!(ty.layout, Layout::Matrix(_))
 }
 
 fn malformed(template: &Template<Packed>, site: &str, what: &str) -> PlaceError {
@@ -462,7 +492,11 @@ fn leveled_name(op: &Op<ValueId>) -> Option<&'static str> {
 fn is_product(op: &Op<ValueId>) -> bool {
     matches!(
         op,
-        Op::Mul { .. } | Op::MulPlain { .. } | Op::MulConst { .. } | Op::Linear { .. }
+        Op::Mul { .. }
+            | Op::MulPlain { .. }
+            | Op::MulConst { .. }
+            | Op::Linear { .. }
+            | Op::Apply { .. }
     )
 }
 

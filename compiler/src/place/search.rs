@@ -237,7 +237,7 @@ impl<'a> Step<'a> {
         next.extend(self.from.iter().map(|f| f.map_or(0, |f| row[f])));
         if let Kind::Append(cell) = &node.kind {
             let slot = self.after.binary_search(cell).ok()?;
-            next[slot] = next[slot].max(need as u8);
+            next[slot] = next[slot].max(defined as u8);
         }
         let mut cost = node.cost[need as usize];
         for (k, &slot) in self.operands.iter().enumerate() {

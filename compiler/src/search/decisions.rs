@@ -99,6 +99,15 @@ impl Search<'_> {
                     Form::Inside(n) => number(inside) == n,
                     Form::Outside(n) => (number(inside), number(tokens)) == (0, n),
                     Form::Squarings(n) => number(squarings) == n,
+                    Form::Diagonals(_) => false,
+                    _ => true,
+                }
+            }
+            Kernel::Diagonal([inside, _, squarings, ..]) if self.attend == pin.site => {
+                match pin.form {
+                    Form::Diagonals(n) => number(inside) == n,
+                    Form::Squarings(n) => number(squarings) == n,
+                    Form::Inside(_) | Form::Outside(_) => false,
                     _ => true,
                 }
             }
@@ -189,8 +198,14 @@ impl Search<'_> {
         let number = |id: &Id| self.number(*id);
         self.alike(a, b)
             && match (a, b) {
-                (Kernel::Attend([_, n, k, ..]), Kernel::Attend([_, m, l, ..])) => {
+                (Kernel::Attend([_, n, k, ..]), Kernel::Attend([_, m, l, ..]))
+                | (Kernel::Diagonal([_, n, k, ..]), Kernel::Diagonal([_, m, l, ..])) => {
                     steps(number(n), number(m)) + steps(number(k), number(l)) == 1
+                }
+                // of the other kind, what differs in nothing else
+                (Kernel::Attend([i, t, k, ..]), Kernel::Diagonal([_, _, l, ..]))
+                | (Kernel::Diagonal([_, _, l, ..]), Kernel::Attend([i, t, k, ..])) => {
+                    i == t && k == l
                 }
                 _ => a != b,
             }
@@ -200,9 +215,10 @@ impl Search<'_> {
     fn alike(&self, a: &Kernel, b: &Kernel) -> bool {
         match (a, b) {
             (Kernel::Norm([_, s, x]), Kernel::Norm([_, t, y])) => (s, x) == (t, y),
-            (Kernel::Attend([i, _, _, q, s]), Kernel::Attend([j, _, _, r, t])) => {
-                (i, q, s) == (j, r, t)
-            }
+            (
+                Kernel::Attend([i, _, _, q, s]) | Kernel::Diagonal([i, _, _, q, s]),
+                Kernel::Attend([j, _, _, r, t]) | Kernel::Diagonal([j, _, _, r, t]),
+            ) => (i, q, s) == (j, r, t),
             _ => false,
         }
     }
@@ -280,6 +296,11 @@ impl Search<'_> {
                 choices.tokens = Some(self.number(*tokens));
                 choices.squarings = self.number(*squarings);
             }
+            Kernel::Diagonal([inside, baby, squarings, ..]) => {
+                choices.inner = self.number(*inside);
+                choices.diagonals = Some(self.number(*baby));
+                choices.squarings = self.number(*squarings);
+            }
             _ => {}
         }
     }
@@ -326,6 +347,13 @@ impl Search<'_> {
                 };
                 let words = format!(
                     "groups of {tokens} tokens, {order}, exponential by {squarings} squarings"
+                );
+                (self.attend.clone(), words)
+            }
+            Kernel::Diagonal([inside, baby, squarings, ..]) => {
+                let [inside, baby, squarings] = [inside, baby, squarings].map(|id| self.number(*id));
+                let words = format!(
+                    "keys and values in diagonals, {inside} tokens inside each head, {baby} baby steps, exponential by {squarings} squarings"
                 );
                 (self.attend.clone(), words)
             }

@@ -47,6 +47,8 @@ define_language! {
         // (attend inner tokens squarings q state): inner of the tokens lie inside the features, 0 for none. Then q is spread, and so is
         // the result before it is cleaned, which is part of this.
         "attend" = Attend([Id; 5]),
+        // (diagonal inner baby squarings q state): the same with keys and values as matrices in diagonals, inner tokens inside each head.
+        "diagonal" = Diagonal([Id; 5]),
         // (silu stride site x).
         "silu" = Silu([Id; 3]),
         // (mul stride a b): product of ciphertexts.

@@ -35,6 +35,8 @@ pub enum Form {
     Inside(u32),
     /// Attention with so many tokens of a group, all outside the features.
     Outside(u32),
+    /// Attention with keys and values in diagonals, so many tokens inside each head.
+    Diagonals(u32),
     /// An exponential with so many squarings.
     Squarings(u32),
 }
@@ -44,7 +46,7 @@ impl Form {
     pub fn suits(&self, op: &Op) -> bool {
         match self {
             Form::Exact | Form::Additions => matches!(op, Op::RmsNorm { .. }),
-            Form::Inside(_) | Form::Outside(_) | Form::Squarings(_) => {
+            Form::Inside(_) | Form::Outside(_) | Form::Diagonals(_) | Form::Squarings(_) => {
                 matches!(op, Op::Attend { .. })
             }
             _ => matches!(op, Op::Linear { .. }),
@@ -65,7 +67,7 @@ pub struct Pin {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, once, copies, alone, with:SITE \
-     (products); exact, additions (norms); inside:TOKENS, outside:TOKENS, squarings:COUNT (attention)"
+     (products); exact, additions (norms); inside:TOKENS, outside:TOKENS, diagonals:TOKENS, squarings:COUNT (attention)"
 )]
 pub struct PinError(String);
 
@@ -99,6 +101,7 @@ impl FromStr for Pin {
             "additions" => plain(Form::Additions)?,
             "inside" => Form::Inside(number()?),
             "outside" => Form::Outside(number()?),
+            "diagonals" => Form::Diagonals(number()?),
             "squarings" => Form::Squarings(number()?),
             _ => return Err(wrong()),
         };

@@ -3,7 +3,7 @@
 use crate::cost::{Prices, Work};
 use egg::{EGraph, Id, Symbol};
 use sotto_ir::params::poly::PolyPlan;
-use sotto_ir::slot::{BootstrapKind, Form};
+use sotto_ir::slot::{BootstrapKind, Form, Side, TokenMatrix};
 
 use super::facts::{Facts, LinearFact, NormFact};
 use super::language::Kernel;
@@ -135,6 +135,9 @@ impl Pricing<'_> {
             Kernel::Attend([inner, tokens, squarings, ..]) => {
                 self.attend(num(inner).max(1), num(tokens), num(squarings))?
             }
+            Kernel::Diagonal([inner, baby, squarings, ..]) => {
+                self.diagonal(num(inner), num(baby), num(squarings))?
+            }
         })
     }
 
@@ -254,15 +257,87 @@ impl Pricing<'_> {
             period = width * inner;
         }
         let after = self.price(&after, 1 + usize::from(inside) + inverse.depth, period);
-        // groups visited, on average over the positions of a conversation
-        let visits: u64 = (0..self.facts.context)
-            .map(|p| u64::from(p / tokens + 1))
-            .sum();
-        let mean = |nanos: u64| nanos * visits / u64::from(self.facts.context.max(1));
+        let mean = self.visits(tokens);
         Some(Price {
             work: mean(group.work) + after.work,
             levels: mean(group.levels) + after.levels,
         })
+    }
+
+    /// Attention by matrices in diagonals, their appends included.
+    fn diagonal(&self, inner: u32, baby: u32, squarings: u32) -> Option<Price> {
+        let exp: &PolyPlan = self.facts.exp.get(squarings as usize)?.as_ref()?;
+        let inverse = self.facts.inverse.as_ref()?;
+        let (lanes, width) = (self.facts.lanes, self.facts.heads_width);
+        let matrix = |side| TokenMatrix {
+            lanes,
+            heads: width / lanes,
+            inner,
+            baby,
+            side,
+        };
+        if !matrix(Side::Rows).holds() || width * inner > self.facts.slots {
+            return None;
+        }
+        let diagonals = lanes / 2;
+        let product = [
+            Work::Apply { diagonals, baby },
+            Work::Rescale,
+            Work::Conjugate,
+            Work::Add,
+        ];
+        let mut group = product.to_vec();
+        group.extend([Work::AddPlain, Work::Poly(exp.clone())]);
+        for _ in 0..squarings {
+            group.extend([Work::Mul, Work::Rescale]);
+        }
+        group.extend([Work::Encode, Work::MulPlain, Work::Rescale, Work::Rotate]);
+        group.extend([Work::Add, Work::Add, Work::Add]);
+        group.extend(product);
+        let rotations = lanes.ilog2();
+        group.push(Work::Fold { rotations });
+        let depth = 3 + squarings as usize + exp.depth;
+        let group = self.price(&group, depth, width * inner);
+        let (repeat, turned) = (
+            Work::Fold {
+                rotations: inner.ilog2(),
+            },
+            [Work::Rotate, Work::Add],
+        );
+        let once = [
+            // queries repeated and turned, keys turned, both appended
+            repeat.clone(),
+            turned[0].clone(),
+            turned[1].clone(),
+            turned[0].clone(),
+            turned[1].clone(),
+            Work::spread(&matrix(Side::Rows)),
+            Work::spread(&matrix(Side::Columns)),
+            // sums over tokens, masked and repeated
+            repeat.clone(),
+            Work::MulPlain,
+            Work::Rescale,
+            repeat,
+            Work::Conjugate,
+            Work::Add,
+            Work::AddPlain,
+            Work::Poly(inverse.clone()),
+            Work::Mul,
+            Work::Rescale,
+        ];
+        let once = self.price(&once, 3 + inverse.depth, width * inner);
+        let mean = self.visits(lanes * inner);
+        Some(Price {
+            work: mean(group.work) + once.work,
+            levels: mean(group.levels) + once.levels,
+        })
+    }
+
+    /// Nanoseconds of a group times the groups visited, on average over the positions of a conversation.
+    fn visits(&self, tokens: u32) -> impl Fn(u64) -> u64 + use<> {
+        let context = self.facts.context;
+        let visits: u64 = (0..context).map(|p| u64::from(p / tokens + 1)).sum();
+        move |nanos| nanos * visits / u64::from(context.max(1))
     }
 
     /// Work at [`LEVEL`], and levels at the price of refreshing values of a period.

@@ -25,6 +25,8 @@ pub enum Alternative {
     Strides,
     /// Tokens inside the features.
     Interleaving,
+    /// Keys and values as matrices in diagonals.
+    Diagonals,
     /// Groups of fewer tokens than fit.
     Groups,
     /// More squarings of an exponential than it needs.
@@ -39,11 +41,12 @@ pub enum Alternative {
 
 impl Alternative {
     /// All of them.
-    pub const ALL: [Alternative; 9] = [
+    pub const ALL: [Alternative; 10] = [
         Alternative::Outputs,
         Alternative::Inputs,
         Alternative::Strides,
         Alternative::Interleaving,
+        Alternative::Diagonals,
         Alternative::Groups,
         Alternative::Squarings,
         Alternative::Norms,
@@ -58,6 +61,7 @@ impl Alternative {
             Alternative::Inputs => "pairs of diagonals",
             Alternative::Strides => "spread and gathered vectors",
             Alternative::Interleaving => "tokens inside features",
+            Alternative::Diagonals => "keys and values in diagonals",
             Alternative::Groups => "smaller groups",
             Alternative::Squarings => "more squarings",
             Alternative::Norms => "exact windows of norms",
@@ -72,7 +76,8 @@ impl Alternative {
             Alternative::Outputs => &["pair"],
             Alternative::Inputs => &["inputs"],
             Alternative::Strides => &["gather", "strided", "baby-spread", "baby-gather"],
-            Alternative::Interleaving => &["interleave", "first", "landed"],
+            Alternative::Interleaving => &["interleave"],
+            Alternative::Diagonals => &["diagonal", "baby-diagonal"],
             Alternative::Groups => &["tokens"],
             Alternative::Squarings => &["square"],
             Alternative::Norms => &["norm"],
@@ -106,6 +111,11 @@ const BABY: &[Rule] = &[
         "baby-gather",
         "(gather ?s ?i {n} ?w ?x)",
         "(gather ?s ?i {2n} ?w ?x)",
+    ),
+    (
+        "baby-diagonal",
+        "(diagonal ?s {n} ?e ?q ?kv)",
+        "(diagonal ?s {2n} ?e ?q ?kv)",
     ),
 ];
 
@@ -161,6 +171,11 @@ const INTERLEAVE: &[Rule] = &[
         "interleave",
         "(strided {s} (attend 0 ?t ?n (rope ?q) (append (rope ?k) ?v)))",
         "(attend {s} ?t ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
+    ),
+    (
+        "diagonal",
+        "(strided {s} (attend 0 ?t ?n (rope ?q) (append (rope ?k) ?v)))",
+        "(diagonal {s} 1 ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
     ),
     (
         "first",
@@ -289,7 +304,11 @@ pub struct Extent {
 pub fn rules(extent: Extent, without: &[Alternative]) -> Vec<Rewrite<Kernel, ()>> {
     let off = |name: &str| {
         let mut prefixes = without.iter().flat_map(|family| family.prefixes());
-        prefixes.any(|prefix| name.starts_with(prefix))
+        // queries, keys and values go where attention asks for them, in either of two forms
+        let forms = [Alternative::Interleaving, Alternative::Diagonals];
+        let asked = forms.iter().any(|form| !without.contains(form));
+        let goes = name.starts_with("first") || name.starts_with("landed");
+        prefixes.any(|prefix| name.starts_with(prefix)) || (goes && !asked)
     };
     let mut rules = all(extent);
     rules.retain(|rule| !off(rule.name.as_str()));

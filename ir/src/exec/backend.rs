@@ -2,6 +2,7 @@
 
 use crate::slot::{At, BootstrapKind};
 use num_complex::Complex64;
+use std::sync::Arc;
 
 /// A matrix in diagonal form, ready for encoding: out = Σ_k diagonals[k] ⊙ rot(v, k·stride).
 #[derive(Clone, Debug)]
@@ -62,10 +63,22 @@ pub trait Backend: Sync {
     fn mul(&self, a: &Self::Ct, b: &Self::Ct) -> Result<Self::Ct, Self::Error>;
     /// Left rotation by `by` slots.
     fn rotate(&self, v: &Self::Ct, by: i32) -> Result<Self::Ct, Self::Error>;
+    /// v rotated left by each of `steps`.
+    fn rotations(&self, v: &Self::Ct, steps: &[i32]) -> Result<Vec<Self::Ct>, Self::Error> {
+        steps.iter().map(|&by| self.rotate(v, by)).collect()
+    }
     /// Complex conjugate.
     fn conjugate(&self, v: &Self::Ct) -> Result<Self::Ct, Self::Error>;
     /// Matrix times vector, degree 2.
     fn linear(&self, v: &Self::Ct, matrix: &Self::Linear) -> Result<Self::Ct, Self::Error>;
+    /// Encrypted matrix times vector, by diagonals as [`crate::slot::apply`] takes them; relinearised, degree 2.
+    fn apply(
+        &self,
+        diagonals: &[Arc<Self::Ct>],
+        v: &Self::Ct,
+        baby: u32,
+        step: u32,
+    ) -> Result<Self::Ct, Self::Error>;
     /// Chebyshev series on [-1, 1]; consumes ⌈log2(deg+1)⌉ levels.
     fn poly(&self, v: &Self::Ct, coefficients: &[f64]) -> Result<Self::Ct, Self::Error>;
     /// Degree 2 at ℓ to degree 1 at ℓ-1.

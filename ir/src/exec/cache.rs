@@ -1,7 +1,9 @@
 //! Encoded plaintexts under a memory budget.
 
 use super::{Backend, Diagonals, ExecError};
-use crate::slot::{At, Binding, DataSource, Matrix, MatrixId, Plain, PlainId, Tables};
+use crate::slot::{
+    At, Binding, DataSource, Matrix, MatrixId, Plain, PlainId, StateId, Tables, TokenMatrix,
+};
 use num_complex::Complex64;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,7 +36,40 @@ struct State<B: Backend> {
 }
 
 /// What stays encoded for one token: plaintexts that depend on its position.
-pub(super) type TokenCache<B> = HashMap<(PlainId, Binding, At), Arc<<B as Backend>::Plain>>;
+pub(super) struct TokenCache<B: Backend> {
+    plains: HashMap<(PlainId, Binding, At), Arc<B::Plain>>,
+    /// Masks of appends, by state, index and level.
+    masks: HashMap<(StateId, u32, At), Arc<B::Plain>>,
+}
+
+impl<B: Backend> Default for TokenCache<B> {
+    fn default() -> Self {
+        Self {
+            plains: HashMap::new(),
+            masks: HashMap::new(),
+        }
+    }
+}
+
+impl<B: Backend> TokenCache<B> {
+    /// A mask that appending to a matrix at `position` takes.
+    pub(super) fn mask(
+        &mut self,
+        source: &Source<'_, B>,
+        (state, matrix): (StateId, &TokenMatrix),
+        index: u32,
+        position: u32,
+        at: At,
+    ) -> Result<Arc<B::Plain>, ExecError<B::Error>> {
+        if let Some(kept) = self.masks.get(&(state, index, at)) {
+            return Ok(kept.clone());
+        }
+        let encoded = source.backend.encode(&matrix.mask(position, index), at);
+        let encoded = Arc::new(encoded.map_err(|cause| source.encoding("an append's mask", cause))?);
+        self.masks.insert((state, index, at), encoded.clone());
+        Ok(encoded)
+    }
+}
 
 impl<B: Backend> Cache<B> {
     pub(super) fn new(budget: usize) -> Self {
@@ -96,11 +131,11 @@ impl<B: Backend> Cache<B> {
                 ..binding
             };
             let key = (id, binding, at);
-            if let Some(kept) = token.get(&key) {
+            if let Some(kept) = token.plains.get(&key) {
                 return Ok(kept.clone());
             }
             let encoded = Arc::new(source.encode(plain, at, binding)?);
-            token.insert(key, encoded.clone());
+            token.plains.insert(key, encoded.clone());
             return Ok(encoded);
         }
         let key = Key::Plain(source.program, id, layer, at);

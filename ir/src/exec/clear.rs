@@ -9,12 +9,12 @@ use super::noise::Noise;
 use super::noisy_poly;
 use super::{Backend, Diagonals, LevelNoise, NoiseModel};
 use crate::plan::Plan;
-use crate::slot::{At, BootstrapKind, Slots};
+use crate::slot::{self, At, BootstrapKind, Slots};
 use num_complex::Complex64;
 use sotto_params::ParamSet;
 use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::poly::depth;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How far from exact repetition a bootstrap's input may be; noise of unequal copies lies far below.
 const PERIOD_TOLERANCE: f64 = 1e-3;
@@ -327,6 +327,30 @@ impl Backend for Clear {
         let slots = match &mut self.locked().noise {
             Some(noise) => {
                 let std = noise.model.at(level).baby;
+                noise.add(slots, |p| std * f64::sqrt(squares[p % squares.len()]))
+            }
+            None => slots,
+        };
+        Ok(ClearCt { slots, at })
+    }
+
+    fn apply(&self, diagonals: &[Arc<ClearCt>], v: &ClearCt, baby: u32, step: u32) -> Done {
+        need_degree(v, 1)?;
+        for diagonal in diagonals {
+            need_equal(v.at, diagonal.at)?;
+        }
+        let at = At { degree: 2, ..v.at };
+        let parts: Vec<Slots> = diagonals.iter().map(|d| d.slots.clone()).collect();
+        let slots = slot::apply(&parts, &v.slots, baby, step);
+        // as in `linear`: every diagonal multiplies a rotation with its own key switch
+        let slots = match &mut self.locked().noise {
+            Some(noise) => {
+                let mut squares = vec![0.0; slots.period()];
+                for part in &parts {
+                    let norms = squares.iter_mut().enumerate();
+                    norms.for_each(|(p, s)| *s += part.at(p).norm_sqr());
+                }
+                let std = noise.model.at(at.level).baby;
                 noise.add(slots, |p| std * f64::sqrt(squares[p % squares.len()]))
             }
             None => slots,

@@ -207,10 +207,13 @@ impl<B: Backend> Executor<B> {
         let tables = widest.tables(self.plan.slots(), self.plan.capacity);
         for (state, layer, groups) in session.states() {
             let tokens = tables.tokens(state);
-            let expected = tokens.map(|tokens| session.position().div_ceil(tokens) as usize);
+            let expected = tokens.map(|tokens| {
+                let groups = session.position().div_ceil(tokens);
+                tables.ciphertexts(state) * groups as usize
+            });
             if expected != Some(groups.len()) {
                 return Err(ExecError::Session(format!(
-                    "state s{} of layer {layer} has {} groups at position {}, not {}",
+                    "state s{} of layer {layer} has {} ciphertexts at position {}, not {}",
                     state.0,
                     groups.len(),
                     session.position(),

@@ -5,9 +5,10 @@ use super::cache::{Cache, Source, TokenCache};
 use super::executor::ExecError;
 use super::session::Pending;
 use crate::plan::{Buf, Instr, PlanProgram, PlanTemplate};
-use crate::slot::{At, Binding, Op, StateId, current_steps};
+use crate::slot::{At, Binding, Layout, Op, StateId, TokenMatrix, current_steps};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// An instruction as an observer sees it, before and after it runs.
@@ -60,6 +61,13 @@ pub(super) struct Run<'a, B: Backend> {
     pub(super) observe: &'a mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
 }
 
+/// A value of a run: one ciphertext, or the diagonals of a matrix.
+#[derive(Clone)]
+enum Held<Ct> {
+    One(Arc<Ct>),
+    Matrix(Vec<Arc<Ct>>),
+}
+
 type Fallible<B, T> = Result<T, ExecError<<B as Backend>::Error>>;
 
 impl<'a, B: Backend> Run<'a, B> {
@@ -76,14 +84,15 @@ impl<'a, B: Backend> Run<'a, B> {
             count: self.count,
             group: None,
         };
-        self.template(template, binding, inputs)
+        let inputs = inputs.into_iter().map(|ct| Held::One(Arc::new(ct)));
+        self.template(template, binding, inputs.collect())
     }
 
     fn template(
         &mut self,
         index: usize,
         binding: Binding,
-        inputs: Vec<B::Ct>,
+        inputs: Vec<Held<B::Ct>>,
     ) -> Fallible<B, Vec<B::Ct>> {
         let program = self.program;
         let template = program.templates.get(index);
@@ -107,10 +116,10 @@ impl<'a, B: Backend> Run<'a, B> {
             };
             self.tell(&place, results_seen)?;
             for (buf, ct) in instr.dst.iter().zip(results) {
-                buffers.put(*buf, ct);
+                buffers.put(*buf, Held::One(Arc::new(ct)));
             }
             for buf in &instr.free {
-                buffers.take(*buf)?;
+                buffers.drop(*buf)?;
             }
         }
         let mut results = Vec::new();
@@ -130,7 +139,7 @@ impl<'a, B: Backend> Run<'a, B> {
         &self,
         template: &PlanTemplate,
         binding: Binding,
-        inputs: Vec<B::Ct>,
+        inputs: Vec<Held<B::Ct>>,
     ) -> Fallible<B, Buffers<B::Ct>> {
         let (expected, found) = (template.params.len(), inputs.len());
         if expected != found {
@@ -140,9 +149,13 @@ impl<'a, B: Backend> Run<'a, B> {
             template: template.name.clone(),
             values: BTreeMap::new(),
         };
-        for ((buf, expected, _), ct) in template.params.iter().zip(inputs) {
-            let found = self.source.backend.at(&ct);
-            if found != *expected {
+        for ((buf, expected, _), held) in template.params.iter().zip(inputs) {
+            let parts = match &held {
+                Held::One(ct) => std::slice::from_ref(ct),
+                Held::Matrix(diagonals) => diagonals,
+            };
+            let found = parts.iter().map(|ct| self.source.backend.at(ct));
+            if let Some(found) = found.into_iter().find(|found| found != expected) {
                 return Err(ExecError::At {
                     site: template.name.clone(),
                     layer: binding.layer,
@@ -151,7 +164,7 @@ impl<'a, B: Backend> Run<'a, B> {
                     found,
                 });
             }
-            buffers.put(*buf, ct);
+            buffers.put(*buf, held);
         }
         Ok(buffers)
     }
@@ -234,6 +247,13 @@ impl<'a, B: Backend> Run<'a, B> {
                     .matrix(&self.source, *matrix, level, binding.layer)?;
                 backend.linear(v, &matrix)
             }
+            Op::Apply {
+                matrix,
+                v,
+                step,
+                baby,
+                ..
+            } => backend.apply(buffers.matrix(*matrix)?, get(v)?, *baby, *step),
             Op::Poly { v, poly } => {
                 let poly = self.program.polys.get(poly.0 as usize);
                 let poly = poly.ok_or_else(|| place.plan_error("its polynomial"))?;
@@ -248,7 +268,7 @@ impl<'a, B: Backend> Run<'a, B> {
                 states,
                 args,
             } => {
-                let args: Result<Vec<_>, _> = args.iter().map(get).collect();
+                let args: Result<Vec<_>, _> = args.iter().map(|buf| buffers.held(*buf)).collect();
                 return self.sum_groups(place, *template, states, &args?);
             }
             Op::Rescale { v } => backend.rescale(get(v)?),
@@ -265,29 +285,67 @@ impl<'a, B: Backend> Run<'a, B> {
             return Err(place.plan_error("its state"));
         };
         let backend = self.source.backend;
-        let (level, found) = (declared.level.unwrap_or(0), backend.at(v));
-        let expected = At { level, degree: 1 };
+        let Some(expected) = declared.append_at() else {
+            return Err(place.plan_error("the level of its state"));
+        };
+        let found = backend.at(v);
         if found != expected {
             return Err(place.at_error("the appended value", expected, found));
         }
         let layer = place.binding.layer;
-        let current = (self.position / tokens) as usize;
+        let each = tables.ciphertexts(state);
+        let first = (self.position / tokens) as usize * each;
+        let parts = match &declared.ty.layout {
+            Layout::Matrix(matrix) => self.parts(place, (state, matrix), v)?,
+            _ => vec![v.clone()],
+        };
         let count = self.pending.count(state, layer);
-        let group = match self.pending.group(state, layer, current) {
+        let group = match self.pending.group(state, layer, first..first + each) {
             Some(group) => {
-                let sum = backend.add(group, v);
-                sum.map_err(|cause| place.backend_error(cause))?
+                let sums = group.iter().zip(&parts).map(|(a, b)| backend.add(a, b));
+                let sums = sums.collect::<Result<Vec<_>, _>>();
+                sums.map_err(|cause| place.backend_error(cause))?
             }
-            None if count == current => v.clone(),
+            None if count == first => parts,
             None => {
                 return Err(ExecError::Session(format!(
-                    "state `{}` of layer {layer} has {count} groups at position {}",
+                    "state `{}` of layer {layer} has {count} ciphertexts at position {}",
                     declared.name, self.position
                 )));
             }
         };
-        self.pending.set(state, layer, current, group);
+        let group = group.into_iter().map(Arc::new).collect();
+        self.pending.set(state, layer, first, group);
         Ok(())
+    }
+
+    /// What a vector adds to each diagonal of a matrix.
+    fn parts(
+        &mut self,
+        place: &Place<'_>,
+        (state, matrix): (StateId, &TokenMatrix),
+        v: &B::Ct,
+    ) -> Fallible<B, Vec<B::Ct>> {
+        let backend = self.source.backend;
+        let failed = |cause| place.backend_error(cause);
+        let step = matrix.step() as i32;
+        let turns: Vec<i32> = matrix.turns().iter().map(|turn| turn * step).collect();
+        let turned = backend.rotations(v, &turns).map_err(failed)?;
+        let mut parts: Vec<Option<B::Ct>> = vec![None; matrix.ciphertexts() as usize];
+        for index in 0..matrix.masks() {
+            let (at, position) = (backend.at(v), self.position);
+            let mask = self
+                .token
+                .mask(&self.source, (state, matrix), index, position, at)?;
+            for (turn, v) in turned.iter().enumerate() {
+                let part = backend.mul_plain(v, &mask).map_err(failed)?;
+                let part = backend.rescale(&part).map_err(failed)?;
+                let diagonal = matrix.diagonal(turn as u32, index) as usize;
+                parts[diagonal] = Some(part);
+            }
+        }
+        let all: Option<Vec<B::Ct>> = parts.into_iter().collect();
+        all.ok_or_else(|| place.plan_error("the matrix of its state"))
     }
 
     fn sum_groups(
@@ -295,24 +353,30 @@ impl<'a, B: Backend> Run<'a, B> {
         place: &Place<'_>,
         template: usize,
         states: &[StateId],
-        args: &[&B::Ct],
+        args: &[Held<B::Ct>],
     ) -> Fallible<B, Vec<B::Ct>> {
         if place.binding.group.is_some() {
             return Err(place.plan_error("a loop inside a group template"));
         }
         let layer = place.binding.layer;
-        let count = |s: &StateId| self.pending.count(*s, layer);
+        let tables = self.source.tables;
+        let count = |s: &StateId| self.pending.count(*s, layer) / tables.ciphertexts(*s);
         let groups = states.first().map_or(0, count);
         if groups == 0 || states.iter().any(|s| count(s) != groups) {
             return Err(place.plan_error("the groups of its states"));
         }
         let mut sums: Vec<B::Ct> = Vec::new();
         for group in 0..groups {
-            let mut inputs: Vec<B::Ct> = args.iter().map(|&ct| ct.clone()).collect();
+            let mut inputs: Vec<Held<B::Ct>> = args.to_vec();
             for state in states {
-                let stored = self.pending.group(*state, layer, group);
+                let each = tables.ciphertexts(*state);
+                let places = group * each..(group + 1) * each;
+                let stored = self.pending.group(*state, layer, places);
                 let missing = || ExecError::Session(format!("layer {layer} lacks group {group}"));
-                inputs.push(stored.ok_or_else(missing)?.clone());
+                inputs.push(match stored.ok_or_else(missing)? {
+                    [one] => Held::One(one.clone()),
+                    diagonals => Held::Matrix(diagonals.to_vec()),
+                });
             }
             let binding = Binding {
                 group: Some(group as u32),
@@ -376,12 +440,36 @@ impl Place<'_> {
 /// The buffer table of one run of a template.
 struct Buffers<Ct> {
     template: String,
-    values: BTreeMap<Buf, Ct>,
+    values: BTreeMap<Buf, Held<Ct>>,
 }
 
-impl<Ct> Buffers<Ct> {
-    fn put(&mut self, buf: Buf, ct: Ct) {
-        self.values.insert(buf, ct);
+impl<Ct: Clone> Buffers<Ct> {
+    fn put(&mut self, buf: Buf, held: Held<Ct>) {
+        self.values.insert(buf, held);
+    }
+
+    fn kind<E: std::error::Error>(&self, buf: Buf) -> ExecError<E> {
+        ExecError::Plan(format!(
+            "template `{}`: buffer {} holds a matrix where a ciphertext is read, or the reverse",
+            self.template, buf.0
+        ))
+    }
+
+    fn held<E: std::error::Error>(&self, buf: Buf) -> Result<Held<Ct>, ExecError<E>> {
+        self.values.get(&buf).cloned().ok_or_else(|| self.empty(buf))
+    }
+
+    fn matrix<E: std::error::Error>(&self, buf: Buf) -> Result<&[Arc<Ct>], ExecError<E>> {
+        match self.values.get(&buf) {
+            Some(Held::Matrix(diagonals)) => Ok(diagonals),
+            Some(Held::One(_)) => Err(self.kind(buf)),
+            None => Err(self.empty(buf)),
+        }
+    }
+
+    fn drop<E: std::error::Error>(&mut self, buf: Buf) -> Result<(), ExecError<E>> {
+        let found = self.values.remove(&buf);
+        found.map(|_| ()).ok_or_else(|| self.empty(buf))
     }
 
     fn empty<E: std::error::Error>(&self, buf: Buf) -> ExecError<E> {
@@ -392,10 +480,18 @@ impl<Ct> Buffers<Ct> {
     }
 
     fn get<E: std::error::Error>(&self, buf: Buf) -> Result<&Ct, ExecError<E>> {
-        self.values.get(&buf).ok_or_else(|| self.empty(buf))
+        match self.values.get(&buf) {
+            Some(Held::One(ct)) => Ok(ct),
+            Some(Held::Matrix(_)) => Err(self.kind(buf)),
+            None => Err(self.empty(buf)),
+        }
     }
 
     fn take<E: std::error::Error>(&mut self, buf: Buf) -> Result<Ct, ExecError<E>> {
-        self.values.remove(&buf).ok_or_else(|| self.empty(buf))
+        match self.values.remove(&buf) {
+            Some(Held::One(ct)) => Ok(Arc::unwrap_or_clone(ct)),
+            Some(Held::Matrix(_)) => Err(self.kind(buf)),
+            None => Err(self.empty(buf)),
+        }
     }
 }

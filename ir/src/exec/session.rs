@@ -1,10 +1,14 @@
 //! The KV cache of one conversation, and changes to it that take effect together.
 //!
+//! A group of a state is one ciphertext, or as many as its layout says; they are kept in one list, group by group.
+//!
 //! Prefill keeps states of its own beside those of decode. They serve the later blocks of the same prompt; the first decoded token is
 //! not among them, so they are dropped then.
 
 use crate::slot::StateId;
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
 
 type Key = (StateId, u32);
 
@@ -12,7 +16,7 @@ type Key = (StateId, u32);
 #[derive(Clone, Debug)]
 pub struct Session<Ct> {
     position: u32,
-    groups: BTreeMap<Key, Vec<Ct>>,
+    groups: BTreeMap<Key, Vec<Arc<Ct>>>,
 }
 
 impl<Ct> Default for Session<Ct> {
@@ -30,15 +34,15 @@ impl<Ct> Session<Ct> {
         self.position
     }
 
-    /// The groups of a state in a layer.
-    pub fn groups(&self, state: StateId, layer: u32) -> &[Ct] {
+    /// The ciphertexts of a state in a layer, group by group.
+    pub fn groups(&self, state: StateId, layer: u32) -> &[Arc<Ct>] {
         self.groups
             .get(&(state, layer))
             .map_or(&[], |groups| &groups[..])
     }
 
-    /// Every state with its layer and groups, in order: for saving a session.
-    pub fn states(&self) -> impl Iterator<Item = (StateId, u32, &[Ct])> {
+    /// Every state with its layer and ciphertexts, in order: for saving a session.
+    pub fn states(&self) -> impl Iterator<Item = (StateId, u32, &[Arc<Ct>])> {
         self.groups
             .iter()
             .map(|(&(state, layer), groups)| (state, layer, &groups[..]))
@@ -47,7 +51,7 @@ impl<Ct> Session<Ct> {
     /// A session as [`Session::position`] and [`Session::states`] told it. The executor refuses one that does not fit its plan.
     pub fn restore(
         position: u32,
-        states: impl IntoIterator<Item = (StateId, u32, Vec<Ct>)>,
+        states: impl IntoIterator<Item = (StateId, u32, Vec<Arc<Ct>>)>,
     ) -> Self {
         let groups = states.into_iter().map(|(s, l, groups)| ((s, l), groups));
         Self {
@@ -60,8 +64,8 @@ impl<Ct> Session<Ct> {
 /// A step's changes to a session, beside it until the step has succeeded.
 pub(super) struct Pending<'s, Ct> {
     base: &'s Session<Ct>,
-    /// Changed group: its index and new content.
-    changed: BTreeMap<Key, (usize, Ct)>,
+    /// Changed group: where it begins, and its new ciphertexts.
+    changed: BTreeMap<Key, (usize, Vec<Arc<Ct>>)>,
 }
 
 impl<'s, Ct> Pending<'s, Ct> {
@@ -72,24 +76,29 @@ impl<'s, Ct> Pending<'s, Ct> {
         }
     }
 
-    /// Groups of a state in a layer, this step's included.
+    /// Ciphertexts of a state in a layer, this step's included.
     pub(super) fn count(&self, state: StateId, layer: u32) -> usize {
         let stored = self.base.groups(state, layer).len();
         let changed = self.changed.get(&(state, layer));
-        changed.map_or(stored, |(index, _)| stored.max(index + 1))
+        changed.map_or(stored, |(first, group)| stored.max(first + group.len()))
     }
 
-    /// One group as this step sees it.
-    pub(super) fn group(&self, state: StateId, layer: u32, index: usize) -> Option<&Ct> {
+    /// One group as this step sees it; None if it is not all there.
+    pub(super) fn group(
+        &self,
+        state: StateId,
+        layer: u32,
+        places: Range<usize>,
+    ) -> Option<&[Arc<Ct>]> {
         match self.changed.get(&(state, layer)) {
-            Some((changed, ct)) if *changed == index => Some(ct),
-            _ => self.base.groups(state, layer).get(index),
+            Some((first, group)) if *first == places.start => Some(group),
+            _ => self.base.groups(state, layer).get(places),
         }
     }
 
-    /// Replace or open a group.
-    pub(super) fn set(&mut self, state: StateId, layer: u32, index: usize, ct: Ct) {
-        self.changed.insert((state, layer), (index, ct));
+    /// Replace or open the group that begins at `first`.
+    pub(super) fn set(&mut self, state: StateId, layer: u32, first: usize, group: Vec<Arc<Ct>>) {
+        self.changed.insert((state, layer), (first, group));
     }
 
     pub(super) fn into_changes(self) -> Changes<Ct> {
@@ -98,15 +107,15 @@ impl<'s, Ct> Pending<'s, Ct> {
 }
 
 /// The changes of a step that succeeded.
-pub(super) struct Changes<Ct>(BTreeMap<Key, (usize, Ct)>);
+pub(super) struct Changes<Ct>(BTreeMap<Key, (usize, Vec<Arc<Ct>>)>);
 
 impl<Ct> Changes<Ct> {
     /// Make them, advance the position by `count` tokens, and drop the states from `states` on, which the program does not have.
     pub(super) fn commit(self, session: &mut Session<Ct>, count: u32, states: usize) {
-        for (key, (index, ct)) in self.0 {
+        for (key, (first, group)) in self.0 {
             let groups = session.groups.entry(key).or_default();
-            groups.truncate(index);
-            groups.push(ct);
+            groups.truncate(first);
+            groups.extend(group);
         }
         session
             .groups

@@ -70,10 +70,13 @@ impl Needs {
             let operands = instr.op.operands();
             let level = operands.first().and_then(|buf| at.get(buf));
             let level = level.map_or(0, |at| at.level);
-            for step in rotations(&instr.op, &program.matrices, slots) {
+            for step in rotations(&instr.op, &program.matrices, &program.states, slots) {
                 self.rotation(step, level);
             }
-            if matches!(instr.op, Op::Mul { .. } | Op::Poly { .. }) {
+            if matches!(
+                instr.op,
+                Op::Mul { .. } | Op::Poly { .. } | Op::Apply { .. }
+            ) {
                 self.relinearise = self.relinearise.max(level);
             }
             if let Op::Bootstrap { kind, .. } = instr.op {

@@ -7,8 +7,8 @@
 //! then advances the position. A run that fails leaves the session as it was.
 
 use super::{
-    Binding, DataError, DataSource, MatrixId, Op, Program, Slots, Stage, StateId, Template,
-    ValueId, ValueType, current_steps,
+    Binding, DataError, DataSource, Layout, MatrixId, Op, Program, Slots, Stage, StateId, Template,
+    ValueId, ValueType, apply, current_steps,
 };
 use num_complex::Complex64;
 use std::collections::{BTreeMap, HashMap};
@@ -45,7 +45,7 @@ impl Session {
         self.position
     }
 
-    /// The groups of a state in a layer.
+    /// The ciphertexts of a state in a layer, group by group.
     pub fn groups(&self, state: StateId, layer: u32) -> &[Slots] {
         self.groups
             .get(&(state, layer))
@@ -89,7 +89,8 @@ impl<'p, S: Stage> Interpreter<'p, S> {
         Self { program, data }
     }
 
-    /// One run for one token: the client's values in, the last step's results out; `observe` sees every value once, in order.
+    /// One run for one token: the client's values in, the last step's results out; `observe` sees every value once, in order, and of a
+    /// matrix every diagonal.
     pub fn decode(
         &self,
         session: &mut Session,
@@ -134,13 +135,22 @@ impl<'p, S: Stage> Interpreter<'p, S> {
                     observe,
                     at,
                 };
-                values = run.template(step.template, values)?;
+                let inputs = values.into_iter().map(Held::One).collect();
+                values = run.template(step.template, inputs)?;
             }
         }
         next.position += count;
         *session = next;
         Ok(values)
     }
+}
+
+/// A value in a run.
+#[derive(Clone)]
+enum Held {
+    One(Slots),
+    /// The diagonals of a matrix.
+    Matrix(Vec<Slots>),
 }
 
 /// One run of one template.
@@ -152,7 +162,7 @@ struct Run<'a, 'p, S: Stage> {
 }
 
 impl<S: Stage> Run<'_, '_, S> {
-    fn template(&mut self, index: usize, inputs: Vec<Slots>) -> Result<Vec<Slots>, InterpError> {
+    fn template(&mut self, index: usize, inputs: Vec<Held>) -> Result<Vec<Slots>, InterpError> {
         let program = self.interpreter.program;
         let template = program.templates.get(index).ok_or_else(|| {
             malformed(
@@ -171,9 +181,15 @@ impl<S: Stage> Run<'_, '_, S> {
         }
         let last_use = last_uses(template);
         let mut values = HashMap::new();
-        for (param, slots) in template.params.iter().zip(inputs) {
-            self.show(template, "param", param.value, &param.ty, &slots);
-            values.insert(param.value, slots);
+        for (param, held) in template.params.iter().zip(inputs) {
+            let seen = match &held {
+                Held::One(slots) => std::slice::from_ref(slots),
+                Held::Matrix(diagonals) => diagonals,
+            };
+            for slots in seen {
+                self.show(template, "param", param.value, &param.ty, slots);
+            }
+            values.insert(param.value, held);
         }
         for (i, node) in template.nodes.iter().enumerate() {
             let wrong = |what: String| malformed(&template.name, &node.site, what);
@@ -183,7 +199,7 @@ impl<S: Stage> Run<'_, '_, S> {
             }
             for ((&value, slots), ty) in node.results.iter().zip(results).zip(&node.types) {
                 self.show(template, &node.site, value, ty, &slots);
-                values.insert(value, slots);
+                values.insert(value, Held::One(slots));
             }
             for operand in node.op.operands() {
                 if last_use.get(operand) == Some(&i) {
@@ -193,7 +209,10 @@ impl<S: Stage> Run<'_, '_, S> {
         }
         let result = |value| {
             let missing = || malformed(&template.name, "results", format!("no value {value:?}"));
-            values.get(value).cloned().ok_or_else(missing)
+            match values.get(value) {
+                Some(Held::One(slots)) => Ok(slots.clone()),
+                _ => Err(missing()),
+            }
         };
         template.results.iter().map(result).collect()
     }
@@ -220,12 +239,15 @@ impl<S: Stage> Run<'_, '_, S> {
     fn op(
         &mut self,
         op: &Op<ValueId>,
-        values: &HashMap<ValueId, Slots>,
+        values: &HashMap<ValueId, Held>,
         wrong: &dyn Fn(String) -> InterpError,
     ) -> Result<Vec<Slots>, InterpError> {
         let get = |v: &ValueId| {
-            let missing = || wrong(format!("%{} is not defined", v.0));
-            values.get(v).ok_or_else(missing)
+            match values.get(v) {
+                Some(Held::One(slots)) => Ok(slots),
+                Some(Held::Matrix(_)) => Err(wrong(format!("%{} is a matrix", v.0))),
+                None => Err(wrong(format!("%{} is not defined", v.0))),
+            }
         };
         let one = match op {
             Op::Rotate { v, by } => get(v)?.rotate(*by),
@@ -245,6 +267,16 @@ impl<S: Stage> Run<'_, '_, S> {
                 current_steps(self.at.position, *count).fold(get(v)?.clone(), turn)
             }
             Op::Linear { v, matrix } => self.linear(get(v)?, *matrix, wrong)?,
+            Op::Apply {
+                matrix,
+                v,
+                step,
+                baby,
+                ..
+            } => match values.get(matrix) {
+                Some(Held::Matrix(diagonals)) => apply(diagonals, get(v)?, *baby, *step),
+                _ => return Err(wrong(format!("%{} is no matrix", matrix.0))),
+            },
             Op::Poly { v, poly } => {
                 let poly = self.interpreter.program.polys.get(poly.0 as usize);
                 let poly = poly.ok_or_else(|| wrong("no such polynomial".into()))?;
@@ -311,11 +343,23 @@ impl<S: Stage> Run<'_, '_, S> {
         v: Slots,
         wrong: &dyn Fn(String) -> InterpError,
     ) -> Result<(), InterpError> {
-        let tokens = self.interpreter.program.tables().tokens(state);
+        let tables = self.interpreter.program.tables();
+        let tokens = tables.tokens(state);
         let tokens = tokens.ok_or_else(|| wrong(format!("state {} holds no tokens", state.0)))?;
-        let current = (self.at.position / tokens) as usize;
+        let layout = &tables.states[state.0 as usize].ty.layout;
+        let current = (self.at.position / tokens * layout.ciphertexts()) as usize;
         let groups = self.session.groups.entry((state, self.at.layer));
         let groups = groups.or_default();
+        if let Layout::Matrix(matrix) = layout {
+            let count = matrix.ciphertexts() as usize;
+            if groups.len() == current {
+                groups.resize(current + count, Slots::splat(Complex64::ZERO));
+            }
+            let group = groups.get_mut(current..current + count);
+            let group = group.ok_or_else(|| wrong("a group was never opened".into()))?;
+            matrix.append(group, &v, self.at.position);
+            return Ok(());
+        }
         match groups.len().cmp(&current) {
             std::cmp::Ordering::Equal => groups.push(v),
             std::cmp::Ordering::Greater => groups[current] = groups[current].zip(&v, |a, b| a + b),
@@ -335,7 +379,9 @@ impl<S: Stage> Run<'_, '_, S> {
             return Err(wrong("a group template loops over groups".into()));
         }
         let layer = self.at.layer;
-        let count = |state: &StateId| self.session.groups(*state, layer).len();
+        let tables = self.interpreter.program.tables();
+        let each = |state: &StateId| tables.ciphertexts(*state);
+        let count = |state: &StateId| self.session.groups(*state, layer).len() / each(state);
         let groups = states.first().map_or(0, count);
         if groups == 0 || states.iter().any(|s| count(s) != groups) {
             return Err(wrong("states with no or unequal numbers of groups".into()));
@@ -343,10 +389,15 @@ impl<S: Stage> Run<'_, '_, S> {
         let mut sums: Option<Vec<Slots>> = None;
         for group in 0..groups {
             self.at.group = Some(group as u32);
-            let stored = states
-                .iter()
-                .map(|s| &self.session.groups(*s, layer)[group]);
-            let inputs = args.iter().chain(stored).cloned().collect();
+            let stored = states.iter().map(|s| {
+                let (each, groups) = (each(s), self.session.groups(*s, layer));
+                match &groups[group * each..(group + 1) * each] {
+                    [one] => Held::One(one.clone()),
+                    several => Held::Matrix(several.to_vec()),
+                }
+            });
+            let args = args.iter().cloned().map(Held::One);
+            let inputs = args.chain(stored).collect();
             let terms = self.template(template, inputs)?;
             sums = Some(match sums {
                 None => terms,

@@ -34,6 +34,7 @@ mod matrix;
 mod memory;
 mod op;
 mod parse;
+mod parse_layout;
 mod print;
 mod slots;
 mod tables;
@@ -41,6 +42,7 @@ mod tables;
 pub(crate) mod tests;
 #[cfg(test)]
 mod text_tests;
+mod token_matrix;
 mod types;
 mod verify;
 
@@ -55,6 +57,7 @@ pub use parse::ParseNote;
 pub use print::{PrintNote, SLOT_VERSION, stage_of};
 pub use slots::Slots;
 pub use tables::{Binding, Dependence, Tables};
+pub use token_matrix::{Side, TokenMatrix, apply};
 pub use types::{
     At, Group, Layout, Leveled, Packed, Stage, StateDecl, StateId, ValueId, ValueType,
 };

@@ -26,7 +26,7 @@ pub struct BootstrapKind {
 /// An operation over operands of type `V`: SSA values in the stages, buffers in the plan.
 ///
 /// Level rules (leveled stage and plan; ℓ is the operands' level): operands of `Add`/`Sub` agree in level and degree;
-/// `Mul`, `MulPlain`, `MulConst`, `Linear` take degree 1 and give degree 2 at ℓ; `Rescale` takes degree 2 at ℓ to degree 1
+/// `Mul`, `MulPlain`, `MulConst`, `Linear`, `Apply` take degree 1 and give degree 2 at ℓ; `Rescale` takes degree 2 at ℓ to degree 1
 /// at ℓ-1; `Drop` keeps degree 1; `Poly` takes degree 1 at ℓ to degree 1 at ℓ - ⌈log2(deg+1)⌉; `Bootstrap` takes degree 1 at
 /// its kind's input level to degree 1 at the top application level; everything else keeps level and degree.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,9 +61,19 @@ pub enum Op<V> {
     FoldCurrent { v: V, count: u32 },
     /// Σ over k of diagonal k times v rotated left by k (see [`Matrix`]).
     Linear { v: V, matrix: MatrixId },
+    /// The product of an encrypted matrix, `count` diagonals in `baby` steps of `step` slots, with v; relinearised
+    /// (see [`super::TokenMatrix`]).
+    Apply {
+        matrix: V,
+        v: V,
+        step: u32,
+        count: u32,
+        baby: u32,
+    },
     /// A Chebyshev series on [-1, 1].
     Poly { v: V, poly: PolyId },
-    /// Add v to the current group of a state, opening a group when its first token arrives.
+    /// Add v to the current group of a state, opening a group when its first token arrives. To a group that is a matrix v is added turned
+    /// and masked, one level down.
     Append { state: StateId, v: V },
     /// For each occupied group g: run `template` on `args` followed by group g of each state; sum the results over g.
     SumGroups {
@@ -107,6 +117,7 @@ impl<V> Op<V> {
             Op::Fold { .. } => "fold",
             Op::FoldCurrent { .. } => "fold_current",
             Op::Linear { .. } => "linear",
+            Op::Apply { .. } => "apply",
             Op::Poly { .. } => "poly",
             Op::Append { .. } => "append",
             Op::SumGroups { .. } => "sum_groups",
@@ -136,6 +147,7 @@ impl<V> Op<V> {
             | Op::Drop { v, .. }
             | Op::Bootstrap { v, .. } => vec![v],
             Op::Add { a, b } | Op::Sub { a, b } | Op::Mul { a, b } => vec![a, b],
+            Op::Apply { matrix, v, .. } => vec![matrix, v],
             Op::SumGroups { args, .. } => args.iter().collect(),
         }
     }
@@ -172,6 +184,19 @@ impl<V> Op<V> {
             Op::Linear { v, matrix } => Op::Linear {
                 v: f(v),
                 matrix: *matrix,
+            },
+            Op::Apply {
+                matrix,
+                v,
+                step,
+                count,
+                baby,
+            } => Op::Apply {
+                matrix: f(matrix),
+                v: f(v),
+                step: *step,
+                count: *count,
+                baby: *baby,
             },
             Op::Poly { v, poly } => Op::Poly {
                 v: f(v),

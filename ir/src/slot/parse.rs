@@ -1,16 +1,17 @@
 //! The text form's parser. It accepts what the printer prints, with free blanks, line breaks in lists and comments; whether
 //! the result makes sense is the verifier's business.
 
+use super::parse_layout::{group, ty};
 use super::print::SLOT_VERSION;
 use super::{
-    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Group, Layout, Matrix, MatrixId,
+    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Matrix, MatrixId,
     MatrixPart, Node, Op, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program,
     Recipe, Stage, StateDecl, StateId, Step, Template, ValueId, ValueType,
 };
 use crate::text::{ParseError, Parser, TokenKind};
 use std::str::FromStr;
 
-type Parsed<T> = Result<T, ParseError>;
+pub(super) type Parsed<T> = Result<T, ParseError>;
 
 /// How a stage's annotation is read.
 pub trait ParseNote: Sized {
@@ -76,16 +77,16 @@ impl<S: Stage> FromStr for Program<S> {
     }
 }
 
-fn count(p: &mut Parser) -> Parsed<u32> {
+pub(super) fn count(p: &mut Parser) -> Parsed<u32> {
     p.number("a count")
 }
 
-fn real(p: &mut Parser) -> Parsed<f64> {
+pub(super) fn real(p: &mut Parser) -> Parsed<f64> {
     p.number("a number")
 }
 
 /// `a/b`.
-fn fraction(p: &mut Parser) -> Parsed<(u32, u32)> {
+pub(super) fn fraction(p: &mut Parser) -> Parsed<(u32, u32)> {
     let a = count(p)?;
     p.sign('/')?;
     Ok((a, count(p)?))
@@ -145,69 +146,12 @@ fn steps(p: &mut Parser) -> Parsed<Vec<Step>> {
     Ok(steps)
 }
 
-fn one_of(p: &mut Parser, yes: &str, no: &str) -> Parsed<bool> {
+pub(super) fn one_of(p: &mut Parser, yes: &str, no: &str) -> Parsed<bool> {
     let found = p.eat_word(yes);
     if !found && !p.eat_word(no) {
         return Err(p.error(format!("`{yes}` or `{no}`")));
     }
     Ok(found)
-}
-
-fn layout(p: &mut Parser) -> Parsed<Layout> {
-    if !p.eat_word("block") {
-        return flat(p);
-    }
-    let tokens = count(p)?;
-    p.keyword("of")?;
-    // blocks do not nest, so that the parser does not follow a file into the depth
-    Ok(Layout::Block {
-        tokens,
-        each: Box::new(flat(p)?),
-    })
-}
-
-/// A layout that is no block.
-fn flat(p: &mut Parser) -> Parsed<Layout> {
-    let here = p.clone();
-    Ok(match p.word("a layout")?.as_str() {
-        "periodic" => {
-            let (count, width) = fraction(p)?;
-            Layout::Periodic { count, width }
-        }
-        "strided" => {
-            let (count, width) = fraction(p)?;
-            p.keyword("by")?;
-            let stride = self::count(p)?;
-            Layout::Strided {
-                count,
-                width,
-                stride,
-            }
-        }
-        "tokens" => Layout::Tokens(group(p)?),
-        "scalar" => Layout::Scalar,
-        "partial" => Layout::Partial { period: count(p)? },
-        _ => {
-            return Err(
-                here.error("`periodic`, `strided`, `tokens`, `block`, `scalar` or `partial`")
-            );
-        }
-    })
-}
-
-fn ty(p: &mut Parser) -> Parsed<ValueType> {
-    let layout = layout(p)?;
-    let complex = one_of(p, "complex", "real")?;
-    p.keyword("range")?;
-    let range = real(p)?;
-    p.keyword("unit")?;
-    let unit = real(p)?;
-    Ok(ValueType {
-        layout,
-        complex,
-        range,
-        unit,
-    })
 }
 
 fn value(p: &mut Parser) -> Parsed<ValueId> {
@@ -317,6 +261,23 @@ fn op(p: &mut Parser) -> Parsed<Op<ValueId>> {
             p.next_attribute("count")?;
             let count = count(p)?;
             Op::FoldCurrent { v, count }
+        }
+        "apply" => {
+            attribute(p)?;
+            let (matrix, v) = (v, value(p)?);
+            p.next_attribute("step")?;
+            let step = count(p)?;
+            p.next_attribute("count")?;
+            let count = self::count(p)?;
+            p.next_attribute("baby")?;
+            let baby = self::count(p)?;
+            Op::Apply {
+                matrix,
+                v,
+                step,
+                count,
+                baby,
+            }
         }
         "linear" => Op::Linear {
             v,
@@ -457,19 +418,6 @@ fn data(p: &mut Parser) -> Parsed<DataDecl> {
 }
 
 /// Tokens, features, and tokens inside the features, one if it is not said.
-fn group(p: &mut Parser) -> Parsed<Group> {
-    let (tokens, width) = fraction(p)?;
-    let inner = match p.eat_word("inside") {
-        true => count(p)?,
-        false => 1,
-    };
-    Ok(Group {
-        tokens,
-        width,
-        inner,
-    })
-}
-
 /// A stride, 1 if there is none.
 fn apart(p: &mut Parser) -> Parsed<u32> {
     if p.eat_word("by") { count(p) } else { Ok(1) }

@@ -3,14 +3,14 @@
 
 use super::{
     At, DataDecl, FeatureMap, Form, Group, Layout, Leveled, Matrix, MatrixPart, Node, Op, Packed,
-    Pairing, Param, Plain, PlainFactor, Poly, Program, Recipe, Stage, StateDecl, Template, ValueId,
-    ValueType,
+    Pairing, Param, Plain, PlainFactor, Poly, Program, Recipe, Side, Stage, StateDecl, Template,
+    TokenMatrix, ValueId, ValueType,
 };
 use crate::text::{float, list, quoted};
 use std::fmt::{self, Display, Formatter};
 
 /// Version of the text form of slot programs.
-pub const SLOT_VERSION: u32 = 2;
+pub const SLOT_VERSION: u32 = 3;
 
 /// How a stage's annotation prints.
 pub trait PrintNote {
@@ -52,6 +52,7 @@ impl Display for Layout {
                 stride,
             } => write!(f, "strided {count}/{width} by {stride}"),
             Layout::Tokens(group) => write!(f, "tokens {group}"),
+            Layout::Matrix(matrix) => write!(f, "matrix {matrix}"),
             Layout::Block { tokens, each } => write!(f, "block {tokens} of {each}"),
             Layout::Scalar => f.write_str("scalar"),
             Layout::Partial { period } => write!(f, "partial {period}"),
@@ -63,6 +64,17 @@ impl Display for Group {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let Group { tokens, width, .. } = self;
         write!(f, "{tokens}/{width}{}", unless_one("inside", self.inner))
+    }
+}
+
+impl Display for TokenMatrix {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let side = match self.side {
+            Side::Rows => "rows",
+            Side::Columns => "columns",
+        };
+        let (inside, baby) = (unless_one("inside", self.inner), self.baby);
+        write!(f, "{side} {}/{} baby {baby}{inside}", self.lanes, self.heads)
     }
 }
 
@@ -101,6 +113,9 @@ impl<V: Display> Display for Op<V> {
             Op::FoldCurrent { count, .. } => write!(f, ", count={count}"),
             Op::Fold { step, count, .. } => write!(f, ", step={step}, count={count}"),
             Op::Linear { matrix, .. } => write!(f, ", m{}", matrix.0),
+            Op::Apply {
+                step, count, baby, ..
+            } => write!(f, ", step={step}, count={count}, baby={baby}"),
             Op::Poly { poly, .. } => write!(f, ", f{}", poly.0),
             Op::Append { state, .. } => write!(f, ", s{}", state.0),
             Op::Drop { level, .. } => write!(f, ", level={level}"),

@@ -63,6 +63,12 @@ impl Tables<'_> {
         layout.tokens().filter(|tokens| *tokens > 0)
     }
 
+    /// Ciphertexts of one group of a state.
+    pub fn ciphertexts(&self, state: StateId) -> usize {
+        let declared = self.states.get(state.0 as usize);
+        declared.map_or(1, |state| state.ciphertexts().max(1)) as usize
+    }
+
     /// Load an array and hold it against its declaration.
     pub fn load(
         &self,

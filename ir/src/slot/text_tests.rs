@@ -27,9 +27,21 @@ fn layout() -> impl Strategy<Value = Layout> {
         }),
         group().prop_map(Layout::Tokens),
         group().prop_map(|group| Layout::Tokens(group).block(4)),
+        token_matrix().prop_map(Layout::Matrix),
         Just(Layout::Scalar),
         any::<u32>().prop_map(|period| Layout::Partial { period }),
     ]
+}
+
+fn token_matrix() -> impl Strategy<Value = TokenMatrix> {
+    let side = any::<bool>().prop_map(|rows| if rows { Side::Rows } else { Side::Columns });
+    (any::<[u32; 4]>(), side).prop_map(|([lanes, heads, inner, baby], side)| TokenMatrix {
+        lanes,
+        heads,
+        inner,
+        baby,
+        side,
+    })
 }
 
 fn ty() -> impl Strategy<Value = ValueType> {
@@ -84,6 +96,13 @@ fn op() -> impl Strategy<Value = Op<ValueId>> {
         (v(), any::<u32>()).prop_map(|(v, i)| Op::Linear {
             v,
             matrix: MatrixId(i)
+        }),
+        (v(), v(), any::<[u32; 3]>()).prop_map(|(matrix, v, [step, count, baby])| Op::Apply {
+            matrix,
+            v,
+            step,
+            count,
+            baby
         }),
         (v(), any::<u32>()).prop_map(|(v, i)| Op::Poly { v, poly: PolyId(i) }),
         (v(), any::<u32>()).prop_map(|(v, i)| Op::Append {
@@ -335,13 +354,13 @@ fn mistakes_are_told_where_they_are() {
     let text = level(&tests::attention()).to_string();
     for (good, bad, error) in [
         (
-            "leveled 2",
+            "leveled 3",
             "leveled 1",
             "expected version 2 of the leveled stage, found the number 1",
         ),
         (
-            "leveled 2",
-            "packed 2",
+            "leveled 3",
+            "packed 3",
             "expected `leveled`, found `packed`",
         ),
         (

@@ -2,6 +2,7 @@
 
 use super::parse::ParseNote;
 use super::print::PrintNote;
+use super::token_matrix::TokenMatrix;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::fmt::Debug;
 
@@ -34,6 +35,9 @@ pub enum Layout {
     },
     /// A group of tokens.
     Tokens(Group),
+    /// A group of tokens as an encrypted matrix, which is several ciphertexts: a state's group, or a group template's parameter that
+    /// is one; only [`super::Op::Apply`] reads it.
+    Matrix(TokenMatrix),
     /// Several tokens side by side: slot p·tokens + r holds slot p of token r's own vector, which lies as `each` says.
     Block {
         /// Tokens, a power of two.
@@ -86,8 +90,17 @@ impl Layout {
     pub fn tokens(&self) -> Option<u32> {
         match self {
             Layout::Tokens(group) => Some(group.tokens),
+            Layout::Matrix(matrix) => Some(matrix.tokens()),
             Layout::Block { each, .. } => each.tokens(),
             _ => None,
+        }
+    }
+
+    /// Ciphertexts that a value with this layout consists of.
+    pub fn ciphertexts(&self) -> u32 {
+        match self {
+            Layout::Matrix(matrix) => matrix.ciphertexts(),
+            _ => 1,
         }
     }
 
@@ -116,6 +129,7 @@ impl Layout {
             Layout::Periodic { width, .. } => *width,
             Layout::Strided { width, stride, .. } => width.saturating_mul(*stride),
             Layout::Tokens(group) => group.period(),
+            Layout::Matrix(matrix) => matrix.period(),
             Layout::Block { tokens, each } => each.period().saturating_mul(*tokens),
             Layout::Scalar => 1,
             Layout::Partial { period } => *period,
@@ -177,9 +191,27 @@ impl Stage for Leveled {
 pub struct StateDecl {
     /// `k` or `v`.
     pub name: String,
-    /// What one group ciphertext holds; `layout` is [`Layout::Tokens`], or that for every token of a block, which then share the group's
-    /// tokens.
+    /// What one group holds; `layout` is [`Layout::Matrix`], or [`Layout::Tokens`], or that for every token of a block, which then share
+    /// the group's tokens.
     pub ty: ValueType,
     /// Level at which groups are stored; decided by placement, absent in the packed stage.
     pub level: Option<u32>,
+}
+
+impl StateDecl {
+    /// Ciphertexts of one group.
+    pub fn ciphertexts(&self) -> u32 {
+        self.ty.layout.ciphertexts()
+    }
+
+    /// Levels that an append takes: the masks of a matrix take one.
+    pub fn append_depth(&self) -> u32 {
+        u32::from(matches!(self.ty.layout, Layout::Matrix(_)))
+    }
+
+    /// Where an appended value has to be; None in the packed stage.
+    pub fn append_at(&self) -> Option<At> {
+        let level = self.level?.checked_add(self.append_depth())?;
+        Some(At { level, degree: 1 })
+    }
 }

@@ -20,6 +20,7 @@ use sotto_ir::params::bootstrap::{Bsgs, Giant};
 use sotto_ir::plan::Plan;
 use sotto_ir::slot::{At, BootstrapKind};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Why the CPU backend refused.
 #[derive(Debug, thiserror::Error)]
@@ -191,12 +192,29 @@ impl Backend for Cpu {
         Ok(self.evaluator().rotate(v, i64::from(by))?)
     }
 
+    fn rotations(&self, v: &Ciphertext, steps: &[i32]) -> Done<Vec<Ciphertext>> {
+        let steps: Vec<i64> = steps.iter().map(|&by| by.into()).collect();
+        Ok(self.evaluator().rotate_many(v, &steps)?)
+    }
+
     fn conjugate(&self, v: &Ciphertext) -> Done<Ciphertext> {
         Ok(self.evaluator().conjugate(v)?)
     }
 
     fn linear(&self, v: &Ciphertext, matrix: &LinearTransform) -> Done<Ciphertext> {
         Ok(matrix.apply(&self.evaluator(), v)?)
+    }
+
+    fn apply(
+        &self,
+        diagonals: &[Arc<Ciphertext>],
+        v: &Ciphertext,
+        baby: u32,
+        step: u32,
+    ) -> Done<Ciphertext> {
+        let diagonals: Vec<&Ciphertext> = diagonals.iter().map(|d| &**d).collect();
+        let (ev, baby) = (self.evaluator(), baby as usize);
+        Ok(ev.apply_diagonals(&diagonals, v, baby, step.into())?)
     }
 
     fn poly(&self, v: &Ciphertext, coefficients: &[f64]) -> Done<Ciphertext> {

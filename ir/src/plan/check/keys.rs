@@ -1,7 +1,7 @@
 //! The key list against what instructions and bootstraps use, worked out here from the definitions of the operations.
 
 use crate::plan::Plan;
-use crate::slot::{At, Leveled, Op, Program, ValueId};
+use crate::slot::{At, Layout, Leveled, Op, Program, Side, ValueId};
 use crate::violation::Report;
 use sotto_params::bootstrap::FactorSpec;
 use std::collections::{BTreeMap, HashMap};
@@ -147,19 +147,55 @@ impl Uses {
                     }
                 }
             }
+            Op::Apply {
+                step, count, baby, ..
+            } => {
+                self.product(level, who);
+                // the verifier bounds the count, but need not have passed
+                let count = (*count).min(slots);
+                self.steps(slots, (count, *baby), i64::from(*step), level, who);
+            }
+            // a matrix takes the vector turned, keys by babies and values back by giants
+            Op::Append { state, .. } => {
+                let layout = program.states.get(state.0 as usize).map(|s| &s.ty.layout);
+                let Some(Layout::Matrix(matrix)) = layout else {
+                    return;
+                };
+                let (baby, step) = (i64::from(matrix.baby), i64::from(matrix.step()));
+                let turns = match matrix.side {
+                    Side::Rows => (0..baby).map(|b| b * step).collect::<Vec<_>>(),
+                    Side::Columns => (0..i64::from(matrix.lanes / 2) / baby.max(1))
+                        .map(|g| -g * baby * step)
+                        .collect(),
+                };
+                for by in turns {
+                    self.rotation(slots, by, level, who);
+                }
+            }
             Op::Linear { matrix, .. } => {
                 let Some(matrix) = program.matrices.get(matrix.0 as usize) else {
                     return;
                 };
-                // Diagonal k = g·B + j turns by k·s: babies by j·s, giants by g·B·s.
-                let step = i64::from(matrix.step());
-                for k in 0..i64::from(matrix.diagonals()) {
-                    let baby = k % i64::from(matrix.baby.max(1));
-                    self.rotation(slots, baby * step, level, who);
-                    self.rotation(slots, (k - baby) * step, level, who);
-                }
+                let (count, step) = (matrix.diagonals(), i64::from(matrix.step()));
+                self.steps(slots, (count, matrix.baby), step, level, who);
             }
             _ => {}
+        }
+    }
+
+    /// Diagonal k = g·B + j turns by k·s: babies by j·s, giants by g·B·s.
+    fn steps(
+        &mut self,
+        slots: u32,
+        (count, baby): (u32, u32),
+        step: i64,
+        level: u32,
+        who: &str,
+    ) {
+        for k in 0..i64::from(count) {
+            let baby = k % i64::from(baby.max(1));
+            self.rotation(slots, baby * step, level, who);
+            self.rotation(slots, (k - baby) * step, level, who);
         }
     }
 }

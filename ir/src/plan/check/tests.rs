@@ -113,7 +113,7 @@ fn levels_ranges_states_and_groups() {
         let drop = template.instrs.iter_mut().rfind(|i| i.op.name() == "drop");
         drop.unwrap().types[0].range = 1.5;
     });
-    reports("the value is at 13/1, the state at 12/1", |p| {
+    reports("the value is at 13/1, the state takes 12/1", |p| {
         p.decode.states[0].level = Some(12)
     });
     reports("`visit` takes 3 parameters", |p| {

@@ -2,7 +2,8 @@
 
 use super::{fits, tables};
 use crate::slot::{
-    Matrix, Node, Op, PlainFactor, Program, Stage, StateId, Template, ValueId, ValueType,
+    Layout, Matrix, Node, Op, PlainFactor, Program, Side, Stage, StateId, Template, ValueId,
+    ValueType,
 };
 use crate::violation::Report;
 use std::collections::{BTreeSet, HashMap};
@@ -79,6 +80,7 @@ impl<'p, S: Stage> Body<'_, 'p, S> {
             operands.extend(ty);
         }
         let complete = operands.len() == node.op.operands().len();
+        self.matrices(node, &operands);
         if self.counts(node)
             && complete
             && let Some(period) = self.operation(node, &operands)
@@ -144,6 +146,23 @@ impl<'p, S: Stage> Body<'_, 'p, S> {
                 table(self.report, matrix.is_some(), 'm', id.0);
                 Some(longest.max(matrix?.period()))
             }
+            Op::Apply {
+                step, count, baby, ..
+            } => {
+                let matches = match &operands[0].layout {
+                    Layout::Matrix(m) => {
+                        (m.step(), m.ciphertexts(), m.baby) == (*step, *count, *baby)
+                    }
+                    _ => false,
+                };
+                self.report.require(matches, || {
+                    format!(
+                        "its first operand is `{}`, no matrix of {count} diagonals in {baby} steps of {step}",
+                        operands[0].layout
+                    )
+                });
+                Some(longest)
+            }
             Op::Poly { poly: id, .. } => {
                 let poly = program.polys.get(id.0 as usize);
                 table(self.report, poly.is_some(), 'f', id.0);
@@ -197,6 +216,18 @@ impl<'p, S: Stage> Body<'_, 'p, S> {
         }
     }
 
+    /// A matrix is several ciphertexts: it comes as a group template's parameter, and only a product reads it.
+    fn matrices(&mut self, node: &Node<S>, operands: &[&ValueType]) {
+        let first = usize::from(matches!(node.op, Op::Apply { .. }));
+        let read = operands.iter().skip(first);
+        let made = node.types.iter();
+        let matrix = |ty: &&ValueType| matches!(ty.layout, Layout::Matrix(_));
+        let none = !read.copied().chain(made).any(|ty| matrix(&ty));
+        self.report.require(none, || {
+            "a matrix that is several ciphertexts, where one is needed".into()
+        });
+    }
+
     fn domain(&mut self, ty: &ValueType) {
         self.report.require(ty.range <= 1.0, || {
             format!("its operand has range {:?}, more than 1", ty.range)
@@ -243,7 +274,25 @@ impl<'p, S: Stage> Body<'_, 'p, S> {
         match self.program.states.get(state.0 as usize) {
             Some(declared) => {
                 let place = format!("s{}", state.0);
-                fits("the appended value", ty, &declared.ty, &place, self.report);
+                // a matrix takes a vector for one of its rows or columns
+                let taken = ValueType {
+                    layout: match declared.ty.layout {
+                        Layout::Matrix(matrix) => Layout::Partial {
+                            period: matrix.period(),
+                        },
+                        ref layout => layout.clone(),
+                    },
+                    ..declared.ty.clone()
+                };
+                fits("the appended value", ty, &taken, &place, self.report);
+                let side = match declared.ty.layout {
+                    Layout::Matrix(matrix) => Some(matrix.side),
+                    _ => None,
+                };
+                self.report
+                    .require(side != Some(Side::Columns) || !ty.complex, || {
+                        "a column of a matrix has no imaginary part of its own".into()
+                    });
             }
             None => {
                 self.report

@@ -108,7 +108,11 @@ fn results(
         format!("operands at {} are not equal", found.join(", "))
     });
     let at = match &node.op {
-        Op::MulPlain { .. } | Op::MulConst { .. } | Op::Mul { .. } | Op::Linear { .. } => {
+        Op::MulPlain { .. }
+        | Op::MulConst { .. }
+        | Op::Mul { .. }
+        | Op::Linear { .. }
+        | Op::Apply { .. } => {
             degree(report, 1);
             At { degree: 2, ..v }
         }
@@ -144,10 +148,9 @@ fn results(
         }
         Op::Bootstrap { kind, .. } => return bootstrap(*kind, v, rules, report),
         Op::Append { state, .. } => {
-            let level = program.states.get(state.0 as usize)?.level?;
-            let stored = At { level, degree: 1 };
-            report.require(v == stored, || {
-                format!("the value is at {v}, the state at {stored}")
+            let expected = program.states.get(state.0 as usize)?.append_at()?;
+            report.require(v == expected, || {
+                format!("the value is at {v}, the state takes {expected}")
             });
             return Some(vec![]);
         }

@@ -44,7 +44,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use super::{Leveled, Op, Packed, Program, Stage, Template, ValueType};
+use super::{Layout, Leveled, Op, Packed, Program, Stage, Template, ValueType};
 use crate::violation::{Report, Violations};
 use sotto_params::bootstrap::BootstrapSpec;
 use std::collections::{BTreeMap, BTreeSet};
@@ -205,6 +205,13 @@ fn fits(what: &str, from: &ValueType, to: &ValueType, place: &str, report: &mut 
     let (period, declared) = (from.layout.period(), to.layout.period());
     report.require(period <= declared, || {
         format!("{what} repeats after {period} slots, {place} after {declared}")
+    });
+    let [given, wanted] = [from, to].map(|ty| match ty.layout {
+        Layout::Matrix(matrix) => Some(matrix),
+        _ => None,
+    });
+    report.require(given == wanted, || {
+        format!("{what} lies as `{}`, {place} as `{}`", from.layout, to.layout)
     });
     let equal = (from.unit - to.unit).abs() <= 1e-9 * to.unit.abs();
     report.require(equal, || {

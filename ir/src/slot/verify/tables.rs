@@ -268,7 +268,7 @@ fn poly(poly: &Poly, report: &mut Report) {
 fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: &mut Report) {
     ty(slots, &state.ty, report);
     let tokens = state.ty.layout.tokens().is_some();
-    report.require(tokens, || "its layout is not `tokens`".into());
+    report.require(tokens, || "its layout is neither `tokens` nor `matrix`".into());
     match (rules, state.level) {
         (None, None) => {}
         (None, Some(_)) => {
@@ -311,8 +311,9 @@ fn whole_period(layout: &Layout) -> Option<u32> {
             stride,
         } => stride.checked_mul(*width).filter(|_| count <= width),
         Layout::Tokens(group) => whole_group(group),
+        Layout::Matrix(matrix) => matrix.holds().then(|| matrix.period()),
         Layout::Block { tokens, each } => match **each {
-            Layout::Block { .. } => None,
+            Layout::Block { .. } | Layout::Matrix(_) => None,
             _ => whole_period(each)?.checked_mul(*tokens),
         },
         Layout::Scalar => Some(1),

@@ -95,7 +95,7 @@ fn every_broken_rule_is_reported() {
         (
             "state s0 \"k\" : tokens 2/4",
             "state s0 \"k\" : partial 8",
-            "its layout is not `tokens`",
+            "its layout is neither `tokens` nor `matrix`",
         ),
         (
             "unit 1.0 at 13",

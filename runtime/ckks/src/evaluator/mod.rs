@@ -10,6 +10,7 @@
 //! | negate, mul_by_i, add_const | any degree | the same |
 
 mod arithmetic;
+mod diagonals;
 mod galois;
 mod product;
 mod scale;

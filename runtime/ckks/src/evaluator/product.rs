@@ -24,6 +24,13 @@ pub(crate) struct Product {
     key: KeyId,
 }
 
+/// A sum of products after relinearisation, before the division by P.
+pub(super) struct Relinearised {
+    pub(super) wide: Wide,
+    pub(super) level: usize,
+    key: KeyId,
+}
+
 impl Evaluator<'_> {
     /// a·b, relinearised and rescaled: degree 1 at the level below. Cheaper than [`Self::mul`] followed by [`Self::rescale`].
     ///
@@ -67,9 +74,20 @@ impl Evaluator<'_> {
         a: &Ciphertext,
         b: &Ciphertext,
     ) -> Result<()> {
-        a.check_degree(OP, 1)?;
-        a.check_like(OP, sum.level, 1)?;
-        self.check_pair(OP, a, b)?;
+        self.add_products(sum, &[(a, b)])
+    }
+
+    /// sum += Σ a·b, one limb of all products after the other.
+    pub(crate) fn add_products(
+        &self,
+        sum: &mut Product,
+        pairs: &[(&Ciphertext, &Ciphertext)],
+    ) -> Result<()> {
+        for (a, b) in pairs {
+            a.check_degree(OP, 1)?;
+            a.check_like(OP, sum.level, 1)?;
+            self.check_pair(OP, a, b)?;
+        }
         let ring = self.ctx.ring();
         let [d0, d1, d2] = &mut sum.parts;
         let primes = d0.primes().clone();
@@ -81,16 +99,18 @@ impl Evaluator<'_> {
             .enumerate()
             .for_each(|(i, ((x, y), z))| {
                 let m = ring.modulus(primes[i]);
-                sums::tensor_add(
-                    x,
-                    y,
-                    z,
-                    a.c0.limb(i),
-                    a.c1.limb(i),
-                    b.c0.limb(i),
-                    b.c1.limb(i),
-                    m,
-                );
+                for (a, b) in pairs {
+                    sums::tensor_add(
+                        x,
+                        y,
+                        z,
+                        a.c0.limb(i),
+                        a.c1.limb(i),
+                        b.c0.limb(i),
+                        b.c1.limb(i),
+                        m,
+                    );
+                }
             });
         Ok(())
     }
@@ -123,18 +143,31 @@ impl Evaluator<'_> {
 
     /// The sum as a value: relinearised, divided by P and rescaled at once.
     pub(crate) fn relinearise_rescaled(&self, product: Product) -> Result<Ciphertext> {
-        let Product {
-            parts: [d0, d1, d2],
-            level,
-            key,
-        } = product;
-        let Some(below) = level.checked_sub(1) else {
+        let Some(below) = product.level.checked_sub(1) else {
             return Err(CkksError::Level {
                 op: "rescale to below level 0",
                 level: 0,
                 highest: 0,
             });
         };
+        let Relinearised { wide, level, key } = self.relinearise_wide(product)?;
+        let (c0, c1) = wide.leave(self.ctx, level, below);
+        Ok(Ciphertext {
+            c0,
+            c1,
+            level: below,
+            degree: 1,
+            key,
+        })
+    }
+
+    /// The sum relinearised, modulo QP and times P.
+    pub(super) fn relinearise_wide(&self, product: Product) -> Result<Relinearised> {
+        let Product {
+            parts: [d0, d1, d2],
+            level,
+            key,
+        } = product;
         let ctx = self.ctx;
         let relinearization = self.keys.find(ctx, OP, KeyKind::Relinearization, level)?;
         let mut wide = Wide::lift(
@@ -149,14 +182,7 @@ impl Evaluator<'_> {
         );
         let decomposed = keyswitch::decompose(ctx, &d2, ctx.special());
         wide.add_key_product(ctx, &Matched::new(&decomposed, relinearization));
-        let (c0, c1) = wide.leave(ctx, level, below);
-        Ok(Ciphertext {
-            c0,
-            c1,
-            level: below,
-            degree: 1,
-            key,
-        })
+        Ok(Relinearised { wide, level, key })
     }
 
     /// Σ terms + constant, brought from the terms' common level to `level` at the scale of `degree` in one division: the constants are

@@ -1,0 +1,146 @@
+//! Attention where a group's keys and its values are encrypted matrices in diagonals ([`TokenMatrix`]).
+//!
+//! Two products, one for the scores of all tokens of a group and one for the means of their values, with key switches by baby and giant
+//! step; the sums over lanes that element-wise products ask for, one for each few tokens, are gone, and one exponential serves a
+//! whole group. What a diagonal of a ciphertext matrix costs instead is memory traffic, and an append to every one of them.
+//!
+//! Diagonals share ciphertexts as real and imaginary part, so keys are appended as k + i·rot(k), operands are x - i·rot(x), and results
+//! are real parts; rot is by half the lanes.
+
+use super::attention::{Place, Softmax, exponential, scaled_scores, weights_plain};
+use super::builder::{Builder, Draft, Val, real};
+use super::options::Geometry;
+use crate::approx::FitError;
+use sotto_ir::slot::{Group, Layout, Op, Side, TokenMatrix, ValueType};
+
+/// The type of a group that is a matrix of keys or of values.
+pub fn state_type(geometry: &Geometry, baby: u32, side: Side, unit: f64) -> ValueType {
+    let layout = Layout::Matrix(matrix(geometry, baby, side));
+    ValueType {
+        complex: true,
+        ..real(layout, unit)
+    }
+}
+
+fn matrix(geometry: &Geometry, baby: u32, side: Side) -> TokenMatrix {
+    TokenMatrix {
+        lanes: geometry.lanes,
+        heads: geometry.heads_padded,
+        inner: geometry.inner,
+        baby,
+        side,
+    }
+}
+
+/// How the scores of a group lie: of every head one for each token.
+pub fn scores_group(geometry: &Geometry) -> Group {
+    Group {
+        tokens: geometry.tokens,
+        width: geometry.heads_padded,
+        inner: geometry.inner,
+    }
+}
+
+/// A key as it is appended: k + i·rot(k).
+pub fn key(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: &Val) -> Val {
+    let turned = half_turned(b, place, site, k);
+    sum(b, site, k, &turned)
+}
+
+/// A vector that multiplies a matrix: x - i·rot(x).
+pub fn operand(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> Val {
+    let turned = half_turned(b, place, site, x);
+    let op = Op::Sub {
+        a: x.id,
+        b: turned.id,
+    };
+    b.emit(site, op, turned.ty)
+}
+
+/// i·rot(v), by half the lanes.
+fn half_turned(b: &mut Builder<'_>, place: &Place<'_>, site: &str, v: &Val) -> Val {
+    let geometry = place.geometry;
+    let step = geometry.heads_padded * geometry.inner;
+    let by = (geometry.lanes / 2 * step) as i32;
+    let turned = b.rotate(site, v, by, v.ty.layout.clone());
+    let ty = ValueType {
+        complex: true,
+        ..turned.ty
+    };
+    b.emit(site, Op::MulI { v: turned.id }, ty)
+}
+
+/// a + b of one unit and layout, as b says.
+fn sum(b: &mut Builder<'_>, site: &str, x: &Val, y: &Val) -> Val {
+    let op = Op::Add { a: x.id, b: y.id };
+    b.emit(site, op, y.ty.clone())
+}
+
+/// The group template: (q - i·rot(q), K, V) to each token's part of half of half the denominator + i·numerator. The parts' sum
+/// over the tokens inside a head is still to be taken.
+pub fn group(
+    draft: &mut Draft,
+    place: &Place<'_>,
+    softmax: &Softmax,
+    baby: u32,
+    q: &Val,
+    units: (f64, f64),
+) -> Result<usize, FitError> {
+    let Place { site, geometry, .. } = place;
+    let step = (geometry.heads_padded * geometry.inner) as i32;
+    let mut b = Builder::new(draft);
+    let query = b.param(q.ty.clone());
+    let keys = b.param(state_type(geometry, baby, Side::Rows, units.0));
+    let values = b.param(state_type(geometry, baby, Side::Columns, units.1));
+
+    let scores = &format!("{site}.scores");
+    let layout = Layout::Tokens(scores_group(geometry));
+    let products = apply(&mut b, scores, &keys, &query, layout.clone());
+    let scaled = scaled_scores(&mut b, scores, softmax, &products);
+    let e = exponential(&mut b, place, softmax, &scaled)?;
+
+    let total = &format!("{site}.sum");
+    let plain = weights_plain(&mut b, place, softmax, scores_group(geometry), 0.25);
+    let weights = b.mul_plain(total, &e, plain, layout, 1.0);
+    let lane = Layout::Partial {
+        period: geometry.width() * geometry.inner,
+    };
+    let turned = operand(&mut b, place, total, &weights);
+    let means = apply(&mut b, total, &values, &turned, lane.clone());
+    let denominators = b.fold(total, &weights, step, geometry.lanes, lane);
+    // weights are a quarter of softmax's numerators and products come out doubled: half of each mean
+    let imaginary = ValueType {
+        complex: true,
+        unit: units.1,
+        ..means.ty
+    };
+    let numerators = b.emit(total, Op::MulI { v: means.id }, imaginary);
+    let both = sum(&mut b, total, &denominators, &numerators);
+    Ok(b.finish(&format!("attention.group{}", place.tag), &[&both]))
+}
+
+/// The product of a matrix with an operand: twice the real part of what comes out, in half the unit.
+fn apply(b: &mut Builder<'_>, site: &str, matrix: &Val, v: &Val, layout: Layout) -> Val {
+    let Layout::Matrix(form) = matrix.ty.layout else {
+        unreachable!("a group's keys and values are matrices here");
+    };
+    let op = Op::Apply {
+        matrix: matrix.id,
+        v: v.id,
+        step: form.step(),
+        count: form.ciphertexts(),
+        baby: form.baby,
+    };
+    let unit = matrix.unit() * v.unit();
+    let ty = ValueType {
+        complex: true,
+        ..real(layout, unit)
+    };
+    let product = b.emit(site, op, ty);
+    let conj = b.emit(site, Op::Conjugate { v: product.id }, product.ty.clone());
+    let doubled = Op::Add {
+        a: product.id,
+        b: conj.id,
+    };
+    b.emit(site, doubled, real(product.ty.layout, unit / 2.0))
+}
