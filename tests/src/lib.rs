@@ -74,6 +74,16 @@ pub fn compile_pinned(
     context: u32,
     pins: &[&str],
 ) -> Result<Compiled> {
+    compile_with_pins(pins, |output| {
+        fixture_request(name, params, context, output)
+    })
+}
+
+/// Compiles what is requested with decisions taken from the search.
+pub fn compile_with_pins(
+    pins: &[&str],
+    request: impl FnOnce(&Path) -> Request,
+) -> Result<Compiled> {
     let pins = pins.iter().map(|pin| pin.parse());
     let pins = pins.collect::<std::result::Result<Vec<Pin>, _>>()?;
     let guidance = Guidance {
@@ -81,7 +91,7 @@ pub fn compile_pinned(
         ..Guidance::default()
     };
     compile_into(|output| {
-        let mut request = fixture_request(name, params, context, output);
+        let mut request = request(output);
         request.planning.guidance = guidance;
         request
     })

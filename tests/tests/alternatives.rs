@@ -35,6 +35,20 @@ const ALTERNATIVES: &[Alternative] = &[
     ),
     ("inside", &["layers.{i}.attention.attend=inside:2"], Some(1)),
     (
+        "diagonals",
+        &["layers.{i}.attention.attend=diagonals:2"],
+        Some(1),
+    ),
+    (
+        "diagonals, keys once",
+        &[
+            "layers.{i}.attention.attend=diagonals:4",
+            "layers.{i}.attention.k_proj=once",
+            "layers.{i}.attention.v_proj=once",
+        ],
+        Some(1),
+    ),
+    (
         "more squarings",
         &["layers.{i}.attention.attend=squarings:2"],
         Some(1),

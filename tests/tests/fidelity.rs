@@ -10,6 +10,7 @@ use sotto_compiler::reference::reference;
 use sotto_ir::decoder::Interpreter;
 use sotto_ir::fidelity::{Agreement, Fidelity, largest, most_likely};
 use sotto_ir::golden::Golden;
+use sotto_ir::slot::StateId;
 use sotto_tests::*;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -65,6 +66,28 @@ fn held_out_text_is_read_as_in_float64() {
     assert!(top1.compared >= TEACHER_FORCED * 9 / 10);
     assert!(top1.share() >= 0.98);
     assert!(worst < TOLERANCE, "{worst} σ");
+    let escapes = run.ranges().escapes();
+    assert!(escapes.is_empty(), "{escapes:?}");
+}
+
+/// With a matrix of keys and one of values for 64 tokens: the third pair is entered.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn keys_and_values_in_several_matrices_are_read_as_in_float64() {
+    const POSITIONS: usize = 136;
+    let pins = ["layers.{i}.attention.attend=diagonals:2"];
+    let compiled = compile_with_pins(&pins, tiny_request).unwrap();
+    let plan = compiled.plan.plan();
+    assert_eq!(plan.tables().tokens(StateId(0)), Some(64));
+    let heldout = std::fs::read_to_string(tiny().join("heldout.txt")).unwrap();
+    let story = heldout.lines().next().unwrap();
+    let truth = truth(story, POSITIONS, 0).unwrap();
+    assert_eq!(truth.input_ids.len(), POSITIONS);
+    let mut run = clear(&compiled.plan, None).unwrap();
+    for (t, &id) in truth.input_ids.iter().enumerate() {
+        let step = Fidelity::of(&run.step(id).unwrap(), truth.logits.row(t)).unwrap();
+        assert!(step.error_sigma < TOLERANCE, "{t}: {} σ", step.error_sigma);
+    }
     let escapes = run.ranges().escapes();
     assert!(escapes.is_empty(), "{escapes:?}");
 }

@@ -103,7 +103,10 @@ pub fn seconds(table: &CostTable, work: &Work, level: u32) -> f64 {
         }
         Work::Apply { diagonals, baby } => {
             let parts = Switch::of(table, level);
-            let (baby, giants) = (f64::from(*baby), f64::from(diagonals.div_ceil((*baby).max(1))));
+            let (baby, giants) = (
+                f64::from(*baby),
+                f64::from(diagonals.div_ceil((*baby).max(1))),
+            );
             // a product without its relinearisation costs its four limb products, about two plaintext products
             parts.turns(baby)
                 + f64::from(*diagonals) * 2.0 * op(OpClass::MulPlain)

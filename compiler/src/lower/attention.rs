@@ -476,10 +476,7 @@ pub fn weights_plain(
 ) -> PlainId {
     let values = each_head(softmax, |top, centre| (top - centre - softmax.spread).exp());
     let factors = vec![
-        PlainFactor::CachedTokens {
-            group,
-            block: 1,
-        },
+        PlainFactor::CachedTokens { group, block: 1 },
         PlainFactor::InverseCount { block: 1 },
         by_head(b, place, "head_factor", values),
         PlainFactor::Const(factor),

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use super::attention::{self, Place, Turn};
 use super::block::{self, Key};
-use super::diagonals;
 use super::builder::{Builder, Val, real};
+use super::diagonals;
 use super::linear::{self, Input, Landing, Output, periodic};
 use super::model::Model;
 use super::options::{Way, places};

@@ -116,6 +116,12 @@ impl Options {
         self.ceilings.get(&state).copied()
     }
 
+    /// Whether a state may be stored at a level.
+    fn allows(&self, state: StateId, level: u32) -> bool {
+        let most = self.state_ceiling(state).unwrap_or(u32::MAX);
+        (self.state_floor(state)..=most).contains(&level)
+    }
+
     /// The same with every state at the level given.
     fn storing(&self, levels: &Wanted) -> Self {
         let levels = levels.iter();
@@ -206,8 +212,28 @@ fn settled(
     }
 }
 
-/// The cheapest chain found by moving one state at a time to another level that some template wanted, as long as that helps: what
-/// all have to store at the highest level may not even be read there once all are placed on it.
+/// Most combinations of storage levels that are tried.
+const COMBINATIONS: usize = 64;
+
+/// One level for every state, of those that templates want: all combinations, or the first of them.
+fn combinations(wanted: &Wanted) -> Vec<Wanted> {
+    let mut all = vec![Wanted::new()];
+    for (state, levels) in wanted {
+        let with = |known: &Wanted| -> Vec<Wanted> {
+            let one = |level: &u32| {
+                let mut next = known.clone();
+                next.insert(*state, BTreeSet::from([*level]));
+                next
+            };
+            levels.iter().map(one).collect()
+        };
+        all = all.iter().flat_map(with).take(COMBINATIONS).collect();
+    }
+    all
+}
+
+/// The cheapest chain found by storing states at levels that some templates wanted, then moving one state at a time to another of them,
+/// or to the next level, as long as that helps: what all have to store at the highest level may not even be read there once all are placed on it.
 fn lowered(
     mut best: Chain,
     wanted: &Wanted,
@@ -215,12 +241,25 @@ fn lowered(
     solve: &dyn Fn(&Options) -> Result<Chain, PlaceError>,
 ) -> Chain {
     let mut stored = best.state_levels();
+    for tried in combinations(wanted) {
+        let Ok(chain) = solve(&options.storing(&tried)) else {
+            continue;
+        };
+        if chain.report().nanos < best.report().nanos {
+            (best, stored) = (chain, tried);
+        }
+    }
     loop {
         let before = best.report().nanos;
         for (state, levels) in wanted {
+            let now = stored.get(state).and_then(BTreeSet::first).copied();
+            let next = now.into_iter().flat_map(|l| [l.saturating_sub(1), l + 1]);
+            // but not where the caller has decided
+            let next = next.filter(|level| options.allows(*state, *level));
+            let levels: BTreeSet<u32> = levels.iter().copied().chain(next).collect();
             for level in levels {
                 let mut tried = stored.clone();
-                tried.insert(*state, BTreeSet::from([*level]));
+                tried.insert(*state, BTreeSet::from([level]));
                 if tried == stored {
                     continue;
                 }

@@ -14,9 +14,7 @@ use super::error::PlaceError;
 use super::{Options, Target};
 use crate::cost::{Prices, Work};
 use sotto_ir::params::poly::depth;
-use sotto_ir::slot::{
-    Layout, Node, Op, Packed, Program, StateId, Template, ValueId, ValueType,
-};
+use sotto_ir::slot::{Layout, Node, Op, Packed, Program, StateId, Template, ValueId, ValueType};
 use std::collections::BTreeMap;
 
 /// Index into [`Region::values`].

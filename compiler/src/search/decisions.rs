@@ -351,7 +351,8 @@ impl Search<'_> {
                 (self.attend.clone(), words)
             }
             Kernel::Diagonal([inside, baby, squarings, ..]) => {
-                let [inside, baby, squarings] = [inside, baby, squarings].map(|id| self.number(*id));
+                let [inside, baby, squarings] =
+                    [inside, baby, squarings].map(|id| self.number(*id));
                 let words = format!(
                     "keys and values in diagonals, {inside} tokens inside each head, {baby} baby steps, exponential by {squarings} squarings"
                 );

@@ -531,6 +531,26 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_values_lie_in_diagonals() {
+        let linear = |w: &str| format!("(linear 0 1 (w 0 {w}) x)");
+        let (q, k, v) = (linear("q"), linear("k"), linear("v"));
+        let attend = format!("(attend 0 8 3 (rope {q}) (append (rope {k}) {v}))");
+        let spread = |at: u32, w: &str| format!("(spread 4 {at} 0 1 (w 0 {w}) x)");
+        let (q, k, v) = (spread(0, "q"), spread(1, "k"), spread(1, "v"));
+        let diagonal = |baby: u32| {
+            let diagonal = format!("(diagonal 4 {baby} 3 (rope {q}) (append (rope {k}) {v}))");
+            format!("(gather 4 0 1 (w 0 o) {diagonal})")
+        };
+        let out = format!("(linear 0 1 (w 0 o) {attend})");
+        assert!(proves(&out, &diagonal(1)));
+        assert!(proves(&out, &diagonal(16)));
+        assert!(!proves(
+            &out,
+            &diagonal(16).replace("diagonal 4", "diagonal 16")
+        ));
+    }
+
+    #[test]
     fn keys_and_values_are_made_once_per_kv_head_wherever_tokens_lie() {
         let linear = |w: &str| format!("(linear 0 1 (w 0 {w}) x)");
         let (q, k, v) = (linear("q"), linear("k"), linear("v"));

@@ -65,7 +65,8 @@ impl<B: Backend> TokenCache<B> {
             return Ok(kept.clone());
         }
         let encoded = source.backend.encode(&matrix.mask(position, index), at);
-        let encoded = Arc::new(encoded.map_err(|cause| source.encoding("an append's mask", cause))?);
+        let encoded =
+            Arc::new(encoded.map_err(|cause| source.encoding("an append's mask", cause))?);
         self.masks.insert((state, index, at), encoded.clone());
         Ok(encoded)
     }

@@ -456,7 +456,10 @@ impl<Ct: Clone> Buffers<Ct> {
     }
 
     fn held<E: std::error::Error>(&self, buf: Buf) -> Result<Held<Ct>, ExecError<E>> {
-        self.values.get(&buf).cloned().ok_or_else(|| self.empty(buf))
+        self.values
+            .get(&buf)
+            .cloned()
+            .ok_or_else(|| self.empty(buf))
     }
 
     fn matrix<E: std::error::Error>(&self, buf: Buf) -> Result<&[Arc<Ct>], ExecError<E>> {

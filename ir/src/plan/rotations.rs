@@ -107,6 +107,9 @@ mod tests {
         assert_eq!(rotations(&current, &[], &[], 64), some(&[1, 2, 62, 63]));
         let back = Op::Rotate { v: (), by: -3 };
         assert_eq!(rotations(&back, &[], &[], 64), some(&[61]));
-        assert_eq!(rotations(&Op::Conjugate { v: () }, &[], &[], 64), vec![None]);
+        assert_eq!(
+            rotations(&Op::Conjugate { v: () }, &[], &[], 64),
+            vec![None]
+        );
     }
 }

@@ -242,12 +242,10 @@ impl<S: Stage> Run<'_, '_, S> {
         values: &HashMap<ValueId, Held>,
         wrong: &dyn Fn(String) -> InterpError,
     ) -> Result<Vec<Slots>, InterpError> {
-        let get = |v: &ValueId| {
-            match values.get(v) {
-                Some(Held::One(slots)) => Ok(slots),
-                Some(Held::Matrix(_)) => Err(wrong(format!("%{} is a matrix", v.0))),
-                None => Err(wrong(format!("%{} is not defined", v.0))),
-            }
+        let get = |v: &ValueId| match values.get(v) {
+            Some(Held::One(slots)) => Ok(slots),
+            Some(Held::Matrix(_)) => Err(wrong(format!("%{} is a matrix", v.0))),
+            None => Err(wrong(format!("%{} is not defined", v.0))),
         };
         let one = match op {
             Op::Rotate { v, by } => get(v)?.rotate(*by),

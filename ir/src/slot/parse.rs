@@ -4,9 +4,9 @@
 use super::parse_layout::{group, ty};
 use super::print::SLOT_VERSION;
 use super::{
-    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Matrix, MatrixId,
-    MatrixPart, Node, Op, Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program,
-    Recipe, Stage, StateDecl, StateId, Step, Template, ValueId, ValueType,
+    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Matrix, MatrixId, MatrixPart, Node, Op,
+    Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Stage, StateDecl,
+    StateId, Step, Template, ValueId, ValueType,
 };
 use crate::text::{ParseError, Parser, TokenKind};
 use std::str::FromStr;

@@ -40,9 +40,9 @@ fn flat(p: &mut Parser) -> Parsed<Layout> {
         "scalar" => Layout::Scalar,
         "partial" => Layout::Partial { period: count(p)? },
         _ => {
-            return Err(
-                here.error("`periodic`, `strided`, `tokens`, `matrix`, `block`, `scalar` or `partial`")
-            );
+            return Err(here.error(
+                "`periodic`, `strided`, `tokens`, `matrix`, `block`, `scalar` or `partial`",
+            ));
         }
     })
 }

@@ -74,7 +74,11 @@ impl Display for TokenMatrix {
             Side::Columns => "columns",
         };
         let (inside, baby) = (unless_one("inside", self.inner), self.baby);
-        write!(f, "{side} {}/{} baby {baby}{inside}", self.lanes, self.heads)
+        write!(
+            f,
+            "{side} {}/{} baby {baby}{inside}",
+            self.lanes, self.heads
+        )
     }
 }
 

@@ -356,7 +356,7 @@ fn mistakes_are_told_where_they_are() {
         (
             "leveled 3",
             "leveled 1",
-            "expected version 2 of the leveled stage, found the number 1",
+            "expected version 3 of the leveled stage, found the number 1",
         ),
         (
             "leveled 3",

@@ -82,6 +82,58 @@ fn linear_transforms() {
 }
 
 #[test]
+fn products_with_encrypted_diagonals() {
+    const SLOTS: usize = 512;
+    // one giant step and several, the last one not full; babies alone; giants alone
+    for (count, baby, step, level) in [(8, 4, 8i64, 12), (7, 3, 1, 5), (4, 4, 2, 1), (3, 1, -5, 27)]
+    {
+        let turns = |k: usize| (k as i64 * step).rem_euclid(SLOTS as i64);
+        let b = bench_for(10, |request, _| {
+            request.add_relinearization(level);
+            let giants = (0..count).step_by(baby);
+            for k in (1..baby).chain(giants.skip(1)) {
+                request.add_galois(galois::rotation(turns(k), 10), level);
+            }
+        });
+        let ev = Evaluator::new(&b.ctx, &b.keys);
+        let diagonals: Vec<_> = (0..count).map(|k| random_slots(SLOTS, k as u64)).collect();
+        let x = random_slots(SLOTS, 99);
+        let at = |v: &[Complex64], p: usize, by: i64| v[(p + by as usize) % SLOTS];
+        let term = |p, k: usize| {
+            let giant = turns(k - k % baby);
+            at(&diagonals[k], p, giant) * at(&x, p, giant + turns(k % baby))
+        };
+        let want: Vec<Complex64> = (0..SLOTS)
+            .map(|p| (0..count).map(|k| term(p, k)).sum())
+            .collect();
+        let encrypted: Vec<_> = diagonals.iter().map(|d| b.encrypt(d, level)).collect();
+        let refs: Vec<_> = encrypted.iter().collect();
+        let v = b.encrypt(&x, level);
+        let product = ev.apply_diagonals(&refs, &v, baby, step).unwrap();
+        assert_eq!((product.level(), product.degree()), (level, 2));
+        let error = max_error(&b.decrypt(&ev.rescale(&product).unwrap()), &want);
+        assert!(
+            error < 1e-6,
+            "{count} in steps of {baby}, level {level}: {error:e}"
+        );
+        // what cannot be multiplied is refused
+        let low = b.encrypt(&x, level - 1);
+        let refused = ev.apply_diagonals(&refs, &low, baby, step);
+        assert!(
+            matches!(refused, Err(CkksError::Mismatch { .. })),
+            "{refused:?}"
+        );
+        for (none, baby) in [(&refs[..0], baby), (&refs[..], 0)] {
+            let refused = ev.apply_diagonals(none, &v, baby, step);
+            assert!(
+                matches!(refused, Err(CkksError::Diagonals { .. })),
+                "{refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_linear_transform_names_the_missing_rotation() {
     let bsgs = Bsgs::regular(8, 1, 0, 3, 4);
     let b = bench_for(9, |request, _| {

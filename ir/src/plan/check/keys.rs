@@ -184,14 +184,7 @@ impl Uses {
     }
 
     /// Diagonal k = g·B + j turns by k·s: babies by j·s, giants by g·B·s.
-    fn steps(
-        &mut self,
-        slots: u32,
-        (count, baby): (u32, u32),
-        step: i64,
-        level: u32,
-        who: &str,
-    ) {
+    fn steps(&mut self, slots: u32, (count, baby): (u32, u32), step: i64, level: u32, who: &str) {
         for k in 0..i64::from(count) {
             let baby = k % i64::from(baby.max(1));
             self.rotation(slots, baby * step, level, who);

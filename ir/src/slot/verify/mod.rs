@@ -211,7 +211,10 @@ fn fits(what: &str, from: &ValueType, to: &ValueType, place: &str, report: &mut 
         _ => None,
     });
     report.require(given == wanted, || {
-        format!("{what} lies as `{}`, {place} as `{}`", from.layout, to.layout)
+        format!(
+            "{what} lies as `{}`, {place} as `{}`",
+            from.layout, to.layout
+        )
     });
     let equal = (from.unit - to.unit).abs() <= 1e-9 * to.unit.abs();
     report.require(equal, || {

@@ -268,7 +268,9 @@ fn poly(poly: &Poly, report: &mut Report) {
 fn state(slots: u32, state: &StateDecl, rules: Option<&LevelRules<'_>>, report: &mut Report) {
     ty(slots, &state.ty, report);
     let tokens = state.ty.layout.tokens().is_some();
-    report.require(tokens, || "its layout is neither `tokens` nor `matrix`".into());
+    report.require(tokens, || {
+        "its layout is neither `tokens` nor `matrix`".into()
+    });
     match (rules, state.level) {
         (None, None) => {}
         (None, Some(_)) => {

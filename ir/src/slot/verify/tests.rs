@@ -98,6 +98,21 @@ fn every_broken_rule_is_reported() {
             "its layout is neither `tokens` nor `matrix`",
         ),
         (
+            "state s0 \"k\" : tokens 2/4",
+            "state s0 \"k\" : matrix rows 4/1 baby 1",
+            "what is given lies as `matrix rows 4/1 baby 1`",
+        ),
+        (
+            "state s0 \"k\" : tokens 2/4",
+            "state s0 \"k\" : matrix rows 4/1 baby 4",
+            "is no layout of 256 slots",
+        ),
+        (
+            " = mul %3, %1 :",
+            " = apply %1, %3, step=4, count=2, baby=1 :",
+            "no matrix of 2 diagonals in 1 steps of 4",
+        ),
+        (
             "unit 1.0 at 13",
             "unit 1.0",
             "no application level is chosen",
@@ -255,7 +270,7 @@ fn every_broken_rule_is_reported() {
         (
             "unit 1.0 at 13\n",
             "unit 1.0 at 12\n",
-            "the value is at 13/1, the state at 12/1",
+            "the value is at 13/1, the state takes 12/1",
         ),
         (
             "bootstrap %11, slots=4, real",
