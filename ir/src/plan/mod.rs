@@ -10,6 +10,7 @@ mod error;
 mod estimate;
 mod keys;
 mod pack;
+mod prices;
 mod program;
 mod read;
 mod rotations;
@@ -20,10 +21,11 @@ mod weights;
 mod write;
 
 pub use check::{MAX_LOG2_FAILURE, check};
-pub use client::{ClientPart, FileEntry, OutputKind, Placement, Wire};
+pub use client::{ClientPart, Embedding, FileEntry, NoInput, OutputKind, Placement, Wire};
 pub use error::PlanError;
 pub use estimate::{Approximation, BootstrapCount, Cost, Estimate, SiteRange};
 pub use keys::{KeyList, KeyUse};
+pub use prices::{Charge, Prices, SUM_CLASS, Section, charges};
 pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
 pub use read::PlanData;
 pub use rotations::rotations;
@@ -37,7 +39,7 @@ use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// A compiled model. Field order is the reading order of `plan.ron`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,8 +2,10 @@
 
 mod report;
 
+use super::course::Course;
 use super::trials::{Trial, TrialArgs, bound, share};
 use super::{Failure, Meter, print};
+use crate::StepProgress;
 use crate::client::Tokens;
 use report::{Forced, Free, Left, Position, Report};
 use sotto_ir::fidelity::{Fidelity, divergence, most_likely, surprise};
@@ -67,13 +69,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 fn forced(trial: &mut Trial, golden: &Golden, most: usize) -> Result<Forced, Failure> {
     let ids = &golden.input_ids;
     let count = ids.len().min(most);
-    let meter = Meter::bar(count as u64, "teacher-forced");
+    let meter = Meter::steps();
+    let mut course = Course::new(count as u64);
     let mut run = Forced::default();
     for (t, &token) in ids[..count].iter().enumerate() {
-        meter.set(t as u64, count as u64);
+        let what = format!("teacher-forced, position {} of {count}", t + 1);
+        course.begin(&meter, t as u64, what);
+        let mut hear = |progress: &StepProgress| course.hear(&meter, progress);
         let started = Instant::now();
         let (escapes, stopped) = (&mut run.escapes, &mut run.stopped);
-        let Some(logits) = trial.step(Tokens::One(token), t, escapes, stopped)? else {
+        let Some(logits) = trial.step(Tokens::One(token), t, escapes, stopped, &mut hear)? else {
             break;
         };
         let truth = golden.logits.row(t);
@@ -106,17 +111,20 @@ fn free(args: &Args, trial: &mut Trial, golden: &Golden, most: usize) -> Result<
         return Ok(run);
     }
     let total = (prompt + count - 1) as u64;
-    let meter = Meter::bar(total, "free-running");
+    let meter = Meter::steps();
+    let mut course = Course::new(total);
     for (t, &token) in read
         .iter()
         .chain(expected)
         .take(prompt + count - 1)
         .enumerate()
     {
-        meter.set(t as u64, total);
+        let what = format!("free-running, position {} of {total}", t + 1);
+        course.begin(&meter, t as u64, what);
+        let mut hear = |progress: &StepProgress| course.hear(&meter, progress);
         // up to here the plan's own tokens are float64's
         let (escapes, stopped) = (&mut run.escapes, &mut run.stopped);
-        let Some(logits) = trial.step(Tokens::One(token), t, escapes, stopped)? else {
+        let Some(logits) = trial.step(Tokens::One(token), t, escapes, stopped, &mut hear)? else {
             break;
         };
         let Some(made) = (t + 1).checked_sub(prompt) else {
