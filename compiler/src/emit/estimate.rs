@@ -103,7 +103,9 @@ fn prices(
                 what,
             })?,
         };
-        let seconds = works.iter().map(|w| cost::seconds(table, w, level)).sum();
+        let seconds = works.iter().map(|w| cost::seconds(table, w, level));
+        // the sum of nothing is a negative zero
+        let seconds = seconds.fold(0.0, |sum, seconds| sum + seconds);
         prices.seconds.push(seconds);
         prices.key_switches.push(key_switches(&works));
     }

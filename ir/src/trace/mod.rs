@@ -13,6 +13,8 @@
 
 mod measured;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub use measured::{ClassTimes, Measured, ProgramTimes, SectionTimes, measured};
 pub use read::{Trace, TraceError, read};

@@ -9,7 +9,7 @@ const TICK: Duration = Duration::from_millis(120);
 /// A line of work in pieces, and in bytes. What is going on comes last and is cut to the terminal's width.
 const PIECES: &str = "[{bar:20}] {pos}/{len} · {elapsed} · {eta} left · {wide_msg}";
 /// A line of work of which the message says how far it is.
-const STEPS: &str = "[{bar:20}] {elapsed} · {wide_msg}";
+const STEPS: &str = "[{bar:10}] {elapsed} · {wide_msg}";
 const BYTES: &str = "[{bar:10}] {binary_bytes}/{binary_total_bytes} · {eta} left · {wide_msg}";
 
 /// One line of progress. It vanishes when it is dropped, and shows nothing where standard error is no terminal.
