@@ -186,8 +186,8 @@ fn golden(folder: &Folder) {
         data,
     };
     let rows = [common::expected(&ids[..1]), common::expected(&ids)].concat();
-    let logits = array(&[2, 8], rows);
     let next = most_likely(&rows[8..]);
+    let logits = array(&[2, 8], rows);
     let cache = vec![array(&[1, 2, 8], vec![0.0; 16])];
     let golden = Golden {
         logits_stepwise: logits.clone(),
