@@ -8,10 +8,13 @@ use sotto_ir::trace::{ClassTimes, Measured, ProgramTimes, measured, read};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+/// Share of its section that a kind of operation must take to have a line of its own.
+const SHOWN: f64 = 0.01;
+
 /// Show what operations took beside what the plan predicts, by layer and kind.
 ///
 /// The last column is measured over predicted, brought to the speed that the plan's cost table was measured at: the trace looks at a
-/// yardstick before every token. Predictions are for exactly the operations that ran. Traces come from `sotto serve --trace`,
+/// yardstick before every token. Kinds below a hundredth of their layer are told together (--json tells all). Predictions are for exactly the operations that ran. Traces come from `sotto serve --trace`,
 /// `sotto demo --trace` and `sotto check --backend cpu --trace`.
 #[derive(clap::Args, Debug)]
 #[command(
@@ -117,15 +120,38 @@ fn table(f: &mut fmt::Formatter<'_>, program: &ProgramTimes) -> fmt::Result {
         "", "operation", "times", "measured s", "predicted s", "ratio"
     )?;
     for section in &program.sections {
-        let classes = section.classes.iter().chain([&section.total]);
-        for (i, times) in classes.enumerate() {
-            row(f, if i == 0 { &section.name } else { "" }, times)?;
-        }
+        rows(f, &section.name, &section.classes, &section.total)?;
     }
-    for (i, times) in program.classes.iter().chain([&program.total]).enumerate() {
-        row(f, if i == 0 { "all together" } else { "" }, times)?;
-    }
+    rows(f, "all together", &program.classes, &program.total)?;
     writeln!(f)
+}
+
+/// Kinds that matter, the others together, and all.
+fn rows(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    classes: &[ClassTimes],
+    total: &ClassTimes,
+) -> fmt::Result {
+    let matters = |times: &&ClassTimes| {
+        let share = (times.measured / total.measured).max(times.predicted / total.predicted);
+        share >= SHOWN
+    };
+    let (shown, few): (Vec<&ClassTimes>, Vec<&ClassTimes>) = classes.iter().partition(matters);
+    let normalized = few.iter().map(|times| times.normalized);
+    let others = ClassTimes {
+        class: "others".into(),
+        count: few.iter().map(|times| times.count).sum(),
+        measured: few.iter().map(|times| times.measured).sum(),
+        normalized: normalized.sum(),
+        predicted: few.iter().map(|times| times.predicted).sum(),
+    };
+    let others = (!few.is_empty()).then_some(&others);
+    let all = shown.into_iter().chain(others).chain([total]);
+    for (i, times) in all.enumerate() {
+        row(f, if i == 0 { name } else { "" }, times)?;
+    }
+    Ok(())
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, times: &ClassTimes) -> fmt::Result {
