@@ -5,7 +5,8 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::{Shell, generate};
 use sotto_compiler::commands::{
-    ablate, compare, compile, estimate, explain, import, inspect, print_bytes, reference, verify,
+    ablate, compare, compile, estimate, explain, import, inspect, print_bytes, reference, report,
+    verify,
 };
 use std::process::ExitCode;
 
@@ -30,6 +31,7 @@ enum Command {
     Import(import::Args),
     Inspect(inspect::Args),
     Reference(reference::Args),
+    Report(report::Args),
     Verify(verify::Args),
     /// Print completions for a shell: source them, or put them where it looks for them.
     Completions {
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Import(args) => import::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Reference(args) => reference::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -11,6 +11,7 @@
 //!
 //! [`cost`] is what measured prices look like: the runtime writes tables, the compiler reads them. [`exec`] holds the [`exec::Backend`] trait and the one executor that drives every backend.
 //! [`golden`] reads and writes what the model computes in float64, [`fidelity`] says how close other logits are; [`text`] is the text form's common grammar.
+//! [`trace`] is what a run left of its times, and how that stands against the plan.
 //! Nothing here knows cryptography, and nothing here searches.
 
 pub mod cost;
@@ -24,6 +25,7 @@ pub mod slot;
 #[cfg(test)]
 mod testing;
 pub mod text;
+pub mod trace;
 mod violation;
 mod whole;
 

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod commands;
 pub mod cpu;
+mod follow;
 pub mod keys;
 pub mod plan;
 pub mod process;
@@ -13,3 +14,5 @@ pub mod proto;
 pub mod server;
 pub mod trace;
 pub mod trial;
+
+pub use follow::StepProgress;

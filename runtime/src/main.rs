@@ -3,7 +3,7 @@
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::{Shell, generate as script_of};
 use sotto_runtime::commands::{
-    bench, check, demo, eval, generate, keygen, keys, print_bytes, serve,
+    bench, check, demo, eval, generate, keygen, keys, print_bytes, serve, traces,
 };
 use std::process::ExitCode;
 
@@ -27,6 +27,7 @@ enum Command {
     Generate(generate::Args),
     Check(check::Args),
     Eval(eval::Args),
+    Trace(traces::Args),
     Bench(bench::Args),
     /// Print completions for a shell: source them, or put them where it looks for them.
     Completions {
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Trace(args) => traces::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -1,118 +1,164 @@
-//! Per-op times in the Trace Event Format (a JSON array of complete events), which Perfetto and chrome://tracing open.
+//! Writing traces; [`sotto_ir::trace`] says what they hold, and reads them.
+//!
+//! An event is written whole and at once: whoever ends the process, the file holds every operation that ended before, and viewers
+//! open it, since the format allows the array to stay open. A file that cannot be written to is told once and given up; the run goes on.
 
 use serde::Serialize;
+use sotto_ckks::Yardstick;
+use sotto_ir::exec::{Event, Moment};
+use sotto_ir::plan::Plan;
+use sotto_ir::trace::{self, OpArgs, PLAN, PlanMark, RUN, RunArgs, YARDSTICK};
 use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A trace file that grows as operations end. The format allows the array to stay open, so it can be viewed at any time.
+/// Transforms that one look at the yardstick averages: two milliseconds before every token, of which each takes seconds.
+const LOOK: u32 = 16;
+
+/// A trace file that grows as operations end; whole once it is dropped.
 pub struct Trace {
-    file: Mutex<BufWriter<File>>,
+    path: PathBuf,
+    inner: Mutex<Inner>,
     start: Instant,
 }
 
-#[derive(Serialize)]
-struct TraceEvent<'a> {
-    name: &'a str,
-    cat: &'a str,
-    ph: &'static str,
-    /// Microseconds.
-    ts: u128,
-    dur: u128,
-    pid: u32,
-    tid: u32,
-    args: Args,
+struct Inner {
+    /// None once writing has failed.
+    file: Option<File>,
+    yardstick: Yardstick,
 }
 
-#[derive(Serialize)]
-struct Args {
-    position: u32,
-    level: Option<u32>,
-}
-
-/// One operation that has ended.
-#[derive(Clone, Copy, Debug)]
-pub struct Ended<'a> {
-    /// `layers.1.attention.q_proj`.
-    pub site: &'a str,
-    /// `linear`, `bootstrap`, …
-    pub op: &'a str,
-    /// Position of the token.
-    pub position: u32,
-    /// Level of its result.
-    pub level: Option<u32>,
-    /// How long it took.
-    pub elapsed: Duration,
+/// One run of a program in a trace.
+pub struct TracedRun<'t> {
+    trace: &'t Trace,
+    args: RunArgs,
+    began: Duration,
 }
 
 impl Trace {
-    /// A trace in a new file.
-    pub fn create(path: &Path) -> std::io::Result<Self> {
-        let mut file = BufWriter::new(File::create(path)?);
-        file.write_all(b"[\n")?;
+    /// A trace in a new file, in place of what was there.
+    ///
+    /// # Errors
+    /// If the file cannot be made or written to.
+    pub fn create(path: &Path, plan: &Plan, digest: &str) -> io::Result<Self> {
+        let mut file = File::create(path)?;
+        let mark = PlanMark {
+            plan: digest.into(),
+            model: plan.model.name.clone(),
+            threads: rayon::current_num_threads() as u32,
+        };
+        let mark = event("i", (PLAN, ""), Duration::ZERO, Duration::ZERO, mark);
+        file.write_all(format!("[\n{}", serde_json::to_string(&mark)?).as_bytes())?;
         Ok(Self {
-            file: Mutex::new(file),
+            path: path.into(),
+            inner: Mutex::new(Inner {
+                file: Some(file),
+                yardstick: Yardstick::default(),
+            }),
             start: Instant::now(),
         })
     }
 
-    /// Adds an operation that ends now.
-    pub fn add(&self, ended: Ended<'_>) -> std::io::Result<()> {
-        let now = self.start.elapsed();
-        let event = TraceEvent {
-            name: ended.site,
-            cat: ended.op,
-            ph: "X",
-            ts: now.saturating_sub(ended.elapsed).as_micros(),
-            dur: ended.elapsed.as_micros(),
-            pid: 1,
-            tid: 1,
-            args: Args {
-                position: ended.position,
-                level: ended.level,
+    /// Begins a run of `program` on so many tokens; looks at the yardstick first.
+    pub fn run(&self, program: &str, position: u32, tokens: u32) -> TracedRun<'_> {
+        let (now, milliseconds) = (self.start.elapsed(), {
+            let seconds = self.inner().yardstick.seconds(LOOK);
+            seconds * 1e3
+        });
+        let look = trace::Yardstick { milliseconds };
+        self.write(&event("C", (YARDSTICK, ""), now, Duration::ZERO, look));
+        TracedRun {
+            trace: self,
+            args: RunArgs {
+                program: program.into(),
+                position,
+                tokens,
             },
-        };
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        serde_json::to_writer(&mut *file, &event)?;
-        file.write_all(b",\n")
+            began: self.start.elapsed(),
+        }
     }
 
-    /// Writes what is still buffered.
-    pub fn flush(&self) -> std::io::Result<()> {
-        self.file
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .flush()
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write<A: Serialize>(&self, event: &trace::Event<A>) {
+        let mut inner = self.inner();
+        let Some(file) = &mut inner.file else {
+            return;
+        };
+        let written = serde_json::to_string(event)
+            .map_err(io::Error::from)
+            .and_then(|line| file.write_all(format!(",\n{line}").as_bytes()));
+        if let Err(cause) = written {
+            inner.file = None;
+            let path = self.path.display();
+            eprintln!("the trace {path} ends here: {cause}; the tokens go on");
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_trace_is_an_open_array_of_complete_events() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("trace.json");
-        let trace = Trace::create(&path).unwrap();
-        for site in ["layers.0.mlp", "layers.1.mlp"] {
-            let ended = Ended {
-                site,
-                op: "linear",
-                position: 3,
-                level: Some(7),
-                elapsed: Duration::from_millis(2),
-            };
-            trace.add(ended).unwrap();
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if let Some(file) = &mut self.inner().file {
+            // Without it the file is still a trace.
+            let _closed = file.write_all(b"\n]\n");
         }
-        trace.flush().unwrap();
-        let text = std::fs::read_to_string(path).unwrap();
-        let closed = format!("{}]", text.trim_end().trim_end_matches(','));
-        let events: serde_json::Value = serde_json::from_str(&closed).unwrap();
-        assert_eq!(events[1]["name"], "layers.1.mlp");
-        assert_eq!(events[1]["dur"], 2000);
-        assert_eq!(events[1]["ph"], "X");
+    }
+}
+
+impl TracedRun<'_> {
+    /// Adds an operation that ends now; any other event changes nothing.
+    pub fn hear<Ct>(&self, event: &Event<'_, Ct>) {
+        let Moment::After { elapsed, .. } = event.moment else {
+            return;
+        };
+        let args = OpArgs {
+            program: self.args.program.clone(),
+            template: event.template.into(),
+            index: event.index as u32,
+            layer: event.layer,
+            group: event.group,
+            position: self.args.position,
+            level: event.instr.at.first().map(|at| at.level),
+        };
+        let began = self.trace.start.elapsed().saturating_sub(elapsed);
+        let names = (event.site(), event.instr.op.name());
+        self.trace
+            .write(&self::event("X", (&names.0, names.1), began, elapsed, args));
+    }
+
+    /// The run has come to its end.
+    pub fn end(self) {
+        let (first, count) = (self.args.position, self.args.tokens);
+        let name = match count {
+            1 => format!("token {first}"),
+            _ => format!("tokens {first} to {}", first + count.saturating_sub(1)),
+        };
+        let elapsed = self.trace.start.elapsed().saturating_sub(self.began);
+        self.trace
+            .write(&event("X", (&name, RUN), self.began, elapsed, self.args));
+    }
+}
+
+fn event<A>(
+    kind: &str,
+    (name, category): (&str, &str),
+    began: Duration,
+    took: Duration,
+    args: A,
+) -> trace::Event<A> {
+    let micros = |time: Duration| time.as_nanos() as f64 / 1e3;
+    trace::Event {
+        name: name.into(),
+        cat: category.into(),
+        ph: kind.into(),
+        ts: micros(began),
+        dur: micros(took),
+        pid: 1,
+        tid: 1,
+        args,
     }
 }

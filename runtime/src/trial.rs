@@ -1,12 +1,15 @@
 //! A plan run in this process, token by token, on either backend: what checks and tests do. The real-ciphertext trial holds both
 //! ends, so it is for people who test their own plan; a deployment is [`crate::server`] and [`crate::client`].
 
+use crate::StepProgress;
 use crate::client::{CkksSealer, ClientModel, ModelError, SealError, Tokens};
 use crate::cpu::{Cpu, CpuError, request};
+use crate::follow::Follow;
 use crate::plan::PlanDir;
+use crate::trace::Trace;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyGenerator, SecretKey};
 use sotto_ir::exec::{
-    Clear, ClearCt, ClearError, Event, ExecError, Executor, NoiseModel, RangeWatch, Session, ignore,
+    Clear, ClearCt, ClearError, Event, ExecError, Executor, NoiseModel, RangeWatch, Session,
 };
 use sotto_ir::plan::{PlanError, Wire};
 use sotto_ir::slot::Slots;
@@ -142,6 +145,7 @@ pub struct CipherTrial {
     executor: Executor<Cpu>,
     session: Session<Ciphertext>,
     sealer: CkksSealer,
+    trace: Option<Trace>,
 }
 
 impl CipherTrial {
@@ -165,7 +169,14 @@ impl CipherTrial {
             executor: Executor::new(plan.clone(), dir.data()?, backend, cache),
             session: Session::default(),
             sealer: CkksSealer::new(context, secret, model),
+            trace: None,
         })
+    }
+
+    /// The same, with the times of its operations written to a trace.
+    pub fn traced(mut self, trace: Trace) -> Self {
+        self.trace = Some(trace);
+        self
     }
 
     /// Logits after the next token, decrypted.
@@ -181,14 +192,34 @@ impl CipherTrial {
     /// # Errors
     /// As [`CipherTrial::step`], and more tokens than a block takes.
     pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
-        let (session, input) = (&mut self.session, vec![self.sealer.encrypt(tokens)?]);
+        self.run_heard(tokens, &mut |_| ())
+    }
+
+    /// As [`CipherTrial::run`], while `hear` is told how far it is.
+    ///
+    /// # Errors
+    /// As [`CipherTrial::run`].
+    pub fn run_heard(
+        &mut self,
+        tokens: Tokens<'_>,
+        hear: &mut dyn FnMut(&StepProgress),
+    ) -> Result<Vec<f64>, TrialError> {
+        let input = vec![self.sealer.encrypt(tokens)?];
+        let (plan, session) = (self.executor.plan(), &mut self.session);
+        let position = session.position();
+        let mut follow = Follow::new(plan, self.trace.as_ref(), position, tokens.block());
+        let mut observe = |event: &Event<'_, Ciphertext>| {
+            hear(follow.hear(event));
+            ControlFlow::Continue(())
+        };
         let answer = match tokens {
-            Tokens::One(_) => self.executor.decode(session, input, &mut ignore),
+            Tokens::One(_) => self.executor.decode(session, input, &mut observe),
             Tokens::Block(tokens) => {
                 let count = tokens.len() as u32;
-                self.executor.prefill(session, input, count, &mut ignore)
+                self.executor.prefill(session, input, count, &mut observe)
             }
         }?;
+        follow.end();
         Ok(self.sealer.decrypt(tokens, &answer)?)
     }
 

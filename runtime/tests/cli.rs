@@ -3,6 +3,7 @@
 mod common;
 
 use common::process::*;
+use sotto_ir::fidelity::most_likely;
 use sotto_ir::golden::{Array, Golden};
 use sotto_ir::plan::PLAN_VERSION;
 use std::fs;
@@ -185,6 +186,7 @@ fn golden(folder: &Folder) {
         data,
     };
     let rows = [common::expected(&ids[..1]), common::expected(&ids)].concat();
+    let next = most_likely(&rows[8..]);
     let logits = array(&[2, 8], rows);
     let cache = vec![array(&[1, 2, 8], vec![0.0; 16])];
     let golden = Golden {
@@ -193,7 +195,7 @@ fn golden(folder: &Folder) {
         hidden: vec![array(&[2, 8], vec![0.0; 16]); 2],
         keys: cache.clone(),
         values: cache,
-        greedy_ids: vec![0, 1, 2],
+        greedy_ids: vec![0, 1, next],
         greedy_logits: None,
         input_ids: ids,
     };
@@ -234,6 +236,66 @@ fn an_evaluation_judges_by_what_is_allowed_and_names_what_left_its_range() {
     let output = folder.sotto(eval);
     fails(&output, 1, &["position 0 cannot be computed", "--margin"]);
     assert!(stdout(&output).contains("out of range: test"));
+}
+
+#[test]
+fn an_evaluation_that_can_judge_nothing_is_no_success() {
+    let folder = Folder::with_plan();
+    golden(&folder);
+    let eval = "eval --plan plan --golden golden --backend clear";
+    let ties = folder.sotto(&format!("{eval} --tolerance 1e6"));
+    fails(&ties, 2, &["golden: float64's first two", "--tolerance"]);
+    let short = folder.sotto(&format!("{eval} --positions 1"));
+    fails(
+        &short,
+        2,
+        &["leaves no room", "--positions", "--forced-only"],
+    );
+    let path = folder.path("golden");
+    let mut alone = Golden::read(&path).unwrap();
+    alone.greedy_ids = alone.input_ids.clone();
+    alone.write(&path).unwrap();
+    let output = folder.sotto(eval);
+    fails(
+        &output,
+        2,
+        &["no continuation", "sottoc reference", "--forced-only"],
+    );
+    let output = folder.sotto(&format!("{eval} --forced-only --json"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let line: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(line["free_running"].is_null() && line["teacher_forced"]["positions"] == 2);
+}
+
+#[test]
+fn a_trace_is_for_ciphertexts_and_for_the_plan_that_ran() {
+    let folder = Folder::with_plan();
+    golden(&folder);
+    let check = "check --plan plan --golden golden --insecure --trace trace.json --backend";
+    let clear = folder.sotto(&format!("{check} clear"));
+    fails(&clear, 2, &["trace.json", "--backend cpu"]);
+    let output = folder.sotto(&format!("{check} cpu"));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = folder.sotto("trace trace.json --plan plan");
+    let said = stdout(&table);
+    for word in ["decode", "mean of 2 runs", "bootstrap", "yardstick"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    let json = folder.sotto("trace trace.json --plan plan --json");
+    let line: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(line["programs"][0]["runs"], 2);
+    assert_eq!(line["left_out"], 0);
+    // It is whole JSON once the process has ended, and names nothing but the plan.
+    let text = fs::read_to_string(folder.path("trace.json")).unwrap();
+    let events: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    assert_eq!(events[0]["name"], "plan");
+    fails(&folder.sotto("trace nowhere --plan plan"), 2, &["nowhere"]);
+    fs::write(folder.path("odd.json"), "[\n{\"x\": oh},\n{}").unwrap();
+    fails(
+        &folder.sotto("trace odd.json --plan plan"),
+        2,
+        &["line 2", "no trace event"],
+    );
 }
 
 #[test]

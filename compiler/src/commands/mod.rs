@@ -11,6 +11,7 @@ pub mod inspect;
 mod meter;
 mod planning;
 pub mod reference;
+pub mod report;
 mod source;
 pub mod verify;
 

@@ -5,10 +5,9 @@ use crate::driver::StageFile;
 use crate::frontend::Checkpoint;
 use crate::pack::{self, CheckpointData};
 use crate::view::{Given, SlotView};
-use num_complex::Complex64;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::exec::{Clear, ClearCt, ClearError, Escape, Event, ExecError, Executor, Moment};
-use sotto_ir::plan::{Placement, Plan, PlanData};
+use sotto_ir::plan::{Embedding, Placement, Plan, PlanData};
 use sotto_ir::slot::{InterpError, Interpreter, Program, Seen, Session, Slots, Stage, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -201,24 +200,16 @@ impl PlanRun {
         })
     }
 
-    /// One period of the token's embedding, or of its one-hot vector.
+    /// One period of what a client would encrypt.
     fn input(&self, token: u32) -> Result<Slots, RunError> {
-        let wire = self.plan.client.input;
-        let mut values = vec![Complex64::ZERO; wire.period()];
-        let (hidden, token) = (self.plan.model.hidden as usize, token as usize);
-        match &self.embedding {
-            Some(table) => {
-                let row = table.chunks_exact(hidden.max(1)).nth(token);
-                let entries = values.iter_mut().zip(row.into_iter().flatten());
-                entries.for_each(|(slot, &x)| *slot = (f64::from(x) / wire.unit).into());
-            }
-            None => {
-                if let Some(slot) = values.get_mut(token) {
-                    *slot = (1.0 / wire.unit).into();
-                }
-            }
-        }
-        Slots::new(values).ok_or_else(|| RunError::new("the plan's input width is no power of two"))
+        let embedding = Embedding {
+            table: self.embedding.as_deref(),
+            vocab: self.plan.model.vocab,
+            hidden: self.plan.model.hidden,
+        };
+        let slots = embedding.slots(&self.plan.client.input, &[token]);
+        Slots::new(slots.map_err(RunError::new)?)
+            .ok_or_else(|| RunError::new("the plan's input width is no power of two"))
     }
 }
 

@@ -96,7 +96,8 @@ impl Counts {
         }
     }
 
-    fn work(&mut self, work: &Work) {
+    /// Adds an operation's work.
+    pub(super) fn work(&mut self, work: &Work) {
         let mut turn = |count: u32| {
             self.rotations += u64::from(count);
             self.key_switches += u64::from(count);

@@ -4,12 +4,12 @@
 //! takes a prompt's blocks, with those that the first block visits.
 
 use super::EmitError;
-use super::counts::{encodes, plaintexts};
+use super::counts::{Counts, encodes, plaintexts};
 use super::keys::operand_levels;
 use crate::cost::{self, Work};
 use crate::place::groups_at_capacity;
 use sotto_ir::cost::CostTable;
-use sotto_ir::plan::{BootstrapCount, Buf, Cost, Estimate, PlanProgram};
+use sotto_ir::plan::{BootstrapCount, Buf, Charge, Cost, Estimate, PlanProgram, Prices, charges};
 use sotto_ir::slot::{BootstrapKind, Op};
 use std::collections::BTreeMap;
 
@@ -19,9 +19,16 @@ pub fn estimate(
     capacity: u32,
     table: &CostTable,
 ) -> Result<Estimate, EmitError> {
-    let mut tally = Tally::new(program, capacity, table);
+    let prices: Vec<Prices> = (0..program.templates.len())
+        .map(|index| prices(program, index, capacity, table))
+        .collect::<Result<_, _>>()?;
+    let mut tally = Tally::default();
+    let groups = |template: usize, index: usize| prices[template].groups(index);
     for step in &program.steps {
-        tally.template(step.template, u64::from(step.count))?;
+        exists(program, step.template)?;
+        charges(program, &prices, step.template, &groups, &mut |charge| {
+            tally.add(charge, step.count);
+        });
     }
     let mut op_classes: Vec<Cost> = tally.classes.into_values().collect();
     op_classes.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
@@ -30,11 +37,14 @@ pub fn estimate(
         seconds: tally.sites.iter().map(|s| s.seconds).sum(),
         cost_table: table.name.clone(),
         cost_table_digest: table.digest()?,
+        yardstick_seconds: table.yardstick_seconds,
+        threads: table.threads,
         op_classes,
         sites: tally.sites,
         bootstraps: bootstraps
             .map(|(kind, count)| BootstrapCount { kind, count })
             .collect(),
+        prices,
         ..Estimate::default()
     })
 }
@@ -46,9 +56,78 @@ pub fn template_seconds(
     capacity: u32,
     table: &CostTable,
 ) -> Result<f64, EmitError> {
-    let mut tally = Tally::new(program, capacity, table);
-    tally.template(index, 1)?;
-    Ok(tally.sites.iter().map(|s| s.seconds).sum())
+    let prices: Vec<Prices> = (0..program.templates.len())
+        .map(|index| prices(program, index, capacity, table))
+        .collect::<Result<_, _>>()?;
+    let groups = |template: usize, index: usize| prices[template].groups(index);
+    let mut seconds = 0.0;
+    charges(program, &prices, index, &groups, &mut |charge| {
+        seconds += charge.total();
+    });
+    Ok(seconds)
+}
+
+fn exists(program: &PlanProgram, index: usize) -> Result<(), EmitError> {
+    match program.templates.get(index) {
+        Some(_) => Ok(()),
+        None => Err(EmitError::Malformed {
+            template: format!("number {index}"),
+            site: "steps".into(),
+            what: "does not exist".into(),
+        }),
+    }
+}
+
+/// What the instructions of a template cost.
+fn prices(
+    program: &PlanProgram,
+    index: usize,
+    capacity: u32,
+    table: &CostTable,
+) -> Result<Prices, EmitError> {
+    exists(program, index)?;
+    let template = &program.templates[index];
+    let mut prices = Prices::default();
+    // Operations without operands do not exist, so levels and instructions pair up.
+    for (i, (instr, (op, level))) in (0..).zip(template.instrs.iter().zip(operand_levels(template)))
+    {
+        let works = match op {
+            Op::SumGroups { states, .. } => {
+                let groups = mean_groups(program, states, capacity);
+                prices.loops.push((i, groups as u32));
+                vec![Work::Add]
+            }
+            _ => works(program, op).map_err(|what| EmitError::Malformed {
+                template: template.name.clone(),
+                site: instr.site.clone(),
+                what,
+            })?,
+        };
+        let seconds = works.iter().map(|w| cost::seconds(table, w, level));
+        // the sum of nothing is a negative zero
+        let seconds = seconds.fold(0.0, |sum, seconds| sum + seconds);
+        prices.seconds.push(seconds);
+        prices.key_switches.push(key_switches(&works));
+    }
+    Ok(prices)
+}
+
+fn works(program: &PlanProgram, op: &Op<Buf>) -> Result<Vec<Work>, String> {
+    let PlanProgram {
+        plains,
+        matrices,
+        polys,
+        states,
+        ..
+    } = program;
+    Work::of_tables(plains, matrices, polys, states, op).map_err(|e| e.to_string())
+}
+
+/// As [`Counts`] counts them.
+fn key_switches(works: &[Work]) -> u32 {
+    let mut counts = Counts::default();
+    works.iter().for_each(|work| counts.work(work));
+    counts.key_switches as u32
 }
 
 /// Seconds of encoding anew every plaintext of one run of a template that could have stayed encoded.
@@ -90,95 +169,40 @@ pub fn mean_groups(
     full.unwrap_or(1).div_ceil(2).max(1)
 }
 
-struct Tally<'a> {
-    program: &'a PlanProgram,
-    capacity: u32,
-    table: &'a CostTable,
+#[derive(Default)]
+struct Tally {
     classes: BTreeMap<&'static str, Cost>,
     sites: Vec<Cost>,
     bootstraps: BTreeMap<BootstrapKind, u32>,
 }
 
-impl<'a> Tally<'a> {
-    fn new(program: &'a PlanProgram, capacity: u32, table: &'a CostTable) -> Self {
-        Self {
-            program,
-            capacity,
-            table,
-            classes: BTreeMap::new(),
-            sites: Vec::new(),
-            bootstraps: BTreeMap::new(),
-        }
-    }
-
-    fn template(&mut self, index: usize, times: u64) -> Result<(), EmitError> {
-        let program = self.program;
-        let Some(template) = program.templates.get(index) else {
-            return Err(EmitError::Malformed {
-                template: format!("number {index}"),
-                site: "steps".into(),
-                what: "does not exist".into(),
-            });
-        };
-        // Operations without operands do not exist, so levels and instructions pair up.
-        for (instr, (op, level)) in template.instrs.iter().zip(operand_levels(template)) {
-            let malformed = |what: String| EmitError::Malformed {
-                template: template.name.clone(),
-                site: instr.site.clone(),
-                what,
-            };
-            if let Op::SumGroups {
-                template, states, ..
-            } = op
-            {
-                let groups = mean_groups(program, states, self.capacity);
-                self.template(*template, times * groups)?;
-                let sums = instr.dst.len() as u64 * (groups - 1) * times;
-                self.add(
-                    "add",
-                    &instr.site,
-                    sums,
-                    cost::seconds(self.table, &Work::Add, level),
-                );
-                continue;
-            }
-            let works = self.works(op).map_err(malformed)?;
-            let seconds = works
-                .iter()
-                .map(|w| cost::seconds(self.table, w, level))
-                .sum();
-            self.add(op.name(), &instr.site, times, seconds);
-            if let Op::Bootstrap { kind, .. } = op {
-                *self.bootstraps.entry(*kind).or_insert(0) += times as u32;
-            }
-        }
-        Ok(())
-    }
-
-    fn works(&self, op: &Op<Buf>) -> Result<Vec<Work>, String> {
-        let p = self.program;
-        Work::of_tables(&p.plains, &p.matrices, &p.polys, &p.states, op).map_err(|e| e.to_string())
-    }
-
-    fn add(&mut self, class: &'static str, site: &str, times: u64, seconds: f64) {
+impl Tally {
+    /// Adds what every one of `runs` runs of a step's template is charged.
+    fn add(&mut self, charge: Charge<'_>, runs: u32) {
+        let times = charge.times * u64::from(runs);
         if times == 0 {
             return;
         }
         let more = |cost: &mut Cost| {
             cost.count += times as u32;
-            cost.seconds += seconds * times as f64;
+            cost.seconds += charge.seconds * times as f64;
         };
         let new = |name: &str| Cost {
             name: name.to_string(),
             count: 0,
             seconds: 0.0,
         };
-        more(self.classes.entry(class).or_insert_with(|| new(class)));
-        let known = self.sites.iter().position(|s| s.name == site);
+        let class = self.classes.entry(charge.class);
+        more(class.or_insert_with(|| new(charge.class)));
+        let site = &charge.instr.site;
+        let known = self.sites.iter().position(|s| s.name == *site);
         let place = known.unwrap_or_else(|| {
             self.sites.push(new(site));
             self.sites.len() - 1
         });
         more(&mut self.sites[place]);
+        if let Op::Bootstrap { kind, .. } = charge.instr.op {
+            *self.bootstraps.entry(kind).or_insert(0) += times as u32;
+        }
     }
 }

@@ -7,14 +7,138 @@
 use super::keys::operand_levels;
 use crate::cost::depends_on_position;
 use crate::place::groups_at_capacity;
+use serde::Serialize;
 use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_ir::params::poly::{Parity, PolyPlan};
-use sotto_ir::params::{POOL_BYTES, ParamSet};
+use sotto_ir::params::{POOL_BYTES, ParamSet, galois};
 use sotto_ir::plan::{Buf, Estimate, Instr, KeyList, PlanProgram, PlanTemplate};
 use sotto_ir::slot::{DataId, Op, PlainFactor};
 use std::collections::{BTreeMap, BTreeSet};
 
 const WORD: u64 = 4;
+
+/// What the peak of one program is made of, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Parts {
+    /// Evaluation keys.
+    pub keys: u64,
+    /// KV state at capacity.
+    pub states: u64,
+    /// The bootstraps' encoded transforms.
+    pub transforms: u64,
+    /// Ciphertexts and the working set of the worst instruction.
+    pub live: u64,
+    /// The largest encoded matrix.
+    pub matrix: u64,
+    /// The scheme's pool of freed buffers.
+    pub pool: u64,
+    /// Every plaintext that can stay encoded: beside the peak, where there is room.
+    pub plaintexts: u64,
+    /// Most ciphertexts alive at once.
+    pub ciphertexts: u32,
+}
+
+impl Parts {
+    /// All that must be there.
+    pub fn peak(&self) -> u64 {
+        self.keys + self.states + self.transforms + self.live + self.matrix + self.pool
+    }
+}
+
+/// What is alive while an instruction runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Live {
+    /// Bytes of ciphertexts and of the instruction's working set.
+    pub bytes: u64,
+    /// Ciphertexts, a loop's body's included.
+    pub ciphertexts: u32,
+}
+
+/// A key and what it takes in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KeyBytes {
+    /// `relinearise`, `rotate 16`, `conjugate`, `from the ephemeral secret`.
+    pub name: String,
+    /// The Galois element, for rotations and the conjugation.
+    pub element: Option<u32>,
+    /// Highest level it serves.
+    pub level: u32,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What a program's peak is made of.
+pub fn parts(
+    program: &PlanProgram,
+    specs: &[BootstrapSpec],
+    keys: &KeyList,
+    capacity: u32,
+    params: &ParamSet,
+) -> Parts {
+    let sizes = Sizes {
+        params,
+        program,
+        specs,
+    };
+    let live = sizes.live();
+    let (plaintexts, matrix) = sizes.plaintexts();
+    Parts {
+        keys: key_bytes(keys, params).iter().map(|key| key.bytes).sum(),
+        states: sizes.states(capacity),
+        transforms: sizes.transforms(),
+        live: live.bytes,
+        matrix,
+        pool: POOL_BYTES as u64,
+        plaintexts,
+        ciphertexts: live.ciphertexts,
+    }
+}
+
+/// What is alive at every instruction of a template.
+pub fn course(
+    program: &PlanProgram,
+    specs: &[BootstrapSpec],
+    template: usize,
+    params: &ParamSet,
+) -> Vec<Live> {
+    let sizes = Sizes {
+        params,
+        program,
+        specs,
+    };
+    let template = program.templates.get(template);
+    template.map_or(vec![], |template| sizes.course(template))
+}
+
+/// Every key of a list.
+pub fn key_bytes(keys: &KeyList, params: &ParamSet) -> Vec<KeyBytes> {
+    let key = |name: String, element: Option<u32>, level: u32| {
+        let primes = params.key_primes(level as usize);
+        let digits = params.digits_of(&primes).len() as u64;
+        let limbs = primes.len() as u64 + params.p_primes.len() as u64;
+        KeyBytes {
+            name,
+            element,
+            level,
+            bytes: digits * 2 * limbs * params.n() as u64 * WORD,
+        }
+    };
+    let galois = keys.galois.iter().map(|k| match k.step {
+        Some(step) => {
+            let element = galois::rotation(i64::from(step), params.log_n);
+            key(format!("rotate {step}"), Some(element), k.level)
+        }
+        None => {
+            let element = galois::conjugation(params.log_n);
+            key("conjugate".into(), Some(element), k.level)
+        }
+    });
+    let ephemeral = keys.ephemeral_level.into_iter();
+    std::iter::once(key("relinearise".into(), None, keys.relinearise_level))
+        .chain(ephemeral.map(|level| key("from the ephemeral secret".into(), None, level)))
+        .chain(galois)
+        .collect()
+}
 
 /// Fills the memory figures of an estimate.
 pub fn fill(
@@ -25,23 +149,12 @@ pub fn fill(
     capacity: u32,
     params: &ParamSet,
 ) {
-    let sizes = Sizes {
-        params,
-        program,
-        specs,
-    };
-    let (live, peak) = sizes.live();
-    let (all, largest) = sizes.plaintexts();
-    estimate.peak_ciphertexts = peak;
-    estimate.key_bytes = sizes.keys(keys);
-    estimate.plaintext_bytes = all;
-    estimate.state_bytes = sizes.states(capacity);
-    estimate.peak_memory_bytes = estimate.key_bytes
-        + estimate.state_bytes
-        + sizes.transforms()
-        + live
-        + largest
-        + POOL_BYTES as u64;
+    let parts = parts(program, specs, keys, capacity, params);
+    estimate.peak_ciphertexts = parts.ciphertexts;
+    estimate.key_bytes = parts.keys;
+    estimate.plaintext_bytes = parts.plaintexts;
+    estimate.state_bytes = parts.states;
+    estimate.peak_memory_bytes = parts.peak();
 }
 
 /// Bytes of the KV state that one layer with this template fills at capacity.
@@ -58,6 +171,18 @@ pub fn state_bytes(
     };
     let template = program.templates.get(template);
     template.map_or(0, |template| sizes.template_states(template, capacity))
+}
+
+/// The most bytes and the most ciphertexts, wherever either is.
+fn worst(course: impl IntoIterator<Item = Live>) -> Live {
+    let none = Live {
+        bytes: 0,
+        ciphertexts: 0,
+    };
+    course.into_iter().fold(none, |a, b| Live {
+        bytes: a.bytes.max(b.bytes),
+        ciphertexts: a.ciphertexts.max(b.ciphertexts),
+    })
 }
 
 struct Sizes<'a> {
@@ -88,21 +213,6 @@ impl Sizes<'_> {
         limbs * WORD * (2 * period).min(self.params.n() as u64)
     }
 
-    /// One switching key for use up to `level`.
-    fn key(&self, level: u32) -> u64 {
-        let primes = self.params.key_primes(level as usize);
-        let digits = self.params.digits_of(&primes).len() as u64;
-        digits * 2 * (primes.len() as u64 + self.special()) * self.limb()
-    }
-
-    fn keys(&self, keys: &KeyList) -> u64 {
-        let galois = keys.galois.iter().map(|k| k.level);
-        let levels = galois
-            .chain([keys.relinearise_level])
-            .chain(keys.ephemeral_level);
-        levels.map(|l| self.key(l)).sum()
-    }
-
     fn states(&self, capacity: u32) -> u64 {
         let layers = self.program.steps.iter().filter_map(|step| {
             let template = self.program.templates.get(step.template)?;
@@ -130,34 +240,38 @@ impl Sizes<'_> {
         states.sum()
     }
 
-    /// Bytes alive at the worst instruction, its working set included, and the most ciphertexts alive at once.
-    fn live(&self) -> (u64, u32) {
+    /// What is alive at the worst instruction of a token.
+    fn live(&self) -> Live {
         let steps = self.program.steps.iter();
         let templates = steps.filter_map(|s| self.program.templates.get(s.template));
-        let peaks = templates.map(|t| self.template_live(t));
-        peaks.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)))
+        worst(templates.map(|t| worst(self.course(t))))
     }
 
-    fn template_live(&self, template: &PlanTemplate) -> (u64, u32) {
+    fn course(&self, template: &PlanTemplate) -> Vec<Live> {
         let mut held: BTreeMap<Buf, u64> = BTreeMap::new();
         for (buf, at, _) in &template.params {
             held.insert(*buf, self.ciphertext(at.level));
         }
-        let (mut bytes, mut count) = (0, 0);
+        let mut course = Vec::new();
         for (instr, (op, level)) in template.instrs.iter().zip(operand_levels(template)) {
             let new: u64 = instr.at.iter().map(|at| self.ciphertext(at.level)).sum();
-            let (mut inside, mut more) = (self.working_set(op, level), 0);
+            let mut inside = Live {
+                bytes: self.working_set(op, level),
+                ciphertexts: 0,
+            };
             if let Op::SumGroups { template, .. } = op
                 && let Some(callee) = self.program.templates.get(*template)
             {
                 // The body's own values, beside the sums so far.
-                (inside, more) = self.template_live(callee);
+                inside = worst(self.course(callee));
             }
-            bytes = bytes.max(held.values().sum::<u64>() + new + inside);
-            count = count.max(held.len() as u32 + instr.dst.len() as u32 + more);
+            course.push(Live {
+                bytes: held.values().sum::<u64>() + new + inside.bytes,
+                ciphertexts: held.len() as u32 + instr.dst.len() as u32 + inside.ciphertexts,
+            });
             self.settle(&mut held, instr);
         }
-        (bytes, count)
+        course
     }
 
     fn settle(&self, held: &mut BTreeMap<Buf, u64>, instr: &Instr) {

@@ -9,7 +9,7 @@ pub mod explain;
 mod figures;
 mod keys;
 mod lower;
-mod memory;
+pub mod memory;
 mod summary;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use super::run::{Event, Run};
 use super::session::Pending;
 use super::{Backend, Session};
 use crate::plan::{Plan, PlanProgram};
-use crate::slot::{At, DataError, DataSource, Op};
+use crate::slot::{At, DataError, DataSource};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -140,50 +140,6 @@ impl<B: Backend> Executor<B> {
     /// Bytes of plaintexts kept encoded so far.
     pub fn cached_bytes(&self) -> usize {
         self.cache.bytes()
-    }
-
-    /// Instructions of one decode step at `position`, group templates counted once per occupied group: the unit of progress.
-    pub fn instructions(&self, position: u32) -> usize {
-        self.program_instructions(&self.plan.decode, position)
-    }
-
-    /// Instructions of a block of `count` tokens at `position`; 0 if the plan takes none.
-    pub fn block_instructions(&self, position: u32, count: u32) -> usize {
-        let last = position + count.saturating_sub(1);
-        let prefill = self.plan.prefill.as_ref();
-        prefill.map_or(0, |prefill| {
-            self.program_instructions(&prefill.program, last)
-        })
-    }
-
-    fn program_instructions(&self, program: &PlanProgram, last: u32) -> usize {
-        let steps = program.steps.iter();
-        steps
-            .map(|step| {
-                step.count as usize * self.template_instructions(program, step.template, last)
-            })
-            .sum()
-    }
-
-    /// Instructions of a template that ends with the token `last` cached.
-    fn template_instructions(&self, program: &PlanProgram, template: usize, last: u32) -> usize {
-        let PlanProgram { templates, .. } = program;
-        let Some(template) = templates.get(template) else {
-            return 0;
-        };
-        let tables = program.tables(self.plan.slots(), self.plan.capacity);
-        let inner = |op: &Op<_>| match op {
-            Op::SumGroups {
-                template, states, ..
-            } => {
-                let tokens = states.first().and_then(|s| tables.tokens(*s));
-                let groups = last / tokens.unwrap_or(1) + 1;
-                let body = templates.get(*template).map_or(0, |t| t.instrs.len());
-                groups as usize * body
-            }
-            _ => 0,
-        };
-        template.instrs.iter().map(|i| 1 + inner(&i.op)).sum()
     }
 
     /// Where a program's plaintexts come from.

@@ -1,7 +1,7 @@
 //! The executor on the cleartext backend, against the interpreter and its own rules.
 
 use super::*;
-use crate::plan::{KeyList, KeyUse, Plan};
+use crate::plan::{KeyList, KeyUse, Plan, Prices};
 use crate::slot::tests::{attention, input, weights};
 use crate::slot::{At, Interpreter, Op, Slots, StateId};
 use crate::testing::{KIND, TOP, bootstrap, level, plan};
@@ -27,11 +27,39 @@ fn encrypted(executor: &Executor<Clear>, position: u32) -> Vec<ClearCt> {
     vec![executor.backend().encrypt(slots(position), TOP).unwrap()]
 }
 
+/// A price for every instruction, none like another's neighbour.
+fn prices(plan: &Plan) -> Vec<Prices> {
+    let templates = plan.decode.templates.iter();
+    let of = |t: &crate::plan::PlanTemplate| Prices {
+        seconds: (0..t.instrs.len()).map(|i| 1.0 + i as f64).collect(),
+        key_switches: vec![1; t.instrs.len()],
+        loops: vec![],
+    };
+    templates.map(of).collect()
+}
+
+#[test]
+fn a_forecast_believes_the_plan_first_and_the_clock_then() {
+    let mut plan = plan(&level(&attention()));
+    let seconds = |s| std::time::Duration::from_secs_f64(s);
+    assert_eq!(Forecast::decode(&plan, 0).left(seconds(1.0)), None);
+    plan.estimate.prices = prices(&plan);
+    let mut forecast = Forecast::decode(&plan, 0);
+    let all = forecast.seconds.1;
+    assert_eq!(forecast.left(seconds(0.0)), Some(all));
+    // half is done, in twice the time that was predicted for it
+    forecast.seconds.0 = all / 2.0;
+    let left = forecast.left(seconds(all)).unwrap() / all;
+    assert!((0.85..1.0).contains(&left), "{left}");
+    assert_eq!(Forecast::prefill(&plan, 0, 2).instructions, (0, 0));
+}
+
 #[test]
 fn plan_packed_and_leveled_agree_at_every_position() {
     let packed = attention();
     let leveled = level(&packed);
-    let plan = plan(&leveled);
+    let mut plan = plan(&leveled);
+    plan.estimate.prices = prices(&plan);
     let data = weights();
     // No cache, a cache for one matrix, a cache for all.
     for cache_bytes in [0, 300, 1 << 20] {
@@ -47,14 +75,22 @@ fn plan_packed_and_leveled_agree_at_every_position() {
                 .decode(&mut b, inputs(), &mut |_| ())
                 .unwrap();
             assert_eq!(from_packed, from_leveled);
-            let mut seen = 0;
+            let mut forecast = Forecast::decode(&plan, position);
             let mut count = |event: &Event<'_, ClearCt>| {
-                seen += usize::from(matches!(event.moment, Moment::After { .. }));
+                forecast.hear(event);
                 ControlFlow::Continue(())
             };
             let inputs = encrypted(&executor, position);
             let out = executor.decode(&mut session, inputs, &mut count).unwrap();
-            assert_eq!(seen, executor.instructions(position));
+            let Forecast {
+                instructions,
+                bootstraps,
+                seconds,
+                ..
+            } = forecast;
+            assert_eq!(instructions.0, instructions.1);
+            assert_eq!(bootstraps, (2, 2));
+            assert!((seconds.0 - seconds.1).abs() < 1e-9 && seconds.1 > 0.0);
             let error = out[0].slots.zip(&from_packed[0], |a, b| a - b).max_part();
             // What the plan bootstraps it bends, by at most 2^-19; the stages do not.
             assert!(error < 1e-5, "position {position}: {error}");

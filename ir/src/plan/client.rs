@@ -1,6 +1,7 @@
 //! What the client does: the two ends of the model.
 
 use crate::Digest;
+use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
 /// The client's side of the plan.
@@ -51,6 +52,92 @@ impl Wire {
     }
 }
 
+/// How tokens become vectors: the embedding table [vocab, hidden] where the client holds it, else one-hot vectors.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedding<'a> {
+    /// The table, row by row; None where the server holds it.
+    pub table: Option<&'a [f32]>,
+    /// Tokens that there are.
+    pub vocab: u32,
+    /// Features of a row.
+    pub hidden: u32,
+}
+
+/// Why tokens have no input.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoInput {
+    /// An id outside the vocabulary.
+    #[error("token id {id} is outside the vocabulary of {vocab}")]
+    Token {
+        /// The id.
+        id: u32,
+        /// Size of the vocabulary.
+        vocab: u32,
+    },
+    /// No token, or more than stand side by side.
+    #[error("{count} tokens at once, the plan takes 1 to {most}; split them")]
+    Count {
+        /// Given.
+        count: usize,
+        /// Most.
+        most: u32,
+    },
+}
+
+impl Embedding<'_> {
+    /// The slots to encrypt for tokens side by side, one period of the wire: their vectors over the wire's unit. Where there are fewer
+    /// than the wire's block, the last one is repeated.
+    ///
+    /// # Errors
+    /// An id outside the vocabulary, no token, or more than the wire takes.
+    pub fn slots(&self, wire: &Wire, tokens: &[u32]) -> Result<Vec<Complex64>, NoInput> {
+        let block = wire.block as usize;
+        let (Some(&last), true) = (tokens.last(), tokens.len() <= block) else {
+            return Err(NoInput::Count {
+                count: tokens.len(),
+                most: wire.block,
+            });
+        };
+        let mut slots = vec![Complex64::ZERO; wire.period()];
+        for r in 0..block {
+            let token = tokens.get(r).copied().unwrap_or(last);
+            let side = slots.iter_mut().skip(r).step_by(block);
+            self.place(token, wire.unit, side)?;
+        }
+        Ok(slots)
+    }
+
+    /// Puts one token's vector into slots.
+    fn place<'s>(
+        &self,
+        token: u32,
+        unit: f64,
+        mut slots: impl Iterator<Item = &'s mut Complex64>,
+    ) -> Result<(), NoInput> {
+        if token >= self.vocab {
+            return Err(NoInput::Token {
+                id: token,
+                vocab: self.vocab,
+            });
+        }
+        match self.table {
+            Some(table) => {
+                let rows = table.chunks_exact(self.hidden.max(1) as usize);
+                let row = rows.into_iter().nth(token as usize);
+                for (slot, &value) in slots.zip(row.into_iter().flatten()) {
+                    slot.re = f64::from(value) / unit;
+                }
+            }
+            None => {
+                if let Some(slot) = slots.nth(token as usize) {
+                    slot.re = 1.0 / unit;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// What the client downloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OutputKind {
@@ -77,4 +164,44 @@ pub struct FileEntry {
     pub bytes: u64,
     /// Of the content.
     pub digest: Digest,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIRE: Wire = Wire {
+        count: 2,
+        width: 2,
+        block: 2,
+        unit: 2.0,
+        level: 0,
+    };
+
+    fn parts(embedding: &Embedding<'_>, tokens: &[u32]) -> Result<Vec<f64>, NoInput> {
+        let slots = embedding.slots(&WIRE, tokens)?;
+        Ok(slots.iter().map(|slot| slot.re).collect())
+    }
+
+    #[test]
+    fn tokens_stand_side_by_side_and_the_last_is_repeated() {
+        let table = [2.0, 4.0, 6.0, 8.0];
+        let with = Embedding {
+            table: Some(&table),
+            vocab: 2,
+            hidden: 2,
+        };
+        assert_eq!(parts(&with, &[0, 1]).unwrap(), [1.0, 3.0, 2.0, 4.0]);
+        assert_eq!(parts(&with, &[1]).unwrap(), [3.0, 3.0, 4.0, 4.0]);
+        let one_hot = Embedding {
+            table: None,
+            ..with
+        };
+        assert_eq!(parts(&one_hot, &[0, 1]).unwrap(), [0.5, 0.0, 0.0, 0.5]);
+        assert_eq!(parts(&with, &[2]), Err(NoInput::Token { id: 2, vocab: 2 }));
+        for tokens in [&[][..], &[0, 0, 0]] {
+            let count = tokens.len();
+            assert_eq!(parts(&with, tokens), Err(NoInput::Count { count, most: 2 }));
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What the compiler predicts and what it measured on calibration data.
 
+use super::Prices;
 use crate::slot::BootstrapKind;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,10 @@ pub struct Estimate {
     pub cost_table: String,
     /// Its digest.
     pub cost_table_digest: String,
+    /// Seconds of one transform of 2^16 points when the table was measured: what a measured time is normalized by.
+    pub yardstick_seconds: f64,
+    /// Threads that the table holds for.
+    pub threads: u32,
     /// Per op class (`bootstrap`, `linear`, `poly`, `rotate`, …), all layers together, dearest first.
     pub op_classes: Vec<Cost>,
     /// Per site (`layers.{i}.mlp.up_proj`), all layers together, in program order.
@@ -28,6 +33,9 @@ pub struct Estimate {
     pub state_bytes: u64,
     /// Peak memory of the server: keys, live ciphertexts, KV state, and the least plaintext cache.
     pub peak_memory_bytes: u64,
+    /// What every instruction costs, by template of the program; everything above that is counted in seconds is their sum. Empty
+    /// where nothing was priced.
+    pub prices: Vec<Prices>,
 }
 
 /// Seconds of one op class or site.

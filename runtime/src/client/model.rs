@@ -3,7 +3,9 @@
 use super::seal::Tokens;
 use crate::plan::PlanDir;
 use num_complex::Complex64;
-use sotto_ir::plan::{ClientPart, FileEntry, OutputKind, Placement, PlanError, Weights, Wire};
+use sotto_ir::plan::{
+    ClientPart, Embedding, FileEntry, NoInput, OutputKind, Placement, PlanError, Weights, Wire,
+};
 use std::sync::Arc;
 use tokenizers::Tokenizer;
 
@@ -60,22 +62,9 @@ pub enum ModelError {
         /// Which table.
         what: &'static str,
     },
-    /// An id outside the vocabulary.
-    #[error("token id {id} is outside the vocabulary of {vocab}")]
-    Token {
-        /// The id.
-        id: u32,
-        /// Size of the vocabulary.
-        vocab: u32,
-    },
-    /// Tokens that are no block.
-    #[error("{count} tokens at once, the plan takes 1 to {most}; split them")]
-    Block {
-        /// Given.
-        count: usize,
-        /// Most.
-        most: u32,
-    },
+    /// Tokens that cannot be sent.
+    #[error(transparent)]
+    Input(#[from] NoInput),
     /// An answer of the wrong shape.
     #[error(
         "the answer has {found} ciphertexts, the plan says {expected}; use the same plan and version of sotto on both sides"
@@ -145,10 +134,10 @@ impl ClientModel {
             {
                 Ok(*wire)
             }
-            (Tokens::Block(tokens), _) => Err(ModelError::Block {
-                count: tokens.len(),
-                most: self.block(),
-            }),
+            (Tokens::Block(tokens), _) => {
+                let (count, most) = (tokens.len(), self.block());
+                Err(NoInput::Count { count, most }.into())
+            }
         }
     }
 
@@ -175,51 +164,19 @@ impl ClientModel {
         Ok(bos.chain(encoding.get_ids().iter().copied()).collect())
     }
 
-    /// The slots to encrypt for tokens, one period: their embeddings, or one-hot vectors where the server holds the table. A block that
-    /// is not full repeats its last token.
+    /// The slots to encrypt for tokens, one period: see [`Embedding::slots`].
     pub fn input(&self, tokens: Tokens<'_>) -> Result<Vec<Complex64>, ModelError> {
+        let embedding = Embedding {
+            table: self.embedding.as_deref(),
+            vocab: self.vocab,
+            hidden: self.hidden as u32,
+        };
         let wire = self.input_wire(tokens)?;
-        let block = wire.block as usize;
-        let mut slots = vec![Complex64::ZERO; wire.width as usize * block];
-        for r in 0..block {
-            let token = match tokens {
-                Tokens::One(token) => Some(token),
-                Tokens::Block(tokens) => tokens.get(r).or(tokens.last()).copied(),
-            };
-            let side = slots.iter_mut().skip(r).step_by(block);
-            self.embed(token.unwrap_or_default(), wire.unit, side)?;
-        }
-        Ok(slots)
-    }
-
-    /// Puts one token's embedding, or its one-hot vector, into slots.
-    fn embed<'s>(
-        &self,
-        token: u32,
-        unit: f64,
-        mut slots: impl Iterator<Item = &'s mut Complex64>,
-    ) -> Result<(), ModelError> {
-        if token >= self.vocab {
-            return Err(ModelError::Token {
-                id: token,
-                vocab: self.vocab,
-            });
-        }
-        match &self.embedding {
-            Some(table) => {
-                let row = table.chunks_exact(self.hidden).nth(token as usize);
-                let values = row.into_iter().flatten();
-                for (slot, &value) in slots.zip(values) {
-                    slot.re = f64::from(value) / unit;
-                }
-            }
-            None => {
-                if let Some(slot) = slots.nth(token as usize) {
-                    slot.re = 1.0 / unit;
-                }
-            }
-        }
-        Ok(())
+        let slots = match tokens {
+            Tokens::One(token) => embedding.slots(&wire, &[token]),
+            Tokens::Block(tokens) => embedding.slots(&wire, tokens),
+        };
+        Ok(slots?)
     }
 
     /// What the plan says of the ciphertexts of the answer to tokens, in order.

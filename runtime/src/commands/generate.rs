@@ -232,7 +232,7 @@ impl Client {
             sampling: asked.sampling,
             end: self.model.end().to_vec(),
         };
-        screen.meter.in_pieces();
+        screen.meter.in_steps();
         let made = generate(&mut connection, &self.sealer, &request, screen, interrupt).await;
         // However it ended, others wait for the place. A server that does not answer drops the session after it has idled.
         let _unanswered = tokio::time::timeout(PARTING, connection.close()).await;

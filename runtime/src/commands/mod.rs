@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod check;
 mod consent;
+mod course;
 pub mod demo;
 mod escapes;
 pub mod eval;
@@ -12,6 +13,7 @@ pub mod keys;
 mod progress;
 mod screen;
 pub mod serve;
+pub mod traces;
 mod trials;
 
 use crate::client::{ClientError, Unfinished};

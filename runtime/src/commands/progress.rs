@@ -8,6 +8,8 @@ use std::time::Duration;
 const TICK: Duration = Duration::from_millis(120);
 /// A line of work in pieces, and in bytes. What is going on comes last and is cut to the terminal's width.
 const PIECES: &str = "[{bar:20}] {pos}/{len} · {elapsed} · {eta} left · {wide_msg}";
+/// A line of work of which the message says how far it is.
+const STEPS: &str = "[{bar:10}] {elapsed} · {wide_msg}";
 const BYTES: &str = "[{bar:10}] {binary_bytes}/{binary_total_bytes} · {eta} left · {wide_msg}";
 
 /// One line of progress. It vanishes when it is dropped, and shows nothing where standard error is no terminal.
@@ -31,15 +33,23 @@ impl Meter {
         }
     }
 
+    /// A line for steps, of which the message says how far they are.
+    pub fn steps() -> Self {
+        let mut meter = Self::bar(1, "");
+        meter.in_steps();
+        meter.set(0, 1);
+        meter
+    }
+
     /// Counts bytes from now on.
     pub fn in_bytes(&mut self) {
         self.line = BYTES;
         self.restyle();
     }
 
-    /// Counts pieces from now on.
-    pub fn in_pieces(&mut self) {
-        self.line = PIECES;
+    /// Leaves it to the message to say how far the work is.
+    pub fn in_steps(&mut self) {
+        self.line = STEPS;
         self.restyle();
     }
 

@@ -3,6 +3,7 @@
 //! Where both share a terminal, progress shows the line of text that still grows above its own line, so that neither can be drawn
 //! over the other; complete lines are printed above both, and the last one when progress has gone.
 
+use super::course::Course;
 use super::{Failure, Meter, print};
 use crate::client::{Listener, TextStream};
 use crate::proto::wire;
@@ -16,6 +17,7 @@ const SHOWN: usize = 600;
 /// Shows a generation as it happens.
 pub(super) struct Screen<'t> {
     pub meter: Meter,
+    course: Course,
     text: TextStream<'t>,
     lines: Lines,
     /// Whether text and progress are on one terminal.
@@ -32,6 +34,7 @@ impl<'t> Screen<'t> {
         let mut screen = Self {
             shared: std::io::stdout().is_terminal() && meter.is_shown(),
             meter,
+            course: Course::new(1),
             text: TextStream::new(tokenizer),
             lines: Lines::default(),
             lost: None,
@@ -91,20 +94,11 @@ impl Listener for Screen<'_> {
         } else {
             format!("token {}", position + 1 - prompt)
         };
-        // Of nothing, a bar would be full.
-        self.meter.set(0, 1);
-        self.meter.say(what);
+        self.course.begin(&self.meter, 0, what);
     }
 
     fn progress(&mut self, progress: &wire::Progress) {
-        // A server's word is not to steer the terminal.
-        let site: String = progress.site.chars().filter(|c| !c.is_control()).collect();
-        self.meter.set(progress.done, progress.total.max(1));
-        self.meter.say(match progress.total {
-            // Nothing is computed yet.
-            0 => site,
-            _ => format!("{} bootstraps, {site}", progress.bootstraps_done),
-        });
+        self.course.hear(&self.meter, &progress.into());
     }
 
     fn token(&mut self, id: u32) {

@@ -1,11 +1,11 @@
 //! `sotto serve`.
 
+use super::traces::create_trace;
 use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
 use crate::cpu::{CpuEngine, EngineOptions};
 use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Notice, Service, bind};
-use crate::trace::Trace;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub struct Args {
     /// End when standard input does: whoever started the server has gone.
     #[arg(long, hide = true)]
     until_stdin_ends: bool,
-    /// Write per-op times to this file, for Perfetto or chrome://tracing.
+    /// Write per-op times to this file, for Perfetto, chrome://tracing or `sotto trace`.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]
@@ -117,21 +117,13 @@ fn engine(args: &Args) -> Result<CpuEngine, Failure> {
     args.consent.check(dir.plan())?;
     let data = dir.data().map_err(Failure::input)?;
     dir.check().map_err(Failure::input)?;
-    let trace = args.trace.as_deref().map(create_trace).transpose()?;
+    let trace = args.trace.as_deref().map(|path| create_trace(path, &dir));
+    let trace = trace.transpose()?;
     let options = EngineOptions {
         memory: args.memory,
         trace,
     };
     CpuEngine::new(dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)
-}
-
-fn create_trace(path: &Path) -> Result<Trace, Failure> {
-    Trace::create(path).map_err(|cause| {
-        Failure::Input(format!(
-            "cannot write the trace to {}: {cause}; choose another --trace",
-            path.display()
-        ))
-    })
 }
 
 /// The store of uploaded keys, and the temporary folder it lives in unless the user chose one.

@@ -1,9 +1,12 @@
 //! A plan on the backend asked for, held against a golden file: what `check` and `eval` share.
 
 use super::escapes::{FirstEscape, Stopped, note};
+use super::traces::create_trace;
 use super::{Consent, Failure, Meter, consent};
+use crate::StepProgress;
 use crate::client::{ClientModel, Tokens};
 use crate::plan::PlanDir;
+use crate::trace::Trace;
 use crate::trial::{CipherTrial, ClearTrial, TrialError};
 use sotto_ir::exec::Escape;
 use sotto_ir::golden::Golden;
@@ -44,6 +47,9 @@ pub struct TrialArgs {
     /// Add the noise that operations have under the plan's parameters (`clear` only).
     #[arg(long)]
     pub noise: bool,
+    /// Write per-op times to this file, for Perfetto, chrome://tracing or `sotto trace` (`cpu` only).
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     #[command(flatten)]
     consent: Consent,
 }
@@ -64,7 +70,14 @@ impl TrialArgs {
 
     /// The plan on the backend asked for.
     pub(super) fn trial(&self, dir: &PlanDir) -> Result<Trial, Failure> {
-        Trial::new(self.backend, self.noise, dir)
+        if let (BackendName::Clear, Some(path)) = (self.backend, &self.trace) {
+            return Err(Failure::Input(format!(
+                "--trace {}: slots in the clear have no times worth knowing; use --backend cpu",
+                path.display()
+            )));
+        }
+        let trace = self.trace.as_deref().map(|path| create_trace(path, dir));
+        Trial::new(self.backend, self.noise, dir, trace.transpose()?)
     }
 }
 
@@ -116,7 +129,12 @@ pub(super) enum Trial {
 
 impl Trial {
     /// Keys are made for a run on ciphertexts.
-    fn new(backend: BackendName, noise: bool, dir: &PlanDir) -> Result<Self, Failure> {
+    fn new(
+        backend: BackendName,
+        noise: bool,
+        dir: &PlanDir,
+        trace: Option<Trace>,
+    ) -> Result<Self, Failure> {
         let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
         match backend {
             BackendName::Clear => {
@@ -131,21 +149,25 @@ impl Trial {
                 let meter = Meter::bar(0, "generating keys");
                 let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
                 let trial = CipherTrial::new(dir, model, progress).map_err(Failure::input)?;
-                Ok(Self::Cipher(Box::new(trial)))
+                Ok(Self::Cipher(Box::new(match trace {
+                    Some(trace) => trial.traced(trace),
+                    None => trial,
+                })))
             }
         }
     }
 
     /// Logits after the next tokens, the last of them at `step`, with `escapes` brought up to date; None, and why in `stopped`, where values
-    /// have left their ranges so far that nothing can be computed.
+    /// have left their ranges so far that nothing can be computed. `hear` is told how far the step is, where that takes long.
     pub fn step(
         &mut self,
         tokens: Tokens<'_>,
         step: usize,
         escapes: &mut Vec<FirstEscape>,
         stopped: &mut Option<Stopped>,
+        hear: &mut dyn FnMut(&StepProgress),
     ) -> Result<Option<Vec<f64>>, Failure> {
-        let computed = self.run(tokens);
+        let computed = self.run(tokens, hear);
         note(escapes, step, self.escapes());
         match computed {
             Ok(logits) => Ok(Some(logits)),
@@ -159,10 +181,14 @@ impl Trial {
     }
 
     /// Logits after the next tokens.
-    fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
+    fn run(
+        &mut self,
+        tokens: Tokens<'_>,
+        hear: &mut dyn FnMut(&StepProgress),
+    ) -> Result<Vec<f64>, TrialError> {
         match self {
             Self::Clear(trial) => trial.run(tokens),
-            Self::Cipher(trial) => trial.run(tokens),
+            Self::Cipher(trial) => trial.run_heard(tokens, hear),
         }
     }
 

@@ -1,15 +1,16 @@
 //! A plan on the CPU backend, as the server runs it.
 
 use super::{Cpu, CpuError, needed_keys, parameters_digest, request};
+use crate::follow::Follow;
 use crate::keys::{KEY_FILE, NeededKey};
 use crate::proto::{Fault, FaultCode};
-use crate::server::{Engine, StepOutput, StepProgress, Watch};
-use crate::trace::{Ended, Trace};
+use crate::server::{Engine, StepOutput, Watch};
+use crate::trace::Trace;
 use sotto_ckks::serialize::EvaluationKeyFile;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyKind};
-use sotto_ir::exec::{Event, ExecError, Executor, Moment, Session};
+use sotto_ir::exec::{Event, ExecError, Executor, Session};
 use sotto_ir::plan::Plan;
-use sotto_ir::slot::{DataSource, Op};
+use sotto_ir::slot::DataSource;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -134,22 +135,6 @@ impl CpuEngine {
         }
         Ok(ct)
     }
-
-    fn note(&self, event: &Event<'_, Ciphertext>, position: u32) {
-        let (Some(trace), Moment::After { elapsed, .. }) = (&self.trace, &event.moment) else {
-            return;
-        };
-        let ended = Ended {
-            site: &event.site(),
-            op: event.instr.op.name(),
-            position,
-            level: event.instr.at.first().map(|at| at.level),
-            elapsed: *elapsed,
-        };
-        if let Err(cause) = trace.add(ended) {
-            eprintln!("the trace cannot be written: {cause}");
-        }
-    }
 }
 
 impl Engine for CpuEngine {
@@ -227,24 +212,9 @@ impl Engine for CpuEngine {
     ) -> Result<StepOutput, Fault> {
         let input = self.read(keys, block, ciphertext)?;
         let position = session.position();
-        let instructions = match block {
-            0 => keys.instructions(position),
-            count => keys.block_instructions(position, count),
-        };
-        let mut progress = StepProgress {
-            total: instructions as u64,
-            ..StepProgress::default()
-        };
+        let mut follow = Follow::new(&self.plan, self.trace.as_ref(), position, block);
         let mut observe = |event: &Event<'_, Ciphertext>| {
-            self.note(event, position);
-            if matches!(event.moment, Moment::Before) {
-                progress.site = event.site();
-            } else {
-                progress.done += 1;
-                let refreshed = matches!(event.instr.op, Op::Bootstrap { .. });
-                progress.bootstraps += u32::from(refreshed);
-            }
-            watch.progress(&progress);
+            watch.progress(follow.hear(event));
             if watch.cancelled() {
                 return ControlFlow::Break(());
             }
@@ -254,16 +224,13 @@ impl Engine for CpuEngine {
             0 => keys.decode(session, vec![input], &mut observe),
             count => keys.prefill(session, vec![input], count, &mut observe),
         };
-        if let Some(Err(cause)) = self.trace.as_ref().map(Trace::flush) {
-            eprintln!("the trace cannot be written: {cause}");
-        }
         let outputs = outputs.map_err(step_fault)?;
         Ok(StepOutput {
             ciphertexts: outputs
                 .iter()
                 .map(|ct| ct.to_bytes(&self.context))
                 .collect(),
-            bootstraps: progress.bootstraps,
+            bootstraps: follow.end(),
         })
     }
 }

@@ -1,21 +1,9 @@
 //! What the service needs of a loaded plan, whatever stands for a ciphertext.
 
+use crate::StepProgress;
 use crate::keys::NeededKey;
 use crate::proto::Fault;
 use std::path::Path;
-
-/// How far a step is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StepProgress {
-    /// Instructions done.
-    pub done: u64,
-    /// Instructions in all.
-    pub total: u64,
-    /// Bootstraps done.
-    pub bootstraps: u32,
-    /// Site that runs now.
-    pub site: String,
-}
 
 /// Receives progress of a step and says whether anybody still waits for it.
 pub trait Watch: Sync {

@@ -11,7 +11,7 @@ mod service;
 mod sessions;
 mod store;
 
-pub use engine::{Engine, StepOutput, StepProgress, Watch};
+pub use engine::{Engine, StepOutput, Watch};
 pub use listen::{ListenError, Server, bind};
 pub use notice::Notice;
 pub use service::Service;
@@ -30,7 +30,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     /// What makes up `sotto serve`, in `src`.
-    const SERVER: [&str; 8] = [
+    const SERVER: [&str; 9] = [
         "server",
         "cpu",
         "proto",
@@ -39,6 +39,7 @@ mod tests {
         "plan.rs",
         "process.rs",
         "trace.rs",
+        "follow.rs",
     ];
     /// What holds or makes a secret, and the modules that do so.
     const FORBIDDEN: [&str; 5] = [

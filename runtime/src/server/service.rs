@@ -1,11 +1,12 @@
 //! The gRPC service over an [`Engine`].
 
-use super::engine::{Engine, StepProgress, Watch};
+use super::engine::{Engine, Watch};
 use super::held::{Held, Turn};
 use super::lock;
 use super::notice::{Ear, Notice};
 use super::sessions::{Sessions, StepReply};
 use super::store::{KeyStore, Upload};
+use crate::StepProgress;
 use crate::keys::Manifest;
 use crate::proto::wire::{self, key_upload, step_reply};
 use crate::proto::{Fault, FaultCode};
@@ -359,12 +360,7 @@ async fn blocking<T: Send + 'static>(
 
 fn progress_message(progress: &StepProgress) -> wire::StepReply {
     wire::StepReply {
-        part: Some(step_reply::Part::Progress(wire::Progress {
-            done: progress.done,
-            total: progress.total,
-            bootstraps_done: progress.bootstraps,
-            site: progress.site.clone(),
-        })),
+        part: Some(step_reply::Part::Progress(progress.into())),
     }
 }
 

@@ -1,12 +1,13 @@
 //! The engine that computes on plain numbers, its server, and its client.
 
+use sotto_runtime::StepProgress;
 use sotto_runtime::client::{
     ClientError, Connection, Generation, Listener, Request, Sampling, Sealer, Tokens, generate,
 };
 use sotto_runtime::keys::{KEY_FILE, KeyEntry, MANIFEST_VERSION, Manifest, NeededKey};
 use sotto_runtime::proto::wire;
 use sotto_runtime::proto::{Fault, FaultCode};
-use sotto_runtime::server::{Engine, KeyStore, Service, StepOutput, StepProgress, Watch, bind};
+use sotto_runtime::server::{Engine, KeyStore, Service, StepOutput, Watch, bind};
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

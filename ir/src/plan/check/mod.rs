@@ -18,7 +18,7 @@
 //! - The client's ends fit the programs': inputs, outputs, their levels and units, tables and tokens.
 //! - A prefill program begins with the data and states of the decode program, appends in the same layers, and takes blocks that groups
 //!   hold whole.
-//! - The estimate counts the bootstraps that run.
+//! - The estimate counts the bootstraps that run, and prices every instruction or none.
 
 mod client;
 mod keys;
@@ -176,7 +176,7 @@ fn bootstraps(plan: &Plan, programs: &[Program<Leveled>], report: &mut Report) {
     }
 }
 
-/// The estimate counts the bootstraps that run.
+/// The estimate counts the bootstraps that run, and prices every instruction or none.
 fn counted(program: &Program<Leveled>, estimate: &Estimate, report: &mut Report) {
     let used = kinds(program);
     // A kind of which some run once per group has no single count.
@@ -188,6 +188,17 @@ fn counted(program: &Program<Leveled>, estimate: &Estimate, report: &mut Report)
     let counts = counts.collect();
     report.require(looped || used == counts, || {
         format!("it counts bootstraps as {counts:?}; {used:?} run per token")
+    });
+    let priced = |(t, prices): (&crate::slot::Template<Leveled>, &super::Prices)| {
+        let sound = prices.seconds.iter().all(|s| s.is_finite() && *s >= 0.0);
+        let count = t.nodes.len();
+        sound && prices.seconds.len() == count && prices.key_switches.len() == count
+    };
+    let prices = &estimate.prices;
+    let each =
+        prices.len() == program.templates.len() && program.templates.iter().zip(prices).all(priced);
+    report.require(prices.is_empty() || each, || {
+        "its prices are not one for each instruction, or no numbers from 0 up".into()
     });
 }
 

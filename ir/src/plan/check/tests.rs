@@ -159,6 +159,9 @@ fn bootstraps_and_keys() {
     reports("it counts bootstraps", |p| {
         p.estimate.bootstraps[0].count = 3
     });
+    reports("its prices are not one for each instruction", |p| {
+        p.estimate.prices = vec![Default::default()]
+    });
 
     reports(
         "the rotation by 254 is not listed; `fold`, layers.{i}.attention needs it at level 11",

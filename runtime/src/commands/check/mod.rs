@@ -3,9 +3,11 @@
 mod outcome;
 mod report;
 
+use super::course::Course;
 use super::escapes::{FirstEscape, Stopped};
 use super::trials::{Trial, TrialArgs, bound};
-use super::{Failure, print};
+use super::{Failure, Meter, print};
+use crate::StepProgress;
 use crate::client::Tokens;
 use crate::plan::PlanDir;
 use outcome::Outcome;
@@ -64,20 +66,25 @@ fn compare(
 ) -> Result<(Outcome, Result<(), Failure>), Failure> {
     let mut outcome = Outcome::default();
     let mut told = Ok(());
+    let meter = Meter::steps();
+    let mut course = Course::new(steps as u64);
     let mut tell = |line: String| {
         if told.is_ok() && !args.json {
-            told = print(format_args!("{line}\n"));
+            told = meter.aside(|| print(format_args!("{line}\n")));
         }
     };
     tell("step     token  error [σ]  top-1  seconds".into());
     let mut position = 0;
     while let Some(tokens) = next(args, &golden.input_ids[..steps], position, trial.block()) {
         let started = Instant::now();
+        let what = format!("step {} of {steps}", position + 1);
+        course.begin(&meter, position as u64, what);
         // a block's answer is that to its last token
         position += tokens.count() as usize;
         let (position, token) = (position - 1, golden.input_ids[position - 1]);
         let (escapes, stopped) = (&mut outcome.escapes, &mut outcome.stopped);
-        let Some(logits) = trial.step(tokens, position, escapes, stopped)? else {
+        let mut hear = |progress: &StepProgress| course.hear(&meter, progress);
+        let Some(logits) = trial.step(tokens, position, escapes, stopped, &mut hear)? else {
             break;
         };
         let report = StepReport {

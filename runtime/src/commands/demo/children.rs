@@ -111,17 +111,22 @@ pub(super) struct ServerProcess {
 
 impl ServerProcess {
     /// Starts a server that is told where the plan and the evaluation keys are, and waits until it is ready.
-    pub fn start(plan: &Path, evaluation_keys: &Path) -> Result<Self, Failure> {
+    pub fn start(
+        plan: &Path,
+        evaluation_keys: &Path,
+        trace: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let failed =
             |cause: std::io::Error| Failure::Remote(format!("cannot start the server: {cause}"));
         let us = env::current_exe().map_err(failed)?;
-        let mut child = Command::new(us)
-            .arg("serve")
-            .arg("--plan")
-            .arg(plan)
-            .arg("--keys")
-            .arg(evaluation_keys)
-            .args(["--addr", "127.0.0.1:0", "--until-stdin-ends"])
+        let mut command = Command::new(us);
+        command.arg("serve").arg("--plan").arg(plan);
+        command.arg("--keys").arg(evaluation_keys);
+        command.args(["--addr", "127.0.0.1:0", "--until-stdin-ends"]);
+        if let Some(file) = trace {
+            command.arg("--trace").arg(file);
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -8,6 +8,7 @@ mod interrupt;
 mod report;
 
 use super::generate::{Asked, Client, check_text};
+use super::traces::{Page, held_against};
 use super::{Failure, keygen, print, runtime};
 use crate::client::{ClientModel, Generation, Keyring, Sampling, Stop, Unfinished};
 use crate::plan::PlanDir;
@@ -46,6 +47,9 @@ pub struct Args {
     /// Keep plan, keys and goldens in this folder [default: a temporary folder, removed at the end].
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Have the server write per-op times to this file; they are shown at the end beside what the plan predicts.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
@@ -74,7 +78,11 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 
     let client = Client::load(&dir, &work.keys())?;
     eprintln!("starting the server, which gets the plan and the evaluation keys");
-    let server = ServerProcess::start(&work.plan(), &Keyring::at(&work.keys()).evaluation())?;
+    let server = ServerProcess::start(
+        &work.plan(),
+        &Keyring::at(&work.keys()).evaluation(),
+        args.trace.as_deref(),
+    )?;
     let asked = Asked {
         text: args.prompt.clone(),
         prompt: prompt.clone(),
@@ -106,7 +114,13 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         },
         peaks,
     };
-    let told = print(format_args!("{report}")).and_then(|()| match args.json {
+    let traced = args.trace.as_deref().map(|path| held_against(path, &dir));
+    let traced = traced.transpose()?;
+    let told = match &traced {
+        Some(times) => print(format_args!("{report}\n{}", Page(times))),
+        None => print(format_args!("{report}")),
+    };
+    let told = told.and_then(|()| match args.json {
         true => print(format_args!("{}\n", report.json())),
         false => Ok(()),
     });

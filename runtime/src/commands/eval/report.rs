@@ -63,7 +63,8 @@ pub(super) struct Report {
     pub noise: bool,
     pub tolerance: f64,
     pub forced: Forced,
-    pub free: Free,
+    /// None where only reading was asked for.
+    pub free: Option<Free>,
 }
 
 /// NaN where there is none or one of them is.
@@ -113,6 +114,26 @@ impl Forced {
 }
 
 impl Free {
+    /// Refuses to call good what the golden file does not allow to judge.
+    fn judged(&self) -> Result<(), Failure> {
+        let Some(left) = &self.left else {
+            return Ok(());
+        };
+        let at = left.at;
+        match left.near_tie {
+            None => Err(Failure::Input(format!(
+                "token {at} of the free continuation is another than float64's, and the golden file does not say how near its second \
+                 was; make it again with `sottoc reference --generate`, which records that"
+            ))),
+            Some(_) if self.same == 0 => Err(Failure::Input(
+                "the free continuation left float64's at its first token, a near-tie, so that none could be judged; give another prompt \
+                 to `sottoc reference`, or --forced-only"
+                    .into(),
+            )),
+            Some(_) => Ok(()),
+        }
+    }
+
     fn errors(&self) -> Vec<f64> {
         self.fidelities.iter().map(|f| f.error_sigma).collect()
     }
@@ -151,17 +172,16 @@ impl Report {
             "noise": self.noise,
             "tolerance": self.tolerance,
             "teacher_forced": self.forced.json(self.tolerance),
-            "free_running": self.free.json(),
+            "free_running": self.free.as_ref().map(Free::json),
         })
     }
 
     /// Whether the plan is as close to float64 as is asked.
     pub fn verdict(&self, min_top1: f64, max_kl: f64) -> Result<(), Failure> {
         let mut found = Vec::new();
-        for stopped in [&self.forced.stopped, &self.free.stopped]
-            .into_iter()
-            .flatten()
-        {
+        let free = self.free.as_ref();
+        let stopped = free.and_then(|free| free.stopped.as_ref());
+        for stopped in self.forced.stopped.iter().chain(stopped) {
             let Stopped { step, cause } = stopped;
             found.push(format!("position {step} cannot be computed ({cause})"));
         }
@@ -184,16 +204,17 @@ impl Report {
             at,
             near_tie: Some(false),
             ..
-        }) = self.free.left
+        }) = free.and_then(|free| free.left.as_ref())
         {
             found.push(format!(
                 "token {at} of the free continuation is another than float64's, and no near-tie"
             ));
         }
         if found.is_empty() {
-            return Ok(());
+            return free.map_or(Ok(()), Free::judged);
         }
-        let escaped = !self.forced.escapes.is_empty() || !self.free.escapes.is_empty();
+        let escaped =
+            !self.forced.escapes.is_empty() || free.is_some_and(|free| !free.escapes.is_empty());
         if escaped {
             found.push(format!("values have left their ranges: {REMEDY}"));
         }
@@ -221,18 +242,12 @@ impl fmt::Display for Report {
         )?;
         figures(f, &self.forced.divergences(), &self.forced.errors())?;
         outside(f, &self.forced.escapes, self.forced.stopped.as_ref())?;
-        self.free.fmt(f)
+        self.free.as_ref().map_or(Ok(()), |free| free.fmt(f))
     }
 }
 
 impl fmt::Display for Free {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.asked == 0 || self.prompt == 0 {
-            return writeln!(
-                f,
-                "free-running: the golden file has no continuation that fits; make one with `sottoc reference --generate`"
-            );
-        }
         writeln!(
             f,
             "free-running: {} of {} tokens after a prompt of {} are float64's",
@@ -312,7 +327,7 @@ mod tests {
                 positions: vec![position; 4],
                 ..Forced::default()
             },
-            free: Free::default(),
+            free: None,
         }
     }
 
@@ -339,10 +354,20 @@ mod tests {
                 gap: Some(0.1),
             })
         };
-        left.free.left = leave(Some(true));
-        left.verdict(0.99, 1e-3).unwrap();
-        left.free.left = leave(Some(false));
-        assert!(left.verdict(0.99, 1e-3).is_err());
+        let mut verdict = |near_tie, same| {
+            left.free = Some(Free {
+                same,
+                left: leave(near_tie),
+                ..Free::default()
+            });
+            left.verdict(0.99, 1e-3)
+        };
+        verdict(Some(true), 3).unwrap();
+        assert!(matches!(verdict(Some(false), 3), Err(Failure::Check(_))));
+        // what cannot be judged is no success
+        for (near_tie, same) in [(None, 3), (Some(true), 0)] {
+            assert!(matches!(verdict(near_tie, same), Err(Failure::Input(_))));
+        }
     }
 
     #[test]
@@ -351,6 +376,6 @@ mod tests {
         assert!((plan - 1f64.exp()).abs() < 1e-12 && (truth - 2f64.exp()).abs() < 1e-12);
         let json = report([0.0, 3.0]).json();
         assert_eq!(json["teacher_forced"]["top1"]["agree"], 4);
-        assert_eq!(json["free_running"]["left"], Value::Null);
+        assert_eq!(json["free_running"], Value::Null);
     }
 }
