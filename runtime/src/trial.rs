@@ -90,7 +90,7 @@ impl ClearTrial {
     /// As [`ClearTrial::step`], and more tokens than a block takes.
     pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
         let backend = self.executor.backend();
-        let slots = self.model.input(tokens)?;
+        let slots = self.model.input(tokens, self.session.position())?;
         let count = slots.len();
         let slots = Slots::new(slots).ok_or(TrialError::Width(count))?;
         let input = backend.encrypt(slots, self.model.input_wire(tokens)?.level)?;
@@ -181,7 +181,8 @@ impl CipherTrial {
     /// # Errors
     /// As [`CipherTrial::step`], and more tokens than a block takes.
     pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
-        let (session, input) = (&mut self.session, vec![self.sealer.encrypt(tokens)?]);
+        let input = vec![self.sealer.encrypt(tokens, self.session.position())?];
+        let session = &mut self.session;
         let answer = match tokens {
             Tokens::One(_) => self.executor.decode(session, input, &mut ignore),
             Tokens::Block(tokens) => {

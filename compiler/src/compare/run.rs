@@ -8,7 +8,7 @@ use crate::view::{Given, SlotView};
 use num_complex::Complex64;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::exec::{Clear, ClearCt, ClearError, Escape, Event, ExecError, Executor, Moment};
-use sotto_ir::plan::{Placement, Plan, PlanData};
+use sotto_ir::plan::{FileEntry, Placement, Plan, PlanData};
 use sotto_ir::slot::{InterpError, Interpreter, Program, Seen, Session, Slots, Stage, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -129,7 +129,7 @@ impl<'a, S: Stage> StageRun<'a, S> {
             program,
             decoder: checkpoint.decoder()?,
             checkpoint,
-            data: CheckpointData::new(&program.data, checkpoint, &checkpoint.facts().rope),
+            data: CheckpointData::new(&program.data, checkpoint, &checkpoint.facts().positions),
             session: Session::default(),
             places,
         })
@@ -142,7 +142,9 @@ impl<S: Stage> Runner for StageRun<'_, S> {
         token: u32,
         see: &mut dyn FnMut(&Sight<'_>),
     ) -> Result<Vec<Slots>, RunError> {
-        let input = pack::input(self.program, &self.decoder, self.checkpoint, &[token]);
+        let token = [token];
+        let place = (&token[..], self.session.position() as usize);
+        let input = pack::input(self.program, &self.decoder, self.checkpoint, place);
         let input = input.map_err(RunError::new)?;
         let places = &self.places;
         let mut observe = |seen: &Seen<'_>| {
@@ -176,6 +178,7 @@ struct PlanRun {
     session: sotto_ir::exec::Session<ClearCt>,
     /// The client's embedding table, if the client holds it.
     embedding: Option<Vec<f32>>,
+    positions: Option<Vec<f32>>,
     templates: HashMap<String, usize>,
 }
 
@@ -183,9 +186,12 @@ impl PlanRun {
     fn new(dir: &Path, plan: &Arc<Plan>) -> Result<Self, RunError> {
         plan.require_weights(dir).map_err(RunError::new)?;
         let data = PlanData::open(dir, plan.clone()).map_err(RunError::new)?;
-        let table = plan.client.embedding_table.as_ref();
-        let table = table.filter(|_| plan.client.embedding == Placement::Client);
-        let table = table.map(|entry| entry.read_table(dir)).transpose();
+        let read = |table: &Option<FileEntry>| {
+            let table = table.as_ref();
+            let table = table.filter(|_| plan.client.embedding == Placement::Client);
+            let read = table.map(|entry| entry.read_table(dir)).transpose();
+            read.map_err(RunError::new)
+        };
         let templates = plan.decode.templates.iter().enumerate();
         Ok(Self {
             executor: Executor::new(
@@ -195,22 +201,29 @@ impl PlanRun {
                 usize::MAX,
             ),
             session: Default::default(),
-            embedding: table.map_err(RunError::new)?,
+            embedding: read(&plan.client.embedding_table)?,
+            positions: read(&plan.client.position_table)?,
             templates: templates.map(|(t, x)| (x.name.clone(), t)).collect(),
             plan: plan.clone(),
         })
     }
 
-    /// One period of the token's embedding, or of its one-hot vector.
+    /// One period of the token's embedding where the session is, or of its one-hot vector.
     fn input(&self, token: u32) -> Result<Slots, RunError> {
         let wire = self.plan.client.input;
         let mut values = vec![Complex64::ZERO; wire.period()];
         let (hidden, token) = (self.plan.model.hidden as usize, token as usize);
+        let position = self.session.position() as usize;
         match &self.embedding {
             Some(table) => {
-                let row = table.chunks_exact(hidden.max(1)).nth(token);
-                let entries = values.iter_mut().zip(row.into_iter().flatten());
-                entries.for_each(|(slot, &x)| *slot = (f64::from(x) / wire.unit).into());
+                let rows = [(Some(table), token), (self.positions.as_ref(), position)];
+                for (table, row) in rows {
+                    let mut rows = table
+                        .into_iter()
+                        .flat_map(|t| t.chunks_exact(hidden.max(1)));
+                    let entries = values.iter_mut().zip(rows.nth(row).into_iter().flatten());
+                    entries.for_each(|(slot, &x)| *slot += f64::from(x) / wire.unit);
+                }
             }
             None => {
                 if let Some(slot) = values.get_mut(token) {

@@ -13,6 +13,8 @@
 mod attention;
 mod block;
 mod builder;
+mod centre;
+mod embed;
 mod error;
 mod linear;
 mod model;
@@ -23,6 +25,7 @@ mod template;
 mod templates;
 
 pub use builder::Draft;
+pub use centre::{centre, sites as centred};
 pub use error::LowerError;
 pub use linear::baby_steps;
 pub use model::Model;

@@ -2,7 +2,7 @@
 //!
 //! Besides the interpreter's own observations two derived ones are kept, because approximations need them: the normalised
 //! vector before its gain (`normed`), and per head the logarithm of the mean of exp(score) over the cached tokens, which is
-//! what softmax divides by (`log_mean_exp`).
+//! what softmax divides by (`log_mean_exp`). Vectors that have no mean in slots ([`super::centre`]) are recorded without it.
 
 use rayon::prelude::*;
 use sotto_ir::decoder::{Decoder, InterpretError, Interpreter, KvCache, Observation, WeightSource};
@@ -10,7 +10,7 @@ use sotto_ir::plan::SiteRange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::LowerError;
+use super::{LowerError, centre, centred};
 use crate::approx::Window;
 use crate::frontend::{Profile, SiteProfile};
 
@@ -108,12 +108,13 @@ impl Ranges {
         done: &mut dyn FnMut(usize),
     ) -> Result<Ranges, InterpretError> {
         let interpreter = Interpreter::new(decoder, weights)?;
+        let centred = centred(decoder);
         let mut ranges = Ranges::default();
         let mut through = 0;
         for batch in sequences.chunks(BATCH * rayon::current_num_threads()) {
             let each: Vec<Ranges> = batch
                 .par_iter()
-                .map(|tokens| Self::of_sequence(&interpreter, tokens))
+                .map(|tokens| Self::of_sequence(&interpreter, &centred, tokens))
                 .collect::<Result<_, _>>()?;
             each.into_iter().for_each(|other| ranges.merge(other));
             through += batch.len();
@@ -233,6 +234,7 @@ impl Ranges {
 
     fn of_sequence(
         interpreter: &Interpreter<'_>,
+        centred: &BTreeSet<String>,
         tokens: &[u32],
     ) -> Result<Ranges, InterpretError> {
         let mut ranges = Ranges {
@@ -242,7 +244,14 @@ impl Ranges {
         let mut cache = KvCache::new(interpreter.decoder());
         let mut inputs = BTreeMap::new();
         interpreter.pass(&mut cache, tokens, &mut |seen| {
-            ranges.observe(&seen, &mut inputs)
+            if seen.part.is_empty() && centred.contains(seen.site) {
+                let mut values = seen.values.to_vec();
+                centre(&mut values);
+                let values = &values[..];
+                ranges.observe(&Observation { values, ..seen }, &mut inputs);
+            } else {
+                ranges.observe(&seen, &mut inputs);
+            }
         })?;
         Ok(ranges)
     }

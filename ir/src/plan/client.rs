@@ -12,7 +12,8 @@ pub struct ClientPart {
     pub outputs: Vec<Wire>,
     /// What the outputs are, laid end to end.
     pub output_kind: OutputKind,
-    /// Who holds the embedding table. On the client, the input is the token's embedding; on the server, a one-hot vector.
+    /// Who holds the embedding table. On the client, the input is the token's embedding, its position's row added where positions are
+    /// learned; on the server, a one-hot vector.
     pub embedding: Placement,
     /// Who holds the head. On the client, the output is the final normalised hidden state.
     pub head: Placement,
@@ -24,6 +25,12 @@ pub struct ClientPart {
     pub tokenizer: Option<FileEntry>,
     /// The embedding table [vocab, hidden] as little-endian f32, when the client holds it.
     pub embedding_table: Option<FileEntry>,
+    /// Whether a row for its position is added to each token's embedding, by whoever holds the table of those.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned_positions: bool,
+    /// The rows of positions [capacity, hidden] as little-endian f32, where there are any and the client holds the embedding table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_table: Option<FileEntry>,
     /// The head [vocab, hidden] as little-endian f32, when the client holds it.
     pub head_table: Option<FileEntry>,
 }

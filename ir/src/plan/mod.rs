@@ -37,7 +37,7 @@ use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::{ParamSet, SecurityReport};
 
 /// Version of the plan format; a reader refuses any other.
-pub const PLAN_VERSION: u32 = 3;
+pub const PLAN_VERSION: u32 = 4;
 
 /// A compiled model. Field order is the reading order of `plan.ron`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -44,7 +44,7 @@ mod text_tests;
 mod types;
 mod verify;
 
-pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
+pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe, Shift};
 pub use interp::{InterpError, Interpreter, Seen, Session};
 pub use matrix::{Entries, Form, Matrix, Pairing};
 pub use memory::MemoryData;

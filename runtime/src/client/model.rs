@@ -17,6 +17,8 @@ pub struct ClientModel {
     weights: Weights,
     tokenizer: Option<Arc<Tokenizer>>,
     embedding: Option<Vec<f32>>,
+    /// Rows of positions, where the client adds them.
+    positions: Option<Vec<f32>>,
     head: Option<Vec<f32>>,
 }
 
@@ -44,7 +46,7 @@ pub enum ModelError {
     Synthetic,
     /// A table's size is wrong.
     #[error(
-        "the plan's {what} has {found} entries where vocabulary × hidden size is {expected}; compile again"
+        "the plan's {what} has {found} entries where rows × hidden size is {expected}; compile again"
     )]
     Table {
         /// Which table.
@@ -67,6 +69,12 @@ pub enum ModelError {
         id: u32,
         /// Size of the vocabulary.
         vocab: u32,
+    },
+    /// A position that the model has no row for.
+    #[error("the plan has no row for position {position}: the session is full")]
+    Position {
+        /// The position.
+        position: usize,
     },
     /// Tokens that are no block.
     #[error("{count} tokens at once, the plan takes 1 to {most}; split them")]
@@ -105,18 +113,31 @@ impl ClientModel {
             }
             None => None,
         };
-        let needs = |place, entry, what| {
-            on_client(place)
-                .then(|| table(dir, entry, what, size.0 * size.1))
+        let needs = |wanted: bool, entry, what, rows: usize| {
+            wanted
+                .then(|| table(dir, entry, what, rows * size.1))
                 .transpose()
         };
+        let embeds = on_client(part.embedding);
         Ok(Self {
             embedding: needs(
-                part.embedding,
+                embeds,
                 part.embedding_table.as_ref(),
                 "embedding table",
+                size.0,
             )?,
-            head: needs(part.head, part.head_table.as_ref(), "head")?,
+            positions: needs(
+                embeds && part.learned_positions,
+                part.position_table.as_ref(),
+                "position table",
+                plan.capacity as usize,
+            )?,
+            head: needs(
+                on_client(part.head),
+                part.head_table.as_ref(),
+                "head",
+                size.0,
+            )?,
             part,
             block: plan.prefill.as_ref().map(|p| (p.input, p.outputs.clone())),
             vocab: plan.model.vocab,
@@ -175,9 +196,9 @@ impl ClientModel {
         Ok(bos.chain(encoding.get_ids().iter().copied()).collect())
     }
 
-    /// The slots to encrypt for tokens, one period: their embeddings, or one-hot vectors where the server holds the table. A block that
-    /// is not full repeats its last token.
-    pub fn input(&self, tokens: Tokens<'_>) -> Result<Vec<Complex64>, ModelError> {
+    /// The slots to encrypt for tokens, one period, the first of them at `position` of the session: their embeddings, or one-hot vectors
+    /// where the server holds the table. A block that is not full repeats its last token.
+    pub fn input(&self, tokens: Tokens<'_>, position: u32) -> Result<Vec<Complex64>, ModelError> {
         let wire = self.input_wire(tokens)?;
         let block = wire.block as usize;
         let mut slots = vec![Complex64::ZERO; wire.width as usize * block];
@@ -187,15 +208,18 @@ impl ClientModel {
                 Tokens::Block(tokens) => tokens.get(r).or(tokens.last()).copied(),
             };
             let side = slots.iter_mut().skip(r).step_by(block);
-            self.embed(token.unwrap_or_default(), wire.unit, side)?;
+            let token = token.unwrap_or_default();
+            let last = tokens.count().saturating_sub(1) as usize;
+            let position = position as usize + r.min(last);
+            self.embed((token, position), wire.unit, side)?;
         }
         Ok(slots)
     }
 
-    /// Puts one token's embedding, or its one-hot vector, into slots.
+    /// Puts one token's embedding at a position, or its one-hot vector, into slots.
     fn embed<'s>(
         &self,
-        token: u32,
+        (token, position): (u32, usize),
         unit: f64,
         mut slots: impl Iterator<Item = &'s mut Complex64>,
     ) -> Result<(), ModelError> {
@@ -207,10 +231,20 @@ impl ClientModel {
         }
         match &self.embedding {
             Some(table) => {
-                let row = table.chunks_exact(self.hidden).nth(token as usize);
-                let values = row.into_iter().flatten();
-                for (slot, &value) in slots.zip(values) {
-                    slot.re = f64::from(value) / unit;
+                let row = |table: &[f32], row| -> Vec<f64> {
+                    let row = table.chunks_exact(self.hidden).nth(row);
+                    row.into_iter().flatten().copied().map(f64::from).collect()
+                };
+                let mut values = row(table, token as usize);
+                if let Some(positions) = &self.positions {
+                    let added = row(positions, position);
+                    if added.is_empty() {
+                        return Err(ModelError::Position { position });
+                    }
+                    values.iter_mut().zip(added).for_each(|(x, y)| *x += y);
+                }
+                for (slot, value) in slots.zip(values) {
+                    slot.re = value / unit;
                 }
             }
             None => {
