@@ -193,7 +193,7 @@ fn plan_error(compiled: &Compiled, golden: &Golden) -> f64 {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn every_fixture_agrees_with_each_alternative_pinned() {
-    let names = ["llama-gqa", "llama-tied-sharded", "llama-variants"];
+    let names = ["llama-gqa", "llama-tied-sharded", "llama-variants", "gpt2"];
     let all: Vec<_> = names
         .iter()
         .flat_map(|name| ALTERNATIVES.iter().map(move |one| (*name, one)))

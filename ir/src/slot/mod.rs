@@ -11,7 +11,7 @@
 //! The text form ([`Program`] prints and parses):
 //!
 //! ```text
-//! leveled 2
+//! leveled 3
 //! checkpoint "blake3:…"
 //! program "decode", slots=32768, block=1, capacity=256
 //!

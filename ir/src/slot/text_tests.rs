@@ -361,13 +361,13 @@ fn mistakes_are_told_where_they_are() {
     let text = level(&tests::attention()).to_string();
     for (good, bad, error) in [
         (
-            "leveled 2",
+            "leveled 3",
             "leveled 1",
-            "expected version 2 of the leveled stage, found the number 1",
+            "expected version 3 of the leveled stage, found the number 1",
         ),
         (
-            "leveled 2",
-            "packed 2",
+            "leveled 3",
+            "packed 3",
             "expected `leveled`, found `packed`",
         ),
         (
