@@ -218,8 +218,7 @@ fn models_with_biases_compare_at_every_site_too() {
             let mut sottoc = Command::new(env!("CARGO_BIN_EXE_sottoc"));
             done(sottoc.args(words).current_dir(dir.path()).output().unwrap())
         };
-        let compile =
-            "compile MODEL --insecure-ring 11 --context 24 -o plan --dump-dir dumps --pin";
+        let compile = "compile MODEL --insecure-ring 11 --context 24 --block 1 -o plan --dump-dir dumps --pin";
         let compile: Vec<&str> = compile.split(' ').chain([pin]).collect();
         run(&compile);
         let decoder = "dumps/01.decoder.txt";
