@@ -51,7 +51,7 @@ fn older_keys_mean_the_same_as_newer_ones() {
     let older = Checkpoint::open(dir.path()).unwrap();
     assert_eq!(older.facts(), newer.facts());
     assert!(matches!(
-        older.facts().rope.scaling,
+        older.facts().positions.rope().unwrap().scaling,
         RopeScaling::Llama3 { factor: 4.0, .. }
     ));
     edit(
@@ -265,10 +265,12 @@ fn a_sharded_checkpoint_must_be_whole() {
 
 #[test]
 fn other_models_are_refused_by_name() {
-    let error = refusal(&fixture("gpt2"));
+    let other = copy("llama-gqa");
+    edit(&config(&other), "LlamaForCausalLM", "GPTNeoXForCausalLM");
+    let error = refusal(other.path());
     assert!(
         error.contains(
-            "architectures = GPT2LMHeadModel is not supported; supported: LlamaForCausalLM"
+            "architectures = GPTNeoXForCausalLM is not supported; supported: LlamaForCausalLM"
         ),
         "{error}"
     );

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{LLAMAS, fixture, root};
+use common::{MODELS, fixture, root};
 use sotto_compiler::frontend::Checkpoint;
 use sotto_compiler::reference::reference;
 use sotto_ir::decoder::Interpreter;
@@ -70,7 +70,7 @@ fn compare(model: &str, checkpoint: &Path, golden: &Path) {
 
 #[test]
 fn every_fixture_agrees_with_its_golden() {
-    for model in LLAMAS {
+    for model in MODELS {
         compare(
             model,
             &fixture(model),

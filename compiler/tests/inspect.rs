@@ -199,3 +199,38 @@ fn what_cannot_be_compared_is_refused_with_a_remedy() {
     let said = refusal(sottoc("compare plan GOLDEN --input 1,2"));
     assert!(said.contains("its own tokens"), "{said}");
 }
+
+/// What slots hold otherwise than the decoder has it: biases after their products, heads interleaved, a stream without its mean.
+#[test]
+fn models_with_biases_compare_at_every_site_too() {
+    for (name, pin) in [
+        ("llama-variants", "layers.{i}.attention.o_proj=inputs"),
+        ("gpt2", "layers.{i}.attention.o_proj=inputs"),
+        ("gpt2", "layers.{i}.attention.attend=inside:8"),
+    ] {
+        let (dir, model) = (tempfile::tempdir().unwrap(), fixture(name));
+        let run = |arguments: &[&str]| {
+            let words = arguments.iter().map(|word| match *word {
+                "MODEL" => model.clone().into_os_string(),
+                "GOLDEN" => model.join("golden.safetensors").into_os_string(),
+                word => word.into(),
+            });
+            let mut sottoc = Command::new(env!("CARGO_BIN_EXE_sottoc"));
+            done(sottoc.args(words).current_dir(dir.path()).output().unwrap())
+        };
+        let compile = "compile MODEL --insecure-ring 11 --context 24 --block 1 -o plan --dump-dir dumps --pin";
+        let compile: Vec<&str> = compile.split(' ').chain([pin]).collect();
+        run(&compile);
+        let decoder = "dumps/01.decoder.txt";
+        for (a, b) in [
+            (decoder, "dumps/02.packed.decode.txt"),
+            (decoder, "plan"),
+            ("GOLDEN", "plan"),
+            ("GOLDEN", decoder),
+        ] {
+            let said = run(&["compare", a, b, "--model", "MODEL"]);
+            assert!(said.contains("no value differs"), "{name}, {a} {b}: {said}");
+            assert!(said.contains("8 whole steps"), "{name}, {a} {b}: {said}");
+        }
+    }
+}

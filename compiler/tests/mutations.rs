@@ -168,7 +168,8 @@ fn record<S: Stage>(
     let mut done = Vec::new();
     let mut session = Session::default();
     for (position, &token) in (0..).zip(&TOKENS) {
-        let x = input(program, &decoder, checkpoint, &[token]).unwrap();
+        let place = (&[token][..], position as usize);
+        let x = input(program, &decoder, checkpoint, place).unwrap();
         // a loop's body is over before the next operation of its layer: names of values do not mix
         let mut values: HashMap<(&str, ValueId), Slots> = HashMap::new();
         let mut seen_all = Vec::new();
@@ -281,8 +282,8 @@ impl<S: Stage> Original<'_, S> {
         }
         let mut changed = self.program.clone();
         change.stage(&mut changed);
-        let rope = &self.checkpoint.facts().rope;
-        let data = CheckpointData::new(&changed.data, self.checkpoint, rope);
+        let positions = &self.checkpoint.facts().positions;
+        let data = CheckpointData::new(&changed.data, self.checkpoint, positions);
         let done = self.run.iter();
         let mut touched = done.filter(|d| touches(change, self.program, d.template, d.node));
         let first = touched.find(|d| {
@@ -454,12 +455,12 @@ fn mutations_are_named_where_they_matter_first() {
     };
     compile(&request, &mut |_| ()).unwrap();
     let checkpoint = Checkpoint::open(&fixture(MODEL)).unwrap();
-    let rope = &checkpoint.facts().rope;
+    let positions = &checkpoint.facts().positions;
     let packed_file = read(&dumps.join("02.packed.decode.txt")).unwrap();
     let leveled_file = read(&dumps.join("03.leveled.decode.txt")).unwrap();
     let plan_file = read(Path::new(&output)).unwrap();
     let (packed, leveled) = (packed_of(&packed_file), leveled_of(&leveled_file));
-    let data = CheckpointData::new(&packed.data, &checkpoint, rope);
+    let data = CheckpointData::new(&packed.data, &checkpoint, positions);
     let from_packed = Original {
         run: record(&packed, &data, &checkpoint),
         program: &packed,

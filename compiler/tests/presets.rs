@@ -153,8 +153,13 @@ fn refusals_name_the_cause_and_the_remedy() {
     ignore = "hundreds of millions of weights: run in release"
 )]
 fn synthetic_weights_stay_within_the_profile() {
-    for layers in [1, 3] {
-        let preset = Preset::of("tinyllama-1.1b", Some(layers), Weights::Synthetic(7)).unwrap();
+    for (name, layers) in [
+        ("tinyllama-1.1b", 1),
+        ("tinyllama-1.1b", 3),
+        ("gpt2-small", 1),
+        ("gpt2-small", 3),
+    ] {
+        let preset = Preset::of(name, Some(layers), Weights::Synthetic(7)).unwrap();
         let weights = Synthetic::new(&preset, 7).unwrap();
         let assumed = Ranges::assumed(&preset.decoder, &preset.profile).unwrap();
         let sequences = [vec![1, 5, 900, 31_999, 5, 17, 2, 88], vec![3]];
@@ -172,7 +177,7 @@ fn synthetic_weights_stay_within_the_profile() {
             let (lo, hi) = site.bound;
             assert!(
                 lo <= found.seen.0 && found.seen.1 <= hi,
-                "{layers} layers: {} {:?} reaches {:?}, assumed {:?}",
+                "{layers} layers of {name}: {} {:?} reaches {:?}, assumed {:?}",
                 site.site,
                 site.layers,
                 found.seen,

@@ -317,6 +317,8 @@ pub fn plan(program: &Program<Leveled>) -> Plan {
             eos: vec![1],
             tokenizer: None,
             embedding_table: Some(file("client/embedding.f32", 64)),
+            learned_positions: false,
+            position_table: None,
             head_table: None,
         },
         capacity: program.capacity,

@@ -93,7 +93,7 @@ impl ClearTrial {
     /// As [`ClearTrial::step`], and more tokens than a block takes.
     pub fn run(&mut self, tokens: Tokens<'_>) -> Result<Vec<f64>, TrialError> {
         let backend = self.executor.backend();
-        let slots = self.model.input(tokens)?;
+        let slots = self.model.input(tokens, self.session.position())?;
         let count = slots.len();
         let slots = Slots::new(slots).ok_or(TrialError::Width(count))?;
         let input = backend.encrypt(slots, self.model.input_wire(tokens)?.level)?;
@@ -204,9 +204,9 @@ impl CipherTrial {
         tokens: Tokens<'_>,
         hear: &mut dyn FnMut(&StepProgress),
     ) -> Result<Vec<f64>, TrialError> {
-        let input = vec![self.sealer.encrypt(tokens)?];
         let (plan, session) = (self.executor.plan(), &mut self.session);
         let position = session.position();
+        let input = vec![self.sealer.encrypt(tokens, position)?];
         let mut follow = Follow::new(plan, self.trace.as_ref(), position, tokens.block());
         let mut observe = |event: &Event<'_, Ciphertext>| {
             hear(follow.hear(event));

@@ -37,7 +37,7 @@ async fn encrypted_steps_equal_the_plain_function() {
     let mut connection = world.open().await.unwrap();
     let tokens = [3, 0, 5, 5];
     for (position, &token) in tokens.iter().enumerate() {
-        let sealed = sealer.seal(Tokens::One(token)).unwrap();
+        let sealed = sealer.seal(Tokens::One(token), position as u32).unwrap();
         let answer = connection
             .step(position as u32, 0, sealed, |_| {})
             .await
@@ -52,14 +52,14 @@ async fn encrypted_steps_equal_the_plain_function() {
         .step(
             tokens.len() as u32,
             0,
-            sealer.seal(Tokens::One(1)).unwrap(),
+            sealer.seal(Tokens::One(1), 0).unwrap(),
             |_| {},
         )
         .await
         .unwrap_err();
     assert_eq!(refused(&error).0, FaultCode::Capacity);
     assert!(
-        sealer.seal(Tokens::One(VOCABULARY)).is_err(),
+        sealer.seal(Tokens::One(VOCABULARY), 0).is_err(),
         "an id outside the vocabulary"
     );
 }
@@ -74,7 +74,7 @@ async fn ciphertexts_that_do_not_belong_are_refused_and_the_session_goes_on() {
     let model = Arc::new(ClientModel::load(&world.dir).unwrap());
     let stranger = SecretKey::generate(&context).unwrap();
     let other_key = CkksSealer::new(context.clone(), stranger, model.clone());
-    let sealed = other_key.seal(Tokens::One(1)).unwrap();
+    let sealed = other_key.seal(Tokens::One(1), 0).unwrap();
     let error = connection.step(0, 0, sealed, |_| {}).await.unwrap_err();
     let (code, thing) = refused(&error);
     assert_eq!(code, FaultCode::CiphertextRejected);
@@ -87,13 +87,13 @@ async fn ciphertexts_that_do_not_belong_are_refused_and_the_session_goes_on() {
     assert_eq!(code, FaultCode::CiphertextRejected);
     assert!(thing.contains(&format!("level {level}")), "{thing}");
 
-    let mut damaged = sealer.seal(Tokens::One(1)).unwrap();
+    let mut damaged = sealer.seal(Tokens::One(1), 0).unwrap();
     let middle = damaged.len() / 2;
     damaged[middle] ^= 4;
     let error = connection.step(0, 0, damaged, |_| {}).await.unwrap_err();
     assert_eq!(refused(&error).0, FaultCode::CiphertextRejected);
 
-    let sealed = sealer.seal(Tokens::One(2)).unwrap();
+    let sealed = sealer.seal(Tokens::One(2), 0).unwrap();
     let answer = connection.step(0, 0, sealed, |_| {}).await.unwrap();
     let logits = sealer.open(Tokens::One(0), &answer.ciphertexts).unwrap();
     assert!(largest_difference(&logits, &expected(&[2])) < 1e-3);

@@ -44,14 +44,26 @@ const PINS: [&str; 6] = [
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn a_cache_of_several_groups_agrees_decrypted_and_in_the_clear() {
     // as larger rings have it: with room for blocks, several groups
-    let compiled = agrees(&["layers.{i}.attention.attend=inside:2"], 3);
+    let compiled = agrees(
+        "llama-variants",
+        &["layers.{i}.attention.attend=inside:2"],
+        3,
+    );
     assert!(compiled.plan.plan().prefill.is_some());
+}
+
+/// Learned positions, LayerNorm and GELU, on the ciphertexts of blocks and of single tokens.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn gpt2_agrees_decrypted_and_in_the_clear() {
+    let plan = agrees("gpt2", &[], 2).plan;
+    assert!(plan.plan().client.learned_positions && plan.plan().prefill.is_some());
 }
 
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn so_it_does_with_every_kernel_that_larger_rings_want() {
-    let compiled = agrees(&PINS, 3);
+    let compiled = agrees("llama-variants", &PINS, 3);
     let decode = &compiled.plan.plan().decode;
     let has = |wanted: fn(&Matrix) -> bool| decode.matrices.iter().any(wanted);
     assert!(has(|m| matches!(m.form, Form::Spread { stride: 2.. })));
@@ -94,7 +106,11 @@ fn agrees_in_blocks(
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn so_it_does_with_keys_and_values_in_diagonals() {
     // a group holds more tokens than the golden has; several groups are another test's
-    let compiled = agrees(&["layers.{i}.attention.attend=diagonals:4"], 1);
+    let compiled = agrees(
+        "llama-variants",
+        &["layers.{i}.attention.attend=diagonals:4"],
+        1,
+    );
     let plan = compiled.plan.plan();
     let matrix =
         |state: &StateDecl| matches!(state.ty.layout, Layout::Matrix(m) if m.tokens() == 64);
@@ -102,8 +118,7 @@ fn so_it_does_with_keys_and_values_in_diagonals() {
     assert!(plan.prefill.is_none());
 }
 
-fn agrees(pins: &[&str], least: u32) -> Compiled {
-    let name = "llama-variants";
+fn agrees(name: &str, pins: &[&str], least: u32) -> Compiled {
     let compiled = compile_pinned(name, ParamSet::insecure_test(10), 24, pins).unwrap();
     let golden = golden(name);
     let groups = groups(&compiled, golden.input_ids.len());
@@ -143,7 +158,7 @@ fn agrees(pins: &[&str], least: u32) -> Compiled {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn every_fixture_agrees_in_the_clear_at_secure_128() {
-    for name in ["llama-gqa", "llama-tied-sharded", "llama-variants"] {
+    for name in ["llama-gqa", "llama-tied-sharded", "llama-variants", "gpt2"] {
         let compiled = compile_fixture(name, ParamSet::secure_128(), 24).unwrap();
         let golden = golden(name);
         let mut single = clear(&compiled.plan, None).unwrap();
@@ -167,7 +182,13 @@ fn every_fixture_agrees_in_the_clear_at_secure_128() {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn either_end_may_be_the_other_sides_in_blocks_and_after_them() {
-    let (name, params) = ("llama-tied-sharded", ParamSet::insecure_test(11));
+    for name in ["llama-tied-sharded", "gpt2"] {
+        either_end_of(name);
+    }
+}
+
+fn either_end_of(name: &str) {
+    let params = ParamSet::insecure_test(11);
     let golden = golden(name);
     let (embedding, head) = (Placement::Server, Placement::Client);
     let compiled = compile_ends(name, params, 24, embedding, head).unwrap();
@@ -181,6 +202,6 @@ fn either_end_may_be_the_other_sides_in_blocks_and_after_them() {
     for tokens in blocks.chain(rest.iter().copied().map(Tokens::One)) {
         cached += tokens.count() as usize;
         let error = error(&trial.run(tokens).unwrap(), golden.logits.row(cached - 1));
-        assert!(error < 0.02, "{cached} cached: {error} σ");
+        assert!(error < 0.02, "{name}, {cached} cached: {error} σ");
     }
 }

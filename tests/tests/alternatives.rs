@@ -207,7 +207,7 @@ fn plan_error(compiled: &Compiled, golden: &Golden) -> f64 {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
 fn every_fixture_agrees_with_each_alternative_pinned() {
-    let names = ["llama-gqa", "llama-tied-sharded", "llama-variants"];
+    let names = ["llama-gqa", "llama-tied-sharded", "llama-variants", "gpt2"];
     let all: Vec<_> = names
         .iter()
         .flat_map(|name| ALTERNATIVES.iter().map(move |one| (*name, one)))
@@ -237,6 +237,7 @@ fn every_fixture_agrees_with_each_alternative_pinned() {
         .iter()
         .filter(|line| line.ends_with("no room"))
         .collect();
-    // llama-tied-sharded has one query head to a key head, so nothing to make once; blocks of 4 do not fit llama-variants
-    assert_eq!(refused.len(), 4, "{refused:?}");
+    // llama-tied-sharded and gpt2 have one query head to a key head, so nothing to make once; gpt2 has no gate to pair with; blocks of 4
+    // do not fit llama-variants
+    assert_eq!(refused.len(), 8, "{refused:?}");
 }

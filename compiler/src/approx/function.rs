@@ -1,5 +1,7 @@
 //! The functions that a decoder needs, each on a window, seen from t ∈ [-1, 1].
 
+use sotto_ir::decoder::Activation;
+
 /// An interval [lo, hi] of the function's own argument.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Window {
@@ -77,8 +79,10 @@ pub enum Function {
         /// Error of the power that is to be met.
         tolerance: f64,
     },
-    /// scale · x / (1 + exp(-x)); error relative to the largest |x| of the window.
-    Silu {
+    /// scale · an activation; error relative to the largest |x| of the window.
+    Activation {
+        /// Which.
+        which: Activation,
         /// Where x lies.
         window: Window,
         /// Multiplies the value.
@@ -94,7 +98,7 @@ impl Function {
             Function::InverseSqrt { .. } => "1/√x",
             Function::Exp { root, .. } if *root > 1.0 => "root of exp",
             Function::Exp { .. } => "exp",
-            Function::Silu { .. } => "silu",
+            Function::Activation { which, .. } => which.name(),
         }
     }
 
@@ -104,7 +108,7 @@ impl Function {
             Function::Inverse { window, .. }
             | Function::InverseSqrt { window, .. }
             | Function::Exp { window, .. }
-            | Function::Silu { window, .. } => window,
+            | Function::Activation { window, .. } => window,
         }
     }
 
@@ -113,7 +117,7 @@ impl Function {
         match *self {
             Function::Inverse { scale, .. }
             | Function::InverseSqrt { scale, .. }
-            | Function::Silu { scale, .. } => scale,
+            | Function::Activation { scale, .. } => scale,
             Function::Exp { window, root, .. } => (-window.hi / root).exp(),
         }
     }
@@ -124,10 +128,11 @@ impl Function {
             Function::Inverse { window, scale } => scale / window.at(t),
             Function::InverseSqrt { window, eps, scale } => scale / (window.at(t) + eps).sqrt(),
             Function::Exp { window, root, .. } => ((window.at(t) - window.hi) / root).exp(),
-            Function::Silu { window, scale } => {
-                let x = window.at(t);
-                scale * x / (1.0 + (-x).exp())
-            }
+            Function::Activation {
+                which,
+                window,
+                scale,
+            } => which.scaled(scale, window.at(t)),
         }
     }
 
@@ -147,7 +152,9 @@ impl Function {
                 let power = tolerance * (1.0 + (lowest - window.at(t)).exp());
                 self.value(t) * (power.ln_1p() / root).exp_m1() / tolerance
             }
-            Function::Silu { window, scale } => scale * window.lo.abs().max(window.hi.abs()),
+            Function::Activation { window, scale, .. } => {
+                scale * window.lo.abs().max(window.hi.abs())
+            }
         }
     }
 

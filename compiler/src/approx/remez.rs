@@ -241,6 +241,7 @@ fn chebyshev_row(t: f64, count: usize) -> Vec<f64> {
 mod tests {
     use super::super::series::interpolate;
     use super::*;
+    use sotto_ir::decoder::Activation;
 
     fn window(lo: f64, hi: f64) -> Window {
         Window::new(lo, hi).unwrap()
@@ -278,11 +279,23 @@ mod tests {
                 lowest: 0.0,
                 tolerance: 1e-3,
             },
-            Function::Silu {
+            Function::Activation {
+                which: Activation::Silu,
                 window: window(-6.0, 6.0),
                 scale: 1.0,
             },
-            Function::Silu {
+            Function::Activation {
+                which: Activation::GeluTanh,
+                window: window(-6.0, 6.0),
+                scale: 1.0,
+            },
+            Function::Activation {
+                which: Activation::Gelu,
+                window: window(-4.0, 4.0),
+                scale: 3.0,
+            },
+            Function::Activation {
+                which: Activation::Silu,
                 window: window(-3.0, 7.0),
                 scale: 0.1,
             },

@@ -101,9 +101,9 @@ fn text(args: &Args, import: &Import) -> String {
             facts.vocab
         ),
         format!(
-            "  RMSNorm eps {:e}, rope {}, attention biases {}, MLP biases {}, {} head",
-            facts.rms_eps,
-            facts.rope,
+            "  norms' eps {:e}, positions by {}, attention biases {}, MLP biases {}, {} head",
+            facts.norm_eps,
+            facts.positions,
             facts.attention_bias.name(),
             facts.mlp_bias,
             if facts.tied { "tied" } else { "untied" }

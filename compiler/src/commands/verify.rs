@@ -143,6 +143,7 @@ fn client_files(plan: &Plan) -> impl Iterator<Item = &FileEntry> {
     [
         &client.tokenizer,
         &client.embedding_table,
+        &client.position_table,
         &client.head_table,
     ]
     .into_iter()

@@ -35,7 +35,7 @@ pub fn readable(view: &SlotView, template: &TemplateView) -> Vec<Features> {
     let mut found: BTreeMap<&str, Features> = BTreeMap::new();
     for (n, node) in template.nodes.iter().enumerate() {
         if let Some(features) = features(view, template, n, node) {
-            found.insert(&node.site, features);
+            found.insert(site_of(node), features);
         }
     }
     let mut found: Vec<Features> = found.into_values().collect();
@@ -61,7 +61,8 @@ fn features(
     if value.ty.complex {
         return None;
     }
-    let map = consumed_as(view, template, value.id);
+    let site = site_of(node);
+    let map = produced_as(view, site).or_else(|| consumed_as(view, template, value.id));
     let mut places: Vec<(u32, usize)> = (0..count.max(map_places(map)))
         .filter_map(|place| {
             let feature = map.map_or(Some(place), |map| map.feature(place))?;
@@ -71,11 +72,30 @@ fn features(
     places.sort();
     places.dedup_by_key(|(feature, _)| *feature);
     Some(Features {
-        site: node.site.clone(),
+        site: site.into(),
         place: (n, 0),
         slots: places.into_iter().map(|(_, p)| p).collect(),
         unit: value.ty.unit,
         range: value.ty.range,
+    })
+}
+
+/// The site that a value is of: a linear map's result has its bias.
+fn site_of(node: &NodeView) -> &str {
+    node.site.strip_suffix(".bias").unwrap_or(&node.site)
+}
+
+/// How heads are interleaved in the result of the linear map of a site, if there is one and they are.
+fn produced_as<'v>(view: &'v SlotView, site: &str) -> Option<&'v FeatureMap> {
+    view.matrices.iter().find_map(|matrix| {
+        // a product is named for its sites, then for the layers and the block of features that it is of
+        let sites = matrix.name.split(['@', '[']).next()?;
+        let part = sites.split('+').position(|name| name == site)?;
+        let Recipe::Matrix(parts) = &view.data.get(matrix.data.0 as usize)?.recipe else {
+            return None;
+        };
+        let rows = &parts.get(part)?.rows;
+        matches!(rows, FeatureMap::Heads { .. }).then_some(rows)
     })
 }
 
@@ -102,6 +122,8 @@ fn consumed_as<'v>(
             Op::Rescale { v } | Op::Drop { v, .. } | Op::Bootstrap { v, .. } if *v == value => {
                 value = node.results.first()?.id;
             }
+            // two diagonals in one complex one multiply v + i·rot(v)
+            Op::Add { a, .. } if *a == value => value = node.results.first()?.id,
             Op::Linear { v, matrix } if *v == value => {
                 let matrix = view.matrices.get(matrix.0 as usize)?;
                 let Recipe::Matrix(parts) = &view.data.get(matrix.data.0 as usize)?.recipe else {

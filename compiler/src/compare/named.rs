@@ -1,4 +1,7 @@
 //! Programs of different stages or structures, at the sites that both name.
+//!
+//! Slots do not hold everything as the decoder has it: of a norm neither gain nor bias, which the next matrix has, and of a residual stream
+//! that LayerNorms read no mean ([`crate::lower`]'s `centre`). What is held against slots is brought to that form first.
 
 use super::features::{Features, readable};
 use super::run::{Ranges, RunError, Runner, checkpoint_of, start};
@@ -6,11 +9,13 @@ use super::values::EXACT;
 use super::{Alignment, CompareError, Divergence, Options, Side, Verdict, at_layer, slot_view};
 use crate::driver::StageFile;
 use crate::frontend::Checkpoint;
+use crate::lower::{centre, centred};
 use crate::view::{Given, SlotView};
 use sotto_ir::decoder::{self, Decoder, Interpreter, KvCache, Observation, WeightSource};
 use sotto_ir::golden::Golden;
 use sotto_ir::plan::OutputKind;
-use std::collections::HashMap;
+use sotto_ir::slot::Recipe;
+use std::collections::{BTreeSet, HashMap};
 
 /// Largest error where approximations are held against exact functions, or against other approximations.
 const APPROXIMATE: f64 = 0.02;
@@ -203,6 +208,7 @@ fn source<'a>(
                 },
                 _ => others.clone(),
             },
+            centred: slot_view(other).is_some_and(|view| holds_no_means(&view)),
         })),
         Given::Stage(file) if matches!(**file, StageFile::Decoder(_)) => {
             let StageFile::Decoder(decoder) = &**file else {
@@ -274,45 +280,85 @@ impl Source for SlotSource<'_> {
     }
 }
 
+/// Whether a program's residual stream is without its mean, as its recipes say.
+fn holds_no_means(view: &SlotView) -> bool {
+    let mut parts = view.data.iter().flat_map(|decl| match &decl.recipe {
+        Recipe::Matrix(parts) => &parts[..],
+        _ => &[],
+    });
+    parts.any(|part| part.centred)
+}
+
+/// What a norm does last: gain and bias, by tensor name.
+#[derive(Clone, Copy)]
+struct Affine<'a> {
+    gain: &'a str,
+    bias: Option<&'a str>,
+}
+
 /// The decoder in float64.
 struct DecoderSource<'a> {
     interpreter: Interpreter<'a>,
     cache: KvCache,
-    /// Factors to take out again, by site.
-    gains: HashMap<&'a str, &'a str>,
+    /// Gains and biases to take out again, by site.
+    affine: HashMap<&'a str, Affine<'a>>,
+    /// Sites to take the mean off.
+    centred: BTreeSet<String>,
     checkpoint: &'a Checkpoint,
 }
 
 impl<'a> DecoderSource<'a> {
+    /// With what slots hold, if so wanted: norms without gain and bias but for `except`, the stream without its mean.
     fn new(
         decoder: &'a Decoder,
         checkpoint: &'a Checkpoint,
-        without_gains: bool,
+        as_slots: bool,
         except: Option<&str>,
     ) -> Result<Self, CompareError> {
         let templates = decoder.templates();
         let insts = templates.iter().flat_map(|(_, t)| &t.insts);
-        let gains = insts.filter_map(|inst| match &inst.op {
-            decoder::Op::RmsNorm { weight, .. } => Some((inst.site.as_str(), weight.as_str())),
-            _ => None,
+        let affine = insts.filter_map(|inst| {
+            let (gain, bias) = match &inst.op {
+                decoder::Op::RmsNorm { weight, .. } => (weight, None),
+                decoder::Op::LayerNorm { weight, bias, .. } => (weight, Some(bias.as_str())),
+                _ => return None,
+            };
+            Some((inst.site.as_str(), Affine { gain, bias }))
         });
-        let wanted = gains.filter(|(site, _)| without_gains && Some(*site) != except);
+        let wanted = affine.filter(|(site, _)| as_slots && Some(*site) != except);
         Ok(Self {
             interpreter: Interpreter::new(decoder, checkpoint).map_err(RunError::new)?,
             cache: KvCache::new(decoder),
-            gains: wanted.collect(),
+            affine: wanted.collect(),
+            centred: match as_slots {
+                true => centred(decoder),
+                false => BTreeSet::new(),
+            },
             checkpoint,
         })
     }
 
-    fn without_gain(&self, seen: &Observation<'_>) -> Option<Vec<f64>> {
-        let Some(weight) = self.gains.get(seen.site) else {
-            return Some(seen.values.to_vec());
+    /// A site's vector as the other side has it.
+    fn as_wanted(&self, seen: &Observation<'_>) -> Option<Vec<f64>> {
+        let mut values = seen.values.to_vec();
+        if self.centred.contains(seen.site) {
+            centre(&mut values);
+        }
+        let Some(affine) = self.affine.get(seen.site) else {
+            return Some(values);
         };
-        let name = decoder::instantiate(weight, seen.layer.unwrap_or(0));
-        let gain = self.checkpoint.tensor(&name).ok()?;
-        let pairs = seen.values.iter().zip(&gain.data);
-        let values: Vec<f64> = pairs.map(|(x, &g)| x / f64::from(g)).collect();
+        let tensor = |name: &str| {
+            let name = decoder::instantiate(name, seen.layer.unwrap_or(0));
+            self.checkpoint.tensor(&name).ok()
+        };
+        if let Some(bias) = affine.bias {
+            let bias = tensor(bias)?;
+            let pairs = values.iter_mut().zip(&bias.data);
+            pairs.for_each(|(x, &b)| *x -= f64::from(b));
+        }
+        let gain = tensor(affine.gain)?;
+        let pairs = values.iter_mut().zip(&gain.data);
+        pairs.for_each(|(x, &g)| *x /= f64::from(g));
         values.iter().all(|x| x.is_finite()).then_some(values)
     }
 }
@@ -326,7 +372,7 @@ impl Source for DecoderSource<'_> {
             if !seen.part.is_empty() {
                 return;
             }
-            if let Some(values) = self.without_gain(&seen) {
+            if let Some(values) = self.as_wanted(&seen) {
                 named.push(Named {
                     site: seen.name(),
                     layer: seen.layer.map(|l| l as u32),
@@ -345,6 +391,8 @@ impl Source for DecoderSource<'_> {
 struct GoldenSource<'a> {
     golden: &'a Golden,
     ends: Ends,
+    /// Whether what layers return is held against a stream without its mean.
+    centred: bool,
 }
 
 impl Source for GoldenSource<'_> {
@@ -364,7 +412,11 @@ impl Source for GoldenSource<'_> {
         let layers = hidden.iter().enumerate().take(last).skip(1);
         let layers = layers.map(|(i, rows)| {
             let layer = Some(i as u32 - 1);
-            one(&self.ends.layer, layer, rows.row(position))
+            let mut row = rows.row(position).to_vec();
+            if self.centred {
+                centre(&mut row);
+            }
+            one(&self.ends.layer, layer, &row)
         });
         let normed = hidden.last().map(|rows| rows.row(position));
         let normed = normed.and_then(|row| one(&self.ends.hidden, None, row));

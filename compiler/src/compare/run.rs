@@ -7,7 +7,7 @@ use crate::pack::{self, CheckpointData};
 use crate::view::{Given, SlotView};
 use sotto_ir::decoder::Decoder;
 use sotto_ir::exec::{Clear, ClearCt, ClearError, Escape, Event, ExecError, Executor, Moment};
-use sotto_ir::plan::{Embedding, Placement, Plan, PlanData};
+use sotto_ir::plan::{Embedding, FileEntry, Placement, Plan, PlanData};
 use sotto_ir::slot::{InterpError, Interpreter, Program, Seen, Session, Slots, Stage, ValueId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
@@ -128,7 +128,7 @@ impl<'a, S: Stage> StageRun<'a, S> {
             program,
             decoder: checkpoint.decoder()?,
             checkpoint,
-            data: CheckpointData::new(&program.data, checkpoint, &checkpoint.facts().rope),
+            data: CheckpointData::new(&program.data, checkpoint, &checkpoint.facts().positions),
             session: Session::default(),
             places,
         })
@@ -141,7 +141,9 @@ impl<S: Stage> Runner for StageRun<'_, S> {
         token: u32,
         see: &mut dyn FnMut(&Sight<'_>),
     ) -> Result<Vec<Slots>, RunError> {
-        let input = pack::input(self.program, &self.decoder, self.checkpoint, &[token]);
+        let token = [token];
+        let place = (&token[..], self.session.position() as usize);
+        let input = pack::input(self.program, &self.decoder, self.checkpoint, place);
         let input = input.map_err(RunError::new)?;
         let places = &self.places;
         let mut observe = |seen: &Seen<'_>| {
@@ -175,6 +177,7 @@ struct PlanRun {
     session: sotto_ir::exec::Session<ClearCt>,
     /// The client's embedding table, if the client holds it.
     embedding: Option<Vec<f32>>,
+    positions: Option<Vec<f32>>,
     templates: HashMap<String, usize>,
 }
 
@@ -182,9 +185,12 @@ impl PlanRun {
     fn new(dir: &Path, plan: &Arc<Plan>) -> Result<Self, RunError> {
         plan.require_weights(dir).map_err(RunError::new)?;
         let data = PlanData::open(dir, plan.clone()).map_err(RunError::new)?;
-        let table = plan.client.embedding_table.as_ref();
-        let table = table.filter(|_| plan.client.embedding == Placement::Client);
-        let table = table.map(|entry| entry.read_table(dir)).transpose();
+        let read = |table: &Option<FileEntry>| {
+            let table = table.as_ref();
+            let table = table.filter(|_| plan.client.embedding == Placement::Client);
+            let read = table.map(|entry| entry.read_table(dir)).transpose();
+            read.map_err(RunError::new)
+        };
         let templates = plan.decode.templates.iter().enumerate();
         Ok(Self {
             executor: Executor::new(
@@ -194,7 +200,8 @@ impl PlanRun {
                 usize::MAX,
             ),
             session: Default::default(),
-            embedding: table.map_err(RunError::new)?,
+            embedding: read(&plan.client.embedding_table)?,
+            positions: read(&plan.client.position_table)?,
             templates: templates.map(|(t, x)| (x.name.clone(), t)).collect(),
             plan: plan.clone(),
         })
@@ -204,10 +211,11 @@ impl PlanRun {
     fn input(&self, token: u32) -> Result<Slots, RunError> {
         let embedding = Embedding {
             table: self.embedding.as_deref(),
+            positions: self.positions.as_deref(),
             vocab: self.plan.model.vocab,
             hidden: self.plan.model.hidden,
         };
-        let slots = embedding.slots(&self.plan.client.input, &[token]);
+        let slots = embedding.slots(&self.plan.client.input, &[token], self.session.position());
         Slots::new(slots.map_err(RunError::new)?)
             .ok_or_else(|| RunError::new("the plan's input width is no power of two"))
     }

@@ -3,8 +3,9 @@
 use super::{CompileError, News, Placed, Planned, Planning, Prefilled, Subject};
 use crate::emit::disclosures;
 use crate::frontend::Checkpoint;
+use crate::lower::{centre, centred};
 use crate::pack::CheckpointData;
-use sotto_ir::decoder::{Op, WeightSource};
+use sotto_ir::decoder::{Op, Positions, WeightSource};
 use sotto_ir::plan::{
     Approximation, ClientPart, Decision, Encoding, FileEntry, ModelFacts, OutputKind, PLAN_VERSION,
     Placement, Plan, PlanWriter, Prefill, SearchNote, Security, Weights, Wire,
@@ -110,7 +111,7 @@ impl Bundle<'_> {
         let Origin {
             tensors, weights, ..
         } = self.origin;
-        let rope = &self.subject.decoder.model.rope;
+        let positions = &self.subject.decoder.model.positions;
         let mut packing = |done, total| {
             let what = "packing weights";
             tell(News::Doing { what, done, total });
@@ -120,7 +121,7 @@ impl Bundle<'_> {
         let programs = prefill.map(|prefill| &prefill.placed);
         for placed in [&self.planned.decode].into_iter().chain(programs) {
             let program = &placed.emitted.decode;
-            let data = CheckpointData::new(&program.data, tensors, rope);
+            let data = CheckpointData::new(&program.data, tensors, positions);
             writer.write_arrays(program, weights, &data, Encoding::I16, &mut packing)?;
         }
         Ok(())
@@ -188,12 +189,16 @@ impl Bundle<'_> {
             false => Placement::Client,
         };
         let head = crate::pack::returns(program, decoder);
-        let mut table = |placement, file, name| {
-            let needed = placement == Placement::Client && self.origin.weights != Weights::None;
-            needed.then(|| self.table(writer, file, name)).transpose()
+        let learned = facts.positions == Positions::Learned;
+        let mut table = |placement, file, table: Option<ClientTable<'_>>| {
+            let here = placement == Placement::Client && self.origin.weights != Weights::None;
+            let table = table.filter(|_| here);
+            let written = table.map(|table| self.table(writer, file, &table));
+            written.transpose()
         };
-        let embedding_table = table(embedding, "embedding.f32", self.embedding_name())?;
-        let head_table = table(head, "head.f32", self.head_name())?;
+        let embedding_table = table(embedding, "embedding.f32", self.embedding())?;
+        let position_table = table(embedding, "positions.f32", self.positions())?;
+        let head_table = table(head, "head.f32", self.head())?;
         Ok(ClientPart {
             input: input(program),
             outputs: outputs(program),
@@ -207,6 +212,8 @@ impl Bundle<'_> {
             eos: facts.eos.clone(),
             tokenizer: self.tokenizer(writer)?,
             embedding_table,
+            learned_positions: learned,
+            position_table,
             head_table,
         })
     }
@@ -219,22 +226,45 @@ impl Bundle<'_> {
         Ok(Some(writer.write_client_file("tokenizer.json", &bytes)?))
     }
 
-    fn embedding_name(&self) -> Option<&str> {
-        self.subject
-            .decoder
-            .embed
-            .insts
-            .iter()
-            .find_map(|inst| match &inst.op {
-                Op::Embed { weight, .. } => Some(weight.as_str()),
-                _ => None,
-            })
+    fn embedding(&self) -> Option<ClientTable<'_>> {
+        self.embedded(|op| match op {
+            Op::Embed { weight, .. } => Some(weight),
+            _ => None,
+        })
     }
 
-    fn head_name(&self) -> Option<&str> {
+    /// As many rows as the plan has positions.
+    fn positions(&self) -> Option<ClientTable<'_>> {
+        let table = self.embedded(|op| match op {
+            Op::Position { weight, .. } => Some(weight),
+            _ => None,
+        })?;
+        Some(ClientTable {
+            rows: Some(self.planned.decode.leveled.capacity as usize),
+            ..table
+        })
+    }
+
+    /// The table of an operation of the embedding; without means where slots have none.
+    fn embedded(&self, weight: impl Fn(&Op) -> Option<&String>) -> Option<ClientTable<'_>> {
+        let decoder = &self.subject.decoder;
+        let mut insts = decoder.embed.insts.iter();
+        let (site, name) = insts.find_map(|inst| Some((&inst.site, weight(&inst.op)?)))?;
+        Some(ClientTable {
+            name,
+            rows: None,
+            centred: centred(decoder).contains(site),
+        })
+    }
+
+    fn head(&self) -> Option<ClientTable<'_>> {
         let last = &self.subject.decoder.final_;
         match &last.definition(last.result)?.op {
-            Op::Linear { weight, .. } => Some(weight),
+            Op::Linear { weight, .. } => Some(ClientTable {
+                name: weight,
+                rows: None,
+                centred: false,
+            }),
             _ => None,
         }
     }
@@ -243,20 +273,44 @@ impl Bundle<'_> {
         &self,
         writer: &mut PlanWriter,
         file: &str,
-        name: Option<&str>,
+        table: &ClientTable<'_>,
     ) -> Result<FileEntry, CompileError> {
-        let (tensors, name) = (self.origin.tensors, name.unwrap_or_default());
+        let (tensors, name) = (self.origin.tensors, table.name);
         let shape = tensors.shape(name)?;
-        let rows = shape.first().copied().unwrap_or(0);
+        let rows = table.rows.or(shape.first().copied()).unwrap_or(0);
         let width: usize = shape.iter().skip(1).product();
         let block = (TABLE_BLOCK / width.max(1)).max(1);
-        let mut table = writer.client_table(file)?;
+        let mut written = writer.client_table(file)?;
         for first in (0..rows).step_by(block) {
-            let rows = tensors.rows(name, first..rows.min(first + block))?;
-            table.write(&rows.data)?;
+            let mut rows = tensors.rows(name, first..rows.min(first + block))?;
+            if table.centred {
+                rows.data
+                    .chunks_exact_mut(width.max(1))
+                    .for_each(centre_row);
+            }
+            written.write(&rows.data)?;
         }
-        Ok(table.finish()?)
+        Ok(written.finish()?)
     }
+}
+
+/// A table that the client holds.
+struct ClientTable<'a> {
+    /// Tensor name.
+    name: &'a str,
+    /// The first rows of it only.
+    rows: Option<usize>,
+    /// Whether its rows are without their mean.
+    centred: bool,
+}
+
+/// Takes off a row's mean, in float64.
+fn centre_row(row: &mut [f32]) {
+    let mut exact: Vec<f64> = row.iter().copied().map(f64::from).collect();
+    centre(&mut exact);
+    row.iter_mut()
+        .zip(exact)
+        .for_each(|(x, exact)| *x = exact as f32);
 }
 
 /// What a plan says of its prefill program.

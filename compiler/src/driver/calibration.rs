@@ -143,8 +143,10 @@ impl Calibration {
         let interpreter = Interpreter::new(decoder, checkpoint)?;
         let (mut inputs, mut truth) = (Vec::new(), Vec::new());
         for tokens in self.sample() {
-            let runs = tokens.chunks(program.block as usize).map(|tokens| {
-                let vector = pack::input(program, decoder, checkpoint, tokens)?;
+            let block = program.block as usize;
+            let runs = tokens.chunks(block).enumerate().map(|(run, tokens)| {
+                let place = (tokens, run * block);
+                let vector = pack::input(program, decoder, checkpoint, place)?;
                 Ok::<_, CompileError>((vector, tokens.len() as u32))
             });
             inputs.push(runs.collect::<Result<Vec<_>, _>>()?);
@@ -153,7 +155,7 @@ impl Calibration {
         let returns = pack::returns(program, decoder);
         let declared = program.data.clone();
         let shape = program.clone();
-        let data = CheckpointData::new(&declared, checkpoint, &decoder.model.rope);
+        let data = CheckpointData::new(&declared, checkpoint, &decoder.model.positions);
         let mut errors = Vec::new();
         let total = inputs.iter().map(Vec::len).sum();
         pack::recalibrate(program, &data, &inputs, self.margin, |s, t, results| {

@@ -10,11 +10,22 @@ pub fn disclosures(client: &ClientPart) -> Vec<String> {
             .to_string(),
         "The server's answers carry no proof: a server that deviates from the plan is not detected.".to_string(),
     ];
+    let tables = match client.learned_positions {
+        true => "embedding table and the table of positions",
+        false => "embedding table",
+    };
     list.push(match client.embedding {
         Placement::Client => {
-            "The client holds the embedding table of the checkpoint in the clear.".into()
+            format!("The client holds the {tables} of the checkpoint in the clear.")
         }
-        Placement::Server => "The embedding table stays with the server.".to_string(),
+        Placement::Server => {
+            let stays = if client.learned_positions {
+                "stay"
+            } else {
+                "stays"
+            };
+            format!("The {tables} {stays} with the server.")
+        }
     });
     list.push(match (client.head, client.output_kind) {
         (Placement::Client, _) => {

@@ -45,6 +45,8 @@ fn plan(params: &ParamSet, capacity: u32) -> (Plan, crate::level::Level) {
         eos: vec![1],
         tokenizer: None,
         embedding_table: None,
+        learned_positions: false,
+        position_table: None,
         head_table: None,
     };
     let emitted = level.emitted.clone();

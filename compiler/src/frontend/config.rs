@@ -1,4 +1,4 @@
-//! `config.json` to [`ModelFacts`], in the keys of older and newer transformers versions.
+//! `config.json` to [`ModelFacts`], in the keys of older and newer transformers versions; GPT-2's keys are [`gpt2`]'s.
 //!
 //! | fact | newer keys | older keys |
 //! |---|---|---|
@@ -11,10 +11,14 @@
 //! Mistral and Qwen2 are Llamas: Qwen2 with biases on q, k and v. Their sliding windows are refused, unless no position is out of
 //! the window's sight.
 
+mod gpt2;
+
 use super::FrontendError;
 use serde::Deserialize;
 use serde_json::Value;
-use sotto_ir::decoder::{Architecture, AttentionBias, ModelFacts, Rope, RopeScaling};
+use sotto_ir::decoder::{
+    Activation, Architecture, AttentionBias, ModelFacts, Positions, Rope, RopeScaling,
+};
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -49,7 +53,7 @@ fn usual_window() -> Option<usize> {
     Some(4096)
 }
 
-/// A family whose decoders are Llamas but for what its configuration leaves unsaid.
+/// A family of models; all but GPT-2 are Llamas but for what their configuration leaves unsaid.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Family {
     Llama,
@@ -57,13 +61,16 @@ enum Family {
     Mistral,
     /// Llama with biases on q, k and v, and a sliding window where the configuration asks for one.
     Qwen2,
+    /// GPT-2, with keys of its own.
+    Gpt2,
 }
 
 /// Class, type and family of what is supported.
-const FAMILIES: [(&str, &str, Family); 3] = [
+const FAMILIES: [(&str, &str, Family); 4] = [
     ("LlamaForCausalLM", "llama", Family::Llama),
     ("MistralForCausalLM", "mistral", Family::Mistral),
     ("Qwen2ForCausalLM", "qwen2", Family::Qwen2),
+    ("GPT2LMHeadModel", "gpt2", Family::Gpt2),
 ];
 
 /// `rope_parameters` and `rope_scaling`.
@@ -123,8 +130,10 @@ pub(super) fn parse(path: &Path, text: &[u8]) -> Result<ModelFacts, FrontendErro
     let file = ConfigFile { path };
     let family = file.family(&value)?;
     // From the text again, so that the error of a wrong type has its line.
-    let config: Config = serde_json::from_slice(text).map_err(json)?;
-    file.facts(family, config)
+    match family {
+        Family::Gpt2 => gpt2::facts(&file, serde_json::from_slice(text).map_err(json)?),
+        _ => file.facts(family, serde_json::from_slice(text).map_err(json)?),
+    }
 }
 
 struct ConfigFile<'p> {
@@ -174,7 +183,7 @@ impl ConfigFile<'_> {
     /// Refuses a window that some position would look out of.
     fn window(&self, family: Family, config: &Config, most: usize) -> Result<(), FrontendError> {
         let asked = match family {
-            Family::Llama => false,
+            Family::Llama | Family::Gpt2 => false,
             Family::Mistral => true,
             Family::Qwen2 => config.use_sliding_window.unwrap_or(false),
         };
@@ -206,45 +215,51 @@ impl ConfigFile<'_> {
         if !["silu", "swish"].contains(&activation) {
             return Err(self.unsupported("hidden_act", activation, "silu"));
         }
-        if let Some(quantization) = &config.quantization_config {
-            return Err(self.unsupported(
-                "quantization_config",
-                quantization,
-                "none: save the model dequantized",
-            ));
-        }
+        self.unquantized(config.quantization_config.as_ref())?;
         let max_positions = config.max_position_embeddings.unwrap_or(2048);
         self.window(family, &config, max_positions)?;
-        let mut bos = config.bos_token_id.map_or_else(Vec::new, Tokens::into_vec);
-        if bos.len() > 1 {
-            return Err(self.unsupported("bos_token_id", format!("{bos:?}"), "one token"));
-        }
         Ok(ModelFacts {
             architecture: Architecture::Llama,
             hidden,
-            layers: self.layers(config.num_hidden_layers)?,
+            layers: self.layers("num_hidden_layers", config.num_hidden_layers)?,
             heads,
             kv_heads: config.num_key_value_heads.unwrap_or(heads),
             head_dim: self.head_dim(config.head_dim, hidden, heads)?,
             intermediate: self.need("intermediate_size", config.intermediate_size)?,
             vocab: self.need("vocab_size", config.vocab_size)?,
-            rms_eps: config.rms_norm_eps.unwrap_or(1e-6),
-            rope: self.rope(
+            norm_eps: config.rms_norm_eps.unwrap_or(1e-6),
+            positions: Positions::Rotary(self.rope(
                 config.rope_parameters,
                 config.rope_theta,
                 config.rope_scaling,
-            )?,
+            )?),
+            activation: Activation::Silu,
             tied: config.tie_word_embeddings.unwrap_or(false),
             attention_bias: Self::attention_bias(family, config.attention_bias),
             mlp_bias: config.mlp_bias.unwrap_or(false),
-            bos: bos.pop(),
+            bos: self.bos(config.bos_token_id)?,
             eos: config.eos_token_id.map_or_else(Vec::new, Tokens::into_vec),
             max_positions,
         })
     }
 
-    fn layers(&self, stated: Option<usize>) -> Result<usize, FrontendError> {
-        let key = "num_hidden_layers";
+    fn unquantized(&self, quantization: Option<&Value>) -> Result<(), FrontendError> {
+        let Some(found) = quantization else {
+            return Ok(());
+        };
+        let supported = "none: save the model dequantized";
+        Err(self.unsupported("quantization_config", found, supported))
+    }
+
+    fn bos(&self, stated: Option<Tokens>) -> Result<Option<u32>, FrontendError> {
+        let mut bos = stated.map_or_else(Vec::new, Tokens::into_vec);
+        if bos.len() > 1 {
+            return Err(self.unsupported("bos_token_id", format!("{bos:?}"), "one token"));
+        }
+        Ok(bos.pop())
+    }
+
+    fn layers(&self, key: &str, stated: Option<usize>) -> Result<usize, FrontendError> {
         let layers = self.need(key, stated)?;
         if layers > MAX_LAYERS {
             return Err(self.unsupported(key, layers, &format!("up to {MAX_LAYERS}")));

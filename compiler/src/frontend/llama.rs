@@ -1,25 +1,20 @@
 //! Llama's templates, with the tensor names of the transformers library.
 
+use super::template::{Builder, KV, state};
 use sotto_ir::Digest;
-use sotto_ir::decoder::{Decoder, Inst, ModelFacts, Op, State, Template, Type, Value};
+use sotto_ir::decoder::{Decoder, ModelFacts, Op, Template, Type, Value};
 
 /// The head of an untied model.
 pub(super) const HEAD: &str = "lm_head.weight";
 /// The embedding table.
 pub(super) const EMBEDDING: &str = "model.embed_tokens.weight";
-/// The one declared state.
-const KV: &str = "kv";
 
 /// The stage of a Llama with these facts.
 pub(super) fn decoder(facts: &ModelFacts, checkpoint: Digest) -> Decoder {
     Decoder {
         checkpoint,
         model: facts.clone(),
-        states: vec![State {
-            name: KV.into(),
-            kv_heads: facts.kv_heads,
-            head_dim: facts.head_dim,
-        }],
+        states: vec![state(facts)],
         embed: embed(facts),
         layer: layer(facts),
         final_: final_(facts),
@@ -62,7 +57,8 @@ fn layer(facts: &ModelFacts) -> Template {
 fn attention(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
     let (queries, kv) = (facts.query_width(), facts.kv_width());
     let bias = facts.attention_bias.on_inputs();
-    let x = b.norm(
+    let x = norm(
+        b,
         "layers.{i}.attention_norm",
         facts,
         x,
@@ -132,7 +128,8 @@ fn attention(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
 
 fn mlp(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
     let (inner, bias) = (facts.intermediate, facts.mlp_bias);
-    let x = b.norm(
+    let x = norm(
+        b,
         "layers.{i}.mlp_norm",
         facts,
         x,
@@ -145,7 +142,14 @@ fn mlp(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
         "model.layers.{i}.mlp.gate_proj",
         bias,
     );
-    let gate = b.vector("layers.{i}.mlp.silu", inner, Op::Silu { x: gate });
+    let gate = b.vector(
+        "layers.{i}.mlp.silu",
+        inner,
+        Op::Activate {
+            x: gate,
+            function: facts.activation,
+        },
+    );
     let up = b.linear(
         "layers.{i}.mlp.up_proj",
         x,
@@ -165,7 +169,7 @@ fn mlp(b: &mut Builder, facts: &ModelFacts, x: Value) -> Value {
 
 fn final_(facts: &ModelFacts) -> Template {
     let mut b = Builder::new(Type::Vector(facts.hidden));
-    let x = b.norm("final_norm", facts, Value(0), "model.norm.weight");
+    let x = norm(&mut b, "final_norm", facts, Value(0), "model.norm.weight");
     let weight = if facts.tied { EMBEDDING } else { HEAD };
     let head = Op::Linear {
         x,
@@ -176,72 +180,11 @@ fn final_(facts: &ModelFacts) -> Template {
     b.returning(logits)
 }
 
-/// A template in the making; its argument is `%0`.
-struct Builder {
-    param: Type,
-    insts: Vec<Inst>,
-    next: u32,
-}
-
-impl Builder {
-    fn new(param: Type) -> Self {
-        Self {
-            param,
-            insts: Vec::new(),
-            next: 1,
-        }
-    }
-
-    fn returning(self, result: Value) -> Template {
-        Template {
-            param: (Value(0), self.param),
-            insts: self.insts,
-            result,
-        }
-    }
-
-    fn effect(&mut self, site: &str, op: Op) {
-        self.insts.push(Inst {
-            result: None,
-            op,
-            site: site.into(),
-        });
-    }
-
-    fn vector(&mut self, site: &str, width: usize, op: Op) -> Value {
-        let value = Value(self.next);
-        self.next += 1;
-        self.insts.push(Inst {
-            result: Some((value, Type::Vector(width))),
-            op,
-            site: site.into(),
-        });
-        value
-    }
-
-    fn norm(&mut self, site: &str, facts: &ModelFacts, x: Value, weight: &str) -> Value {
-        self.vector(
-            site,
-            facts.hidden,
-            Op::RmsNorm {
-                x,
-                weight: weight.into(),
-                eps: facts.rms_eps,
-            },
-        )
-    }
-
-    /// `module` is the tensors' common prefix.
-    fn linear(&mut self, site: &str, x: Value, out: usize, module: &str, bias: bool) -> Value {
-        let bias = bias.then(|| format!("{module}.bias"));
-        self.vector(
-            site,
-            out,
-            Op::Linear {
-                x,
-                weight: format!("{module}.weight"),
-                bias,
-            },
-        )
-    }
+fn norm(b: &mut Builder, site: &str, facts: &ModelFacts, x: Value, weight: &str) -> Value {
+    let op = Op::RmsNorm {
+        x,
+        weight: weight.into(),
+        eps: facts.norm_eps,
+    };
+    b.vector(site, facts.hidden, op)
 }

@@ -12,11 +12,13 @@
 
 mod config;
 mod error;
+mod gpt2;
 mod llama;
 pub mod onnx;
 mod preset;
 mod store;
 mod synthetic;
+mod template;
 mod tokenizer;
 
 pub use error::FrontendError;
@@ -25,7 +27,7 @@ pub use synthetic::Synthetic;
 pub use tokenizer::{Tokenizer, TokenizerError};
 
 use sotto_ir::Digest;
-use sotto_ir::decoder::{Decoder, ModelFacts, Tensor, WeightError, WeightSource};
+use sotto_ir::decoder::{Architecture, Decoder, ModelFacts, Tensor, WeightError, WeightSource};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -48,7 +50,11 @@ impl Checkpoint {
     /// Whatever is missing, unsupported, truncated or misshapen, with the file, the tensor and the remedy.
     pub fn open(dir: &Path) -> Result<Self, FrontendError> {
         let (facts, config) = config::read(&dir.join("config.json"))?;
-        let store = Store::open(dir)?;
+        let mut store = Store::open(dir)?;
+        if facts.architecture == Architecture::Gpt2 {
+            store.imply(gpt2::PREFIX);
+            store.view(gpt2::views(&facts));
+        }
         let checkpoint = Self {
             dir: dir.into(),
             facts,
@@ -56,7 +62,7 @@ impl Checkpoint {
             store,
             digest: OnceLock::new(),
         };
-        let stage = llama::decoder(&checkpoint.facts, Digest([0; 32]));
+        let stage = checkpoint.stage(Digest([0; 32]));
         stage.verify().map_err(|source| FrontendError::Facts {
             path: dir.join("config.json"),
             source,
@@ -90,12 +96,9 @@ impl Checkpoint {
     }
 
     fn compute_digest(&self) -> Result<Digest, FrontendError> {
-        let mut names: Vec<String> = self
-            .stage(Digest([0; 32]))
-            .tensors()
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let tensors = self.stage(Digest([0; 32])).tensors();
+        let origins = tensors.iter().map(|(name, _)| self.store.origin(name));
+        let mut names: Vec<&str> = origins.collect();
         names.sort();
         names.dedup();
         let mut hash = blake3::Hasher::new_derive_key("sotto checkpoint 1");
@@ -106,7 +109,7 @@ impl Checkpoint {
         part(&mut hash, &self.config);
         for name in names {
             part(&mut hash, name.as_bytes());
-            let raw = self.store.raw(&name)?;
+            let raw = self.store.raw(name)?;
             part(&mut hash, raw.description.as_bytes());
             hash.update(&(raw.len() as u64).to_le_bytes());
             raw.read(&mut |bytes| {
@@ -129,13 +132,14 @@ impl Checkpoint {
 /// The stage of a model with these facts.
 fn stage(facts: &ModelFacts, digest: Digest) -> Decoder {
     match facts.architecture {
-        sotto_ir::decoder::Architecture::Llama => llama::decoder(facts, digest),
+        Architecture::Llama => llama::decoder(facts, digest),
+        Architecture::Gpt2 => gpt2::decoder(facts, digest),
     }
 }
 
 impl WeightSource for Checkpoint {
     fn shape(&self, name: &str) -> Result<Vec<usize>, WeightError> {
-        Ok(self.store.shape(name)?.into())
+        self.store.shape(name)
     }
 
     fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError> {
@@ -147,12 +151,20 @@ impl WeightSource for Checkpoint {
     }
 }
 
+/// The head of an untied model.
+fn head(facts: &ModelFacts) -> &'static str {
+    match facts.architecture {
+        Architecture::Llama => llama::HEAD,
+        Architecture::Gpt2 => gpt2::HEAD,
+    }
+}
+
 /// What to do about a missing tensor.
 fn remedy(facts: &ModelFacts, name: &str) -> String {
-    if name == llama::HEAD && !facts.tied {
+    if name == head(facts) && !facts.tied {
         return "if the head shares the embedding table, config.json must say \"tie_word_embeddings\": true".into();
     }
-    if name.ends_with(".bias") {
+    if name.ends_with(".bias") && facts.architecture == Architecture::Llama {
         return "config.json says that these projections have biases (\"attention_bias\" or \"mlp_bias\"): correct it, or \
                 save the model with all its tensors"
             .into();

@@ -45,7 +45,7 @@ pub struct SiteProfile {
 }
 
 /// Name, configuration, profile.
-const PRESETS: [(&str, &str, &str); 2] = [
+const PRESETS: [(&str, &str, &str); 3] = [
     (
         "llama-3-8b",
         include_str!("../../../models/presets/llama-3-8b/config.json"),
@@ -55,6 +55,11 @@ const PRESETS: [(&str, &str, &str); 2] = [
         "tinyllama-1.1b",
         include_str!("../../../models/presets/tinyllama-1.1b/config.json"),
         include_str!("../../../models/presets/tinyllama-1.1b/ranges.json"),
+    ),
+    (
+        "gpt2-small",
+        include_str!("../../../models/presets/gpt2-small/config.json"),
+        include_str!("../../../models/presets/gpt2-small/ranges.json"),
     ),
 ];
 

@@ -1,4 +1,8 @@
-//! Tensors in safetensors files, one or several, by name.
+//! Tensors in safetensors files, one or several, by name: as they are stored, or as a [`View`] says.
+
+mod view;
+
+pub use view::View;
 
 use super::FrontendError;
 use half::{bf16, f16};
@@ -11,6 +15,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use view::Columns;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -28,6 +33,9 @@ pub(super) struct Store {
     listing: PathBuf,
     shards: Vec<Shard>,
     tensors: HashMap<String, Entry>,
+    views: HashMap<String, Viewed>,
+    /// What names begin with that the files' do not.
+    implied: &'static str,
     /// What is left of [`KEPT`].
     room: Mutex<usize>,
 }
@@ -40,10 +48,35 @@ struct Shard {
 }
 
 struct Entry {
+    /// The files' name.
+    name: String,
     shard: usize,
     info: TensorInfo,
-    /// The content, once somebody asked for it, if there was room.
-    content: Mutex<Option<Arc<Tensor>>>,
+    content: Kept,
+}
+
+/// A tensor's content, once somebody asked for it, if there was room.
+type Kept = Mutex<Option<Arc<Tensor>>>;
+
+struct Viewed {
+    view: View,
+    content: Kept,
+}
+
+/// What a name stands for.
+#[derive(Clone, Copy)]
+struct Named<'s> {
+    entry: &'s Entry,
+    view: Option<&'s View>,
+    content: &'s Kept,
+}
+
+impl Named<'_> {
+    fn shape(&self) -> Vec<usize> {
+        let stored = &self.entry.info.shape;
+        self.view
+            .map_or_else(|| stored.clone(), |view| view.shape(stored))
+    }
 }
 
 #[derive(Deserialize)]
@@ -69,13 +102,15 @@ impl Store {
                 listing: single.clone(),
                 shards: Vec::new(),
                 tensors: HashMap::new(),
+                views: HashMap::new(),
+                implied: "",
                 room: Mutex::new(KEPT),
             };
             let infos = store.add(single)?;
             store.tensors.extend(
                 infos
                     .into_iter()
-                    .map(|(name, info)| (name, Entry::new(0, info))),
+                    .map(|(name, info)| (name.clone(), Entry::new(&name, 0, info))),
             );
             return Ok(store);
         }
@@ -102,6 +137,8 @@ impl Store {
             listing,
             shards: Vec::new(),
             tensors: HashMap::new(),
+            views: HashMap::new(),
+            implied: "",
             room: Mutex::new(KEPT),
         };
         let mut opened: HashMap<String, (usize, HashMap<String, TensorInfo>)> = HashMap::new();
@@ -124,7 +161,7 @@ impl Store {
                     remedy,
                 });
             };
-            let entry = Entry::new(*number, info.clone());
+            let entry = Entry::new(&tensor, *number, info.clone());
             store.tensors.insert(tensor, entry);
         }
         Ok(store)
@@ -200,7 +237,40 @@ impl Store {
         Ok(infos)
     }
 
+    /// Lets names begin with `prefix` where no file's does.
+    pub(super) fn imply(&mut self, prefix: &'static str) {
+        if !self.tensors.keys().any(|name| name.starts_with(prefix)) {
+            self.implied = prefix;
+        }
+    }
+
+    /// Gives tensors further names.
+    pub(super) fn view(&mut self, views: Vec<(String, View)>) {
+        let viewed = |(name, view)| {
+            let content = Mutex::default();
+            (name, Viewed { view, content })
+        };
+        self.views.extend(views.into_iter().map(viewed));
+    }
+
+    /// The name of the stored tensor that `name` is or is a view of.
+    pub(super) fn origin<'n>(&'n self, name: &'n str) -> &'n str {
+        self.views
+            .get(name)
+            .map_or(name, |viewed| &viewed.view.tensor)
+    }
+
+    /// The files' name of a stored tensor.
+    fn in_files<'n>(&self, name: &'n str) -> &'n str {
+        let without = name.strip_prefix(self.implied);
+        match without.filter(|without| self.tensors.contains_key(*without)) {
+            Some(without) => without,
+            None => name,
+        }
+    }
+
     fn entry(&self, name: &str, remedy: impl FnOnce() -> String) -> Result<&Entry, FrontendError> {
+        let name = self.in_files(name);
         self.tensors
             .get(name)
             .ok_or_else(|| FrontendError::MissingTensor {
@@ -217,23 +287,25 @@ impl Store {
         expected: &[usize],
         remedy: impl FnOnce() -> String,
     ) -> Result<(), FrontendError> {
-        let entry = self.entry(name, remedy)?;
+        let origin = self.origin(name);
+        let entry = self.entry(origin, remedy)?;
         let path = || self.shards[entry.shard].path.clone();
         if !matches!(entry.info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
             let found = format!("{:?}", entry.info.dtype);
             return Err(FrontendError::Format {
                 path: path(),
-                name: name.into(),
+                name: self.in_files(origin).into(),
                 found,
             });
         }
+        let viewed = self.views.get(name);
+        let expected = viewed.map_or_else(|| expected.into(), |v| v.view.stored(expected));
         if entry.info.shape != expected {
-            let (expected, actual) = (expected.into(), entry.info.shape.clone());
             return Err(FrontendError::Shape {
                 path: path(),
-                name: name.into(),
+                name: self.in_files(origin).into(),
                 expected,
-                actual,
+                actual: entry.info.shape.clone(),
             });
         }
         Ok(())
@@ -253,19 +325,19 @@ impl Store {
     }
 
     /// A tensor's extents.
-    pub(super) fn shape(&self, name: &str) -> Result<&[usize], WeightError> {
-        Ok(&self.known(name)?.info.shape)
+    pub(super) fn shape(&self, name: &str) -> Result<Vec<usize>, WeightError> {
+        Ok(self.known(name)?.shape())
     }
 
     /// A tensor's content; kept if there is room.
     pub(super) fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError> {
-        let entry = self.known(name)?;
-        let mut content = lock(&entry.content);
+        let named = self.known(name)?;
+        let mut content = lock(named.content);
         if let Some(tensor) = &*content {
             return Ok(tensor.clone());
         }
-        let all = 0..entry.info.shape.first().copied().unwrap_or(0);
-        let tensor = Arc::new(self.read(name, entry, all)?);
+        let all = 0..named.shape().first().copied().unwrap_or(0);
+        let tensor = Arc::new(self.read(name, named, all)?);
         if self.makes_room(size_of_val(&tensor.data[..])) {
             *content = Some(tensor.clone());
         }
@@ -274,19 +346,27 @@ impl Store {
 
     /// Some rows of a tensor; read from its file unless it is kept.
     pub(super) fn rows(&self, name: &str, rows: Range<usize>) -> Result<Tensor, WeightError> {
-        let entry = self.known(name)?;
-        check_rows(name, &entry.info.shape, &rows)?;
-        let kept = lock(&entry.content).clone();
+        let named = self.known(name)?;
+        check_rows(name, &named.shape(), &rows)?;
+        let kept = lock(named.content).clone();
         match kept {
             Some(tensor) => Ok(tensor.slice(rows)),
-            None => self.read(name, entry, rows),
+            None => self.read(name, named, rows),
         }
     }
 
-    fn known(&self, name: &str) -> Result<&Entry, WeightError> {
-        self.tensors.get(name).ok_or_else(|| WeightError::Missing {
+    fn known(&self, name: &str) -> Result<Named<'_>, WeightError> {
+        let viewed = self.views.get(name);
+        let stored = viewed.map_or(name, |viewed| &viewed.view.tensor);
+        let entry = self.tensors.get(self.in_files(stored));
+        let entry = entry.ok_or_else(|| WeightError::Missing {
             name: name.into(),
             hint: String::new(),
+        })?;
+        Ok(Named {
+            entry,
+            view: viewed.map(|viewed| &viewed.view),
+            content: viewed.map_or(&entry.content, |viewed| &viewed.content),
         })
     }
 
@@ -300,45 +380,82 @@ impl Store {
         fits
     }
 
-    fn read(&self, name: &str, entry: &Entry, rows: Range<usize>) -> Result<Tensor, WeightError> {
-        let read = self.decode(name, entry, rows);
-        read.map_err(|source| WeightError::Read {
-            name: name.into(),
-            source: Box::new(source),
-        })
-    }
-
-    fn decode(
+    fn read(
         &self,
         name: &str,
+        named: Named<'_>,
+        rows: Range<usize>,
+    ) -> Result<Tensor, WeightError> {
+        let mut shape = named.shape();
+        if let Some(first) = shape.first_mut() {
+            *first = rows.len();
+        }
+        let stored = &named.entry.info.shape;
+        let data = match named.view {
+            None => self.stored_rows(named.entry, rows),
+            Some(view) => {
+                let outputs = view.outputs(stored, rows);
+                match (view.transposed, &stored[..]) {
+                    (true, &[inputs, all]) => {
+                        let mut columns = Columns::new(outputs, inputs, all);
+                        let every = 0..inputs;
+                        let each = &mut |entries: &[f32]| columns.take(entries);
+                        let read = self.decode(named.entry, every, each);
+                        read.map(|()| columns.into_rows())
+                    }
+                    _ => self.stored_rows(named.entry, outputs),
+                }
+            }
+        };
+        let data = data.map_err(|source| WeightError::Read {
+            name: name.into(),
+            source: Box::new(source),
+        })?;
+        Ok(Tensor { shape, data })
+    }
+
+    fn stored_rows(&self, entry: &Entry, rows: Range<usize>) -> Result<Vec<f32>, FrontendError> {
+        let width: usize = entry.info.shape[1..].iter().product();
+        let mut data = Vec::with_capacity(rows.len() * width);
+        self.decode(entry, rows, &mut |entries| data.extend_from_slice(entries))?;
+        Ok(data)
+    }
+
+    /// Hands out rows of a stored tensor in order, in pieces.
+    fn decode(
+        &self,
         entry: &Entry,
         rows: Range<usize>,
-    ) -> Result<Tensor, FrontendError> {
+        each: &mut dyn FnMut(&[f32]),
+    ) -> Result<(), FrontendError> {
         let shard = &self.shards[entry.shard];
-        let mut shape = entry.info.shape.clone();
+        let shape = &entry.info.shape;
         let width: usize = shape[1..].iter().product();
         let (start, end) = entry.info.data_offsets;
         let stored = (end - start) / (shape[0] * width).max(1);
         let place = start + rows.start * width * stored..start + rows.end * width * stored;
-        shape[0] = rows.len();
-        let mut data = Vec::with_capacity(rows.len() * width);
+        let name = || entry.name.clone();
+        let (mut piece, mut seen) = (Vec::new(), rows.start * width);
         shard.read(place, &mut |bytes| {
-            let known = widen(bytes, entry.info.dtype, &mut data);
+            piece.clear();
+            let known = widen(bytes, entry.info.dtype, &mut piece);
             known.ok_or_else(|| FrontendError::Format {
                 path: shard.path.clone(),
-                name: name.into(),
+                name: name(),
                 found: format!("{:?}", entry.info.dtype),
-            })
-        })?;
-        if let Some(at) = data.iter().position(|x| !x.is_finite()) {
-            return Err(FrontendError::NotFinite {
-                path: shard.path.clone(),
-                name: name.into(),
-                found: data[at],
-                entry: rows.start * width + at,
-            });
-        }
-        Ok(Tensor { shape, data })
+            })?;
+            if let Some(at) = piece.iter().position(|x| !x.is_finite()) {
+                return Err(FrontendError::NotFinite {
+                    path: shard.path.clone(),
+                    name: name(),
+                    found: piece[at],
+                    entry: seen + at,
+                });
+            }
+            seen += piece.len();
+            each(&piece);
+            Ok(())
+        })
     }
 }
 
@@ -372,8 +489,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Entry {
-    fn new(shard: usize, info: TensorInfo) -> Self {
+    fn new(name: &str, shard: usize, info: TensorInfo) -> Self {
         Self {
+            name: name.into(),
             shard,
             info,
             content: Mutex::default(),

@@ -13,12 +13,17 @@
 //! - **The bulk** grows from layer to layer as the profile's does, by at least [`GROWTH`] of itself. Attention adds [`ATTENTION`] of it,
 //!   little, because what it adds depends on how many values it averages; the MLP adds the rest.
 //! - **Values, gates, up projections, logits** have the profile's mean square, the geometric middle of smallest and largest.
-//! - **Gains** are 1.
+//! - **Gains** are 1, biases 0.
+//! - A table of **positions**, where there is one, makes half of the first bulk's mean square, and has the massive channel instead of the
+//!   table of tokens: that may be the head too, and all scores would have the channel in them.
+//!
+//! A LayerNorm takes the stream's mean off, to which the massive channel contributes; over as many features as models have, that is little.
 
 use super::FrontendError;
 use super::preset::{Preset, SiteProfile};
 use sotto_ir::decoder::{
-    ModelFacts, Op, Template, Tensor, WeightError, WeightSource, check_rows, instantiate,
+    Architecture, ModelFacts, Positions, Template, Tensor, WeightError, WeightSource, check_rows,
+    instantiate,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -76,21 +81,21 @@ impl Synthetic {
         let mut tensors = BTreeMap::new();
         let mut add = |template: &Template, layer: usize| {
             for inst in &template.insts {
-                let (Op::Embed { weight, .. }
-                | Op::Linear { weight, .. }
-                | Op::RmsNorm { weight, .. }) = &inst.op
-                else {
-                    continue;
-                };
-                let (reach, exempt) = design(preset, &inst.site, layer)?;
-                let name = instantiate(weight, layer);
-                if let Some(shape) = shapes.remove(&name) {
-                    let drawn = Drawn {
-                        shape,
-                        reach,
-                        exempt,
+                for (number, name) in inst.op.tensors().into_iter().enumerate() {
+                    // after the weight comes the bias
+                    let (reach, exempt) = match number {
+                        0 => design(preset, &inst.site, layer)?,
+                        _ => (0.0, Exempt::Rows(BTreeSet::new(), 0.0)),
                     };
-                    tensors.insert(name, drawn);
+                    let name = instantiate(name, layer);
+                    if let Some(shape) = shapes.remove(&name) {
+                        let drawn = Drawn {
+                            shape,
+                            reach,
+                            exempt,
+                        };
+                        tensors.insert(name, drawn);
+                    }
                 }
             }
             Ok::<(), FrontendError>(())
@@ -222,7 +227,14 @@ fn design(preset: &Preset, site: &str, i: usize) -> Result<(f64, Exempt), Fronte
         Ok::<f64, FrontendError>(CONSTANT * reach)
     };
     Ok(match site.rsplit('.').next().unwrap_or(site) {
-        "embed" => (reach(stream.bulk, 1.0, 1.0), Exempt::Column(stream.channel)),
+        "embed" => match facts.positions {
+            Positions::Rotary(_) => (reach(stream.bulk, 1.0, 1.0), Exempt::Column(stream.channel)),
+            Positions::Learned => (reach(0.5 * stream.bulk, 1.0, 1.0), Exempt::Column(0.0)),
+        },
+        "position" => {
+            let reach = reach(0.5 * stream.bulk, 1.0, 1.0);
+            (reach, Exempt::Column(stream.channel))
+        }
         "q_proj" => (stream.reach(NOISE), slow(preset, facts.heads, i)?),
         "k_proj" => (stream.reach(NOISE), slow(preset, facts.kv_heads, i)?),
         "v_proj" => (stream.reach(middle("v")?), none()),
@@ -236,15 +248,26 @@ fn design(preset: &Preset, site: &str, i: usize) -> Result<(f64, Exempt), Fronte
             (stream.reach(middle("silu_in")?), only(CHANNEL, value))
         }
         "up_proj" => {
-            let value = constant("up")? / stream.normed();
-            (stream.reach(middle("up")?), only(CHANNEL, value))
+            let name = match facts.architecture {
+                Architecture::Llama => "up",
+                Architecture::Gpt2 => "gelu_in",
+            };
+            let value = constant(name)? / stream.normed();
+            (stream.reach(middle(name)?), only(CHANNEL, value))
         }
         "down_proj" => {
             let next = Stream::at(preset, i + 1)?;
             let grown = (next.bulk - stream.bulk).max(GROWTH * stream.bulk);
             let added = grown - ATTENTION * stream.bulk;
-            let product = silu_mean_square(middle("silu_in")?) * middle("up")?;
-            let feeds = silu(constant("silu_in")?) * constant("up")?;
+            let activated = |x| facts.activation.value(x);
+            let squares = |name| Ok::<f64, FrontendError>(mean_square(activated, middle(name)?));
+            let (product, feeds) = match facts.architecture {
+                Architecture::Llama => (
+                    squares("silu_in")? * middle("up")?,
+                    activated(constant("silu_in")?) * constant("up")?,
+                ),
+                Architecture::Gpt2 => (squares("gelu_in")?, activated(constant("gelu_in")?)),
+            };
             let value = (next.channel - stream.channel) / feeds;
             let width = facts.intermediate as f64;
             (reach(added, width, product), only(CHANNEL, value))
@@ -266,17 +289,13 @@ fn slow(preset: &Preset, heads: usize, i: usize) -> Result<Exempt, FrontendError
     Ok(Exempt::Rows(rows.collect(), value))
 }
 
-fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
-}
-
-/// Mean of silu(x)² over normal x of this mean square.
-fn silu_mean_square(mean_square: f64) -> f64 {
+/// Mean of f(x)² over normal x of this mean square.
+fn mean_square(f: impl Fn(f64) -> f64, mean_square: f64) -> f64 {
     let (deviation, steps) = (mean_square.sqrt(), 4096);
     let step = 16.0 / f64::from(steps);
     let weighed = (0..steps).map(|k| {
         let z = -8.0 + (f64::from(k) + 0.5) * step;
-        silu(deviation * z).powi(2) * (-z * z / 2.0).exp() * step
+        f(deviation * z).powi(2) * (-z * z / 2.0).exp() * step
     });
     weighed.sum::<f64>() / std::f64::consts::TAU.sqrt()
 }

@@ -90,7 +90,8 @@ fn data_row(decl: &DataDecl) -> DataRow {
             let tensors = parts.iter().map(|part| part.tensor.as_str());
             tensors.collect::<Vec<_>>().join(" + ")
         }
-        Recipe::Vector { tensor, .. } => tensor.clone(),
+        Recipe::Vector { tensor, .. } | Recipe::Rows { tensor, .. } => tensor.clone(),
+        recipe @ Recipe::Constant { .. } => recipe.tensors().join(" + "),
         Recipe::RopeCos { .. } | Recipe::RopeSin { .. } => "rotary angles".into(),
         Recipe::Values(_) => "calibration".into(),
     };

@@ -278,7 +278,7 @@ pub fn lower(
     let sums = sum_tokens(b, place, &weighted[0]);
     let sums = match geometry.inner {
         1 => sums,
-        _ => linear::clean(b, site, &sums, &queries),
+        _ => linear::clean(b, site, &sums, &queries, sums.unit()),
     };
     let name = format!("{site}.inverse");
     let (denominator, numerator) = b.split((&name, site), &sums, (2.0, v.1));

@@ -6,7 +6,7 @@
 
 use sotto_ir::slot::{
     DataDecl, FeatureMap, Form, Layout, Matrix, MatrixPart, Op, Pairing, PlainFactor, Recipe,
-    ValueType,
+    Shift, ValueType,
 };
 
 use super::builder::{Builder, Val, real};
@@ -19,8 +19,17 @@ pub struct Input {
     pub val: Val,
     /// Where its features are.
     pub map: FeatureMap,
-    /// A norm's gain still to be multiplied in, by tensor name.
-    pub gain: Option<String>,
+    /// What a norm leaves to whoever reads its result.
+    pub affine: Option<Affine>,
+}
+
+/// A norm's gain, still to be multiplied in, and its bias, to be added then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Affine {
+    /// Tensor name.
+    pub gain: String,
+    /// Tensor name, if the norm has one.
+    pub bias: Option<String>,
 }
 
 /// One output of a linear map.
@@ -36,6 +45,8 @@ pub struct Output {
     pub bias: Option<String>,
     /// Where its features go.
     pub map: FeatureMap,
+    /// Whether the mean over its features is taken off.
+    pub centred: bool,
     /// Unit of the result.
     pub unit: f64,
 }
@@ -76,7 +87,7 @@ pub fn lower(
     let ty = real(whole, outputs[0].unit);
     let z = product(b, site[0], &x.val, matrix, ty, tokens);
     let z = match spread && landing == Landing::All {
-        true => clean(b, site[0], &z, &outputs[0].map),
+        true => clean(b, site[0], &z, &outputs[0].map, z.unit()),
         false => z,
     };
     let values = match outputs {
@@ -87,7 +98,9 @@ pub fn lower(
         _ => vec![z],
     };
     let biased = values.into_iter().zip(outputs);
-    biased.map(|(v, output)| bias(b, tag, v, output)).collect()
+    biased
+        .map(|(v, output)| add_constant(b, tag, v, x, output))
+        .collect()
 }
 
 /// The matrix of one or two outputs, with its data.
@@ -123,7 +136,8 @@ fn matrix(b: &mut Builder<'_>, tag: &str, x: &Input, outputs: &[Output], way: &W
         transposed: output.transposed,
         rows: output.map.clone(),
         columns: x.map.clone(),
-        gain: x.gain.clone(),
+        gain: x.affine.as_ref().map(|affine| affine.gain.clone()),
+        centred: output.centred,
         scale: half * x.val.unit() / output.unit,
     });
     let recipe = Recipe::Matrix(parts.collect());
@@ -210,22 +224,28 @@ fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
     b.add(site, v, &imaginary)
 }
 
-/// A spread vector with every feature in all its slots: a mask, and rotations.
-pub fn clean(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val {
+/// A spread vector with every feature in all its slots, in another unit: a mask, and rotations.
+pub fn clean(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap, unit: f64) -> Val {
     let width = places(map);
     let stride = v.ty.layout.each().period() / width;
     let first = PlainFactor::FirstOf {
         width: stride,
         first: 1,
     };
-    let mask = b.plain("first of each", vec![first]);
-    let complex = v.ty.complex;
+    let (name, factors) = match unit == v.unit() {
+        true => ("first of each".into(), vec![first]),
+        false => {
+            let factor = PlainFactor::Const(v.unit() / unit);
+            (format!("{site}.first of each"), vec![first, factor])
+        }
+    };
+    let mask = b.plain(&name, factors);
     let op = Op::MulPlain {
         v: v.id,
         plain: mask,
     };
     let ty = ValueType {
-        complex,
+        unit,
         ..v.ty.clone()
     };
     let kept = b.emit(site, op, ty);
@@ -244,8 +264,9 @@ pub fn repeat(b: &mut Builder<'_>, site: &str, v: &Val, map: &FeatureMap) -> Val
     b.fold(site, v, -1, stride, layout)
 }
 
-fn bias(b: &mut Builder<'_>, tag: &str, v: Val, output: &Output) -> Val {
-    let Some(tensor) = &output.bias else {
+/// Adds an output's bias, and what its matrix makes of a bias of the input's norm.
+fn add_constant(b: &mut Builder<'_>, tag: &str, v: Val, x: &Input, output: &Output) -> Val {
+    let Some((tensor, recipe)) = constant(x, output) else {
         return v;
     };
     let width = places(&output.map);
@@ -254,16 +275,44 @@ fn bias(b: &mut Builder<'_>, tag: &str, v: Val, output: &Output) -> Val {
         name: name.clone(),
         per_layer: tensor.contains("{i}"),
         shape: vec![width],
-        recipe: Recipe::Vector {
-            tensor: tensor.clone(),
-            rows: output.map.clone(),
-            scale: 1.0 / output.unit,
-        },
+        recipe,
     });
     let stride = v.ty.layout.each().period() / width;
     let plain = b.plain(&name, vec![PlainFactor::Vector { data, stride }]);
     let op = Op::AddPlain { v: v.id, plain };
     b.emit(&format!("{}.bias", output.site), op, v.ty.clone())
+}
+
+/// What is added to an output, if anything is, with one of its tensors.
+fn constant(x: &Input, output: &Output) -> Option<(String, Recipe)> {
+    let by = x.affine.as_ref().and_then(|affine| affine.bias.clone());
+    let (rows, scale) = (output.map.clone(), 1.0 / output.unit);
+    match (output.bias.clone(), by) {
+        (None, None) => None,
+        (Some(tensor), None) if !output.centred => {
+            let recipe = Recipe::Vector {
+                tensor: tensor.clone(),
+                rows,
+                scale,
+            };
+            Some((tensor, recipe))
+        }
+        (own, by) => {
+            let shift = by.map(|by| Shift {
+                weight: output.weight.clone(),
+                transposed: output.transposed,
+                by,
+            });
+            let recipe = Recipe::Constant {
+                own,
+                shift,
+                rows,
+                centred: output.centred,
+                scale,
+            };
+            Some((output.weight.clone(), recipe))
+        }
+    }
 }
 
 /// The layout of a tiled vector with these places.

@@ -13,7 +13,9 @@
 mod attention;
 mod block;
 mod builder;
+mod centre;
 mod diagonals;
+mod embed;
 mod error;
 mod linear;
 mod model;
@@ -24,6 +26,7 @@ mod template;
 mod templates;
 
 pub use builder::Draft;
+pub use centre::{centre, sites as centred};
 pub use error::LowerError;
 pub use linear::baby_steps;
 pub use model::Model;

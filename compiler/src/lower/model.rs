@@ -1,7 +1,8 @@
 //! What every template of a program shares, and the approximations that calibrated ranges ask for.
 
 use crate::approx::{Fit, Function, Window, cheapest};
-use sotto_ir::decoder::{Decoder, Op, Template, Value};
+use sotto_ir::decoder::{Activation, Decoder, Op, Template, Value};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use super::attention::Softmax;
@@ -24,6 +25,8 @@ pub struct Model<'a> {
     pub residual: f64,
     /// Units of keys and of values.
     pub state: [f64; 2],
+    /// Sites whose vectors are without their mean here: [`super::centre`].
+    pub centred: BTreeSet<String>,
 }
 
 fn missing(site: &str, part: &'static str) -> LowerError {
@@ -104,10 +107,17 @@ impl Model<'_> {
         })
     }
 
-    /// SiLU on [-unit, unit], its result in the same unit.
-    pub fn silu(&self, site: &str, unit: f64, layers: Range<u32>) -> Result<Fit, LowerError> {
+    /// An activation on [-unit, unit], its result in the same unit.
+    pub fn activation(
+        &self,
+        site: &str,
+        which: Activation,
+        unit: f64,
+        layers: Range<u32>,
+    ) -> Result<Fit, LowerError> {
         let rms = self.span(site, "", layers)?.rms();
-        let function = Function::Silu {
+        let function = Function::Activation {
+            which,
             window: Window {
                 lo: -unit,
                 hi: unit,
@@ -115,7 +125,7 @@ impl Model<'_> {
             scale: 1.0 / unit,
         };
         // the fit's error is in units of the result's reach, the target in units of its root mean square
-        let target = self.options.tolerance * Options::SILU * rms / unit;
+        let target = self.options.tolerance * Options::ACTIVATION * rms / unit;
         cheapest(&function, target).map_err(|source| LowerError::Fit {
             site: site.into(),
             source,

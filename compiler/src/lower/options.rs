@@ -16,8 +16,8 @@ pub struct Options {
     pub context: u32,
     /// How much wider than calibrated every range is taken to be.
     pub margin: f64,
-    /// Error that one approximation may bring to its site: relative for norms and softmax, and [`Options::SILU`] times that,
-    /// in units of the site's root mean square, for SiLU, whose error does not add up over features.
+    /// Error that one approximation may bring to its site: relative for norms and softmax, and [`Options::ACTIVATION`] times that,
+    /// in units of the site's root mean square, for activations, whose errors do not add up over features.
     pub tolerance: f64,
     /// Who holds the embedding table.
     pub embedding: Placement,
@@ -32,8 +32,8 @@ impl Options {
     pub const MARGIN: f64 = 1.25;
     /// Default of [`Options::tolerance`].
     pub const TOLERANCE: f64 = 5e-4;
-    /// How much larger SiLU's error may be.
-    pub const SILU: f64 = 4.0;
+    /// How much larger an activation's error may be.
+    pub const ACTIVATION: f64 = 4.0;
 
     /// Refuses a margin below 1, a tolerance that no polynomial or every polynomial meets, and blocks of no power of two tokens.
     pub fn check(&self) -> Result<(), LowerError> {

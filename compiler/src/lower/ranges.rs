@@ -2,15 +2,17 @@
 //!
 //! Besides the interpreter's own observations two derived ones are kept, because approximations need them: the normalised
 //! vector before its gain (`normed`), and per head the logarithm of the mean of exp(score) over the cached tokens, which is
-//! what softmax divides by (`log_mean_exp`).
+//! what softmax divides by (`log_mean_exp`). Vectors that have no mean in slots ([`super::centre`]) are recorded without it.
 
 use rayon::prelude::*;
-use sotto_ir::decoder::{Decoder, InterpretError, Interpreter, KvCache, Observation, WeightSource};
+use sotto_ir::decoder::{
+    Architecture, Decoder, InterpretError, Interpreter, KvCache, Observation, WeightSource,
+};
 use sotto_ir::plan::SiteRange;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::LowerError;
+use super::{LowerError, centre, centred};
 use crate::approx::Window;
 use crate::frontend::{Profile, SiteProfile};
 
@@ -108,12 +110,13 @@ impl Ranges {
         done: &mut dyn FnMut(usize),
     ) -> Result<Ranges, InterpretError> {
         let interpreter = Interpreter::new(decoder, weights)?;
+        let centred = centred(decoder);
         let mut ranges = Ranges::default();
         let mut through = 0;
         for batch in sequences.chunks(BATCH * rayon::current_num_threads()) {
             let each: Vec<Ranges> = batch
                 .par_iter()
-                .map(|tokens| Self::of_sequence(&interpreter, tokens))
+                .map(|tokens| Self::of_sequence(&interpreter, &centred, tokens))
                 .collect::<Result<_, _>>()?;
             each.into_iter().for_each(|other| ranges.merge(other));
             through += batch.len();
@@ -123,8 +126,9 @@ impl Ranges {
     }
 
     /// Ranges assumed of a model without weights. What a profile does not name follows from what it does: what is added to the
-    /// residual stream reaches as far as the stream, a normalised vector as far as its largest entry over its root mean square, and
-    /// SiLU's result is taken to have half its argument's.
+    /// residual stream reaches as far as the stream, so do the tables that it begins with, a normalised vector as far as its largest
+    /// entry over its root mean square, and SiLU's result is taken to have half its argument's. Where slots hold the stream without its
+    /// mean, that is taken to change nothing.
     ///
     /// # Errors
     /// A site that the profile lacks.
@@ -142,7 +146,10 @@ impl Ranges {
         ranges.assume_norm("final_norm", 0, last, decoder.model.hidden);
         ranges.assume("lm_head", "", 0, 0, find(&profile.head, "logits")?, 1.0);
         let first = profile.layers.first().map_or(&[][..], |sites| sites);
-        ranges.assume("embed", "", 0, 0, find(first, "attention_norm_in")?, 1.0);
+        let first = find(first, "attention_norm_in")?;
+        for inst in &decoder.embed.insts {
+            ranges.assume(&inst.site, "", 0, 0, first, 1.0);
+        }
         Ok(ranges)
     }
 
@@ -157,20 +164,28 @@ impl Ranges {
         let (input, width) = (find(sites, "attention_norm_in")?, decoder.model.hidden);
         self.assume_norm("layers.{i}.attention_norm", layer, input, width);
         self.assume_norm("layers.{i}.mlp_norm", layer, middle, width);
-        let known = [
+        let mut known = vec![
             ("attention.q_proj", find(sites, "q")?, 1.0),
-            ("attention.q_rope", find(sites, "q")?, 1.0),
             ("attention.k_proj", find(sites, "k")?, 1.0),
-            ("attention.k_rope", find(sites, "k")?, 1.0),
             ("attention.v_proj", find(sites, "v")?, 1.0),
             ("attention.o_proj", middle, 1.0),
             ("attention_residual", middle, 1.0),
-            ("mlp.gate_proj", find(sites, "silu_in")?, 1.0),
-            ("mlp.silu", find(sites, "silu_in")?, 0.5),
-            ("mlp.up_proj", find(sites, "up")?, 1.0),
             ("mlp.down_proj", after, 1.0),
             ("mlp_residual", after, 1.0),
         ];
+        known.extend(match decoder.model.architecture {
+            Architecture::Llama => vec![
+                ("attention.q_rope", find(sites, "q")?, 1.0),
+                ("attention.k_rope", find(sites, "k")?, 1.0),
+                ("mlp.gate_proj", find(sites, "silu_in")?, 1.0),
+                ("mlp.silu", find(sites, "silu_in")?, 0.5),
+                ("mlp.up_proj", find(sites, "up")?, 1.0),
+            ],
+            Architecture::Gpt2 => vec![
+                ("mlp.up_proj", find(sites, "gelu_in")?, 1.0),
+                ("mlp.gelu", find(sites, "activated")?, 1.0),
+            ],
+        });
         for (site, profile, share) in known {
             self.assume(
                 &format!("layers.{{i}}.{site}"),
@@ -233,6 +248,7 @@ impl Ranges {
 
     fn of_sequence(
         interpreter: &Interpreter<'_>,
+        centred: &BTreeSet<String>,
         tokens: &[u32],
     ) -> Result<Ranges, InterpretError> {
         let mut ranges = Ranges {
@@ -242,7 +258,14 @@ impl Ranges {
         let mut cache = KvCache::new(interpreter.decoder());
         let mut inputs = BTreeMap::new();
         interpreter.pass(&mut cache, tokens, &mut |seen| {
-            ranges.observe(&seen, &mut inputs)
+            if seen.part.is_empty() && centred.contains(seen.site) {
+                let mut values = seen.values.to_vec();
+                centre(&mut values);
+                let values = &values[..];
+                ranges.observe(&Observation { values, ..seen }, &mut inputs);
+            } else {
+                ranges.observe(&seen, &mut inputs);
+            }
         })?;
         Ok(ranges)
     }

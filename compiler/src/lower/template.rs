@@ -1,7 +1,9 @@
 //! One decoder template, operation by operation.
 
-use sotto_ir::decoder::{Inst, Op, Template, Type, Value};
-use sotto_ir::slot::{DataDecl, FeatureMap, Layout, PlainFactor, Recipe, StateId};
+use sotto_ir::decoder::{Activation, Inst, Op, Template, Type, Value};
+use sotto_ir::slot::{
+    DataDecl, FeatureMap, Layout, PlainFactor, PlainId, Recipe, StateId, ValueType,
+};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -9,7 +11,7 @@ use super::attention::{self, Place, Turn};
 use super::block::{self, Key};
 use super::builder::{Builder, Val, real};
 use super::diagonals;
-use super::linear::{self, Input, Landing, Output, periodic};
+use super::linear::{self, Affine, Input, Landing, Output, periodic};
 use super::model::Model;
 use super::options::{Way, places};
 use super::{LowerError, norm};
@@ -17,7 +19,7 @@ use super::{LowerError, norm};
 /// A decoder value, lowered as far as its consumers need.
 #[derive(Clone)]
 enum Lowered {
-    /// A vector, possibly with a gain still to be multiplied in.
+    /// A vector, possibly of a norm whose gain and bias are still to come.
     Vector(Input),
     /// A rotary embedding still to be applied, since its consumer decides whether a mask joins it.
     Rope(Input),
@@ -91,7 +93,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             Some(Lowered::Blocks(blocks)) => blocks.clone(),
             _ => {
                 let result = self.input(wanted, name)?;
-                vec![self.with_gain(name, result)]
+                vec![self.with_affine(name, result)]
             }
         };
         let results: Vec<&Val> = results.iter().collect();
@@ -112,35 +114,50 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         }
     }
 
-    /// A vector whose gain is multiplied in, where no matrix takes it.
-    fn with_gain(&mut self, site: &str, input: Input) -> Val {
-        let Some(tensor) = input.gain else {
-            return input.val;
+    /// A vector whose norm's gain is multiplied in and whose bias is added, where no matrix takes them.
+    fn with_affine(&mut self, site: &str, input: Input) -> Val {
+        let Input { val, map, affine } = input;
+        let Some(Affine { gain, bias }) = affine else {
+            return val;
         };
-        let width = places(&input.map);
-        let stride = input.val.ty.layout.each().period() / width;
+        let plain = self.norm_vector(&format!("{site}.gain"), gain, &map, &val, 1.0);
+        let ValueType { layout, unit, .. } = val.ty.clone();
+        let scaled = self.b.mul_plain(site, &val, plain, layout, unit);
+        let Some(bias) = bias else {
+            return scaled;
+        };
+        let plain = self.norm_vector(&format!("{site}.bias"), bias, &map, &val, 1.0 / unit);
+        self.b.add_plain(site, &scaled, plain)
+    }
+
+    /// A norm's tensor as a plaintext for `x`.
+    fn norm_vector(
+        &mut self,
+        name: &str,
+        tensor: String,
+        map: &FeatureMap,
+        x: &Val,
+        scale: f64,
+    ) -> PlainId {
+        let width = places(map);
+        let stride = x.ty.layout.each().period() / width;
         let data = self.b.data(DataDecl {
-            name: format!("{site}.gain{}", self.tag),
+            name: format!("{name}{}", self.tag),
             per_layer: tensor.contains("{i}"),
             shape: vec![width],
             recipe: Recipe::Vector {
                 tensor,
-                rows: input.map,
-                scale: 1.0,
+                rows: map.clone(),
+                scale,
             },
         });
-        let plain = self.b.plain(
-            &format!("{site}.gain"),
-            vec![PlainFactor::Vector { data, stride }],
-        );
-        let Val { ty, .. } = input.val.clone();
         self.b
-            .mul_plain(site, &input.val, plain, ty.layout, ty.unit)
+            .plain(name, vec![PlainFactor::Vector { data, stride }])
     }
 
     fn plain_vector(&self, value: Value, site: &str) -> Result<Val, LowerError> {
         let input = self.input(value, site)?;
-        match input.gain {
+        match input.affine {
             None => Ok(input.val),
             Some(_) => Err(self.unsupported(site, "a norm's result outside a linear map")),
         }
@@ -155,14 +172,33 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         }
         let site = &inst.site;
         let lowered = match &inst.op {
-            Op::RmsNorm { x, weight, eps } => self.norm(site, *x, weight, *eps)?,
+            Op::RmsNorm { x, weight, eps } => {
+                let affine = Affine {
+                    gain: weight.clone(),
+                    bias: None,
+                };
+                self.norm(site, *x, affine, *eps)?
+            }
+            // the stream has no mean here
+            Op::LayerNorm {
+                x,
+                weight,
+                bias,
+                eps,
+            } => {
+                let affine = Affine {
+                    gain: weight.clone(),
+                    bias: Some(bias.clone()),
+                };
+                self.norm(site, *x, affine, *eps)?
+            }
             Op::Linear { .. } => return self.linear(inst),
             Op::Rope { x, .. } => {
                 self.plain_vector(*x, site)?;
                 Lowered::Rope(self.input(*x, site)?)
             }
             Op::Attend { q, scale, .. } => self.attend(site, *q, *scale)?,
-            Op::Silu { x } => self.silu(site, *x)?,
+            Op::Activate { x, function } => self.activate(site, *x, *function)?,
             Op::Mul { a, b } => {
                 let map = self.input(*a, site)?.map;
                 let (a, b) = (self.plain_vector(*a, site)?, self.plain_vector(*b, site)?);
@@ -173,7 +209,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 let (a, b) = (self.plain_vector(*a, site)?, self.plain_vector(*b, site)?);
                 vector(self.b.add(site, &a, &b), map)
             }
-            Op::Embed { .. } | Op::KvAppend { .. } => {
+            Op::Embed { .. } | Op::Position { .. } | Op::KvAppend { .. } => {
                 return Err(self.unsupported(site, inst.op.mnemonic()));
             }
         };
@@ -185,7 +221,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         &mut self,
         site: &str,
         x: Value,
-        weight: &str,
+        affine: Affine,
         eps: f64,
     ) -> Result<Lowered, LowerError> {
         let Input { val, map, .. } = self.input(x, site)?;
@@ -198,7 +234,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         Ok(Lowered::Vector(Input {
             val,
             map,
-            gain: Some(weight.into()),
+            affine: Some(affine),
         }))
     }
 
@@ -326,7 +362,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 Op::KvAppend { k, .. } if *k == value => return Role::Key,
                 Op::KvAppend { .. } => return Role::Value,
                 Op::Attend { .. } => return Role::Query,
-                Op::Silu { .. } => return Role::Gate,
+                Op::Activate { .. } => return Role::Gate,
                 Op::Add { .. } => return Role::Residual,
                 Op::Mul { .. } => return Role::Factor,
                 _ => {}
@@ -367,6 +403,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             transposed: false,
             bias: bias.clone(),
             map,
+            centred: self.model.centred.contains(site),
             unit,
         })
     }
@@ -429,15 +466,19 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             capacity: self.model.options.context,
         };
         let [k, v] = self.model.state;
+        // where sums over lanes need no mask, the query's carries the factor before the exponential
+        let geometry = place.geometry;
+        let query_unit = |x: &Input| match (geometry.diagonals, geometry.outer()) {
+            // products come out doubled
+            (Some(_), _) => 2.0 * softmax.query_unit(k),
+            (None, 1) => softmax.query_unit(k),
+            (None, _) => x.val.unit(),
+        };
         let q = match self.values.get(&q) {
             Some(Lowered::Rope(x)) if place.geometry.inner > 1 => {
-                let unit = match (place.geometry.diagonals, place.geometry.outer()) {
-                    // products come out doubled
-                    (Some(_), _) => 2.0 * softmax.query_unit(k),
-                    (None, 1) => softmax.query_unit(k),
-                    (None, _) => x.val.unit(),
+                let turn = Turn::Query {
+                    unit: query_unit(x),
                 };
-                let turn = Turn::Query { unit };
                 let q = attention::rope(&mut self.b, &place, site, &x.val, turn);
                 linear::repeat(&mut self.b, site, &q, &place.geometry.queries())
             }
@@ -446,7 +487,8 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 attention::rope(&mut self.b, &place, site, &x.val, Turn::Query { unit })
             }
             Some(Lowered::Vector(x)) if place.geometry.inner > 1 => {
-                linear::clean(&mut self.b, site, &x.val, &place.geometry.queries())
+                let queries = place.geometry.queries();
+                linear::clean(&mut self.b, site, &x.val, &queries, query_unit(x))
             }
             Some(Lowered::Vector(x)) => x.val.clone(),
             _ => return Err(self.unsupported(site, "an undefined query")),
@@ -460,11 +502,17 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         Ok(vector(val, self.model.geometry.queries()))
     }
 
-    fn silu(&mut self, site: &str, x: Value) -> Result<Lowered, LowerError> {
+    fn activate(
+        &mut self,
+        site: &str,
+        x: Value,
+        function: Activation,
+    ) -> Result<Lowered, LowerError> {
         let map = self.input(x, site)?.map;
         let x = self.plain_vector(x, site)?;
         let unit = x.unit();
-        let fit = self.model.silu(site, unit, self.layers.clone())?;
+        let layers = self.layers.clone();
+        let fit = self.model.activation(site, function, unit, layers)?;
         Ok(vector(self.b.poly(site, &x, &fit, unit), map))
     }
 }
@@ -485,6 +533,6 @@ fn vector(val: Val, map: FeatureMap) -> Lowered {
     Lowered::Vector(Input {
         val,
         map,
-        gain: None,
+        affine: None,
     })
 }

@@ -2,17 +2,16 @@
 
 use sotto_ir::decoder::{Decoder, Op, Template, Value};
 use sotto_ir::plan::Placement;
-use sotto_ir::slot::{FeatureMap, Layout, Leveled, Program, Side, StateDecl, Step};
+use sotto_ir::slot::{Layout, Leveled, Program, Side, StateDecl, Step};
 use std::ops::Range;
 
 use super::attention::{shared_type, state_type};
-use super::builder::{Builder, Draft, real};
-use super::linear::{self, Input, Landing, Output, periodic};
+use super::builder::{Builder, Draft};
 use super::model::Model;
 use super::norm::residual_unit;
-use super::options::Way;
 use super::template::Lowering;
 use super::{Choices, Geometry, LowerError, Options, Ranges};
+use super::{centre, embed};
 use crate::approx::levels;
 
 /// Lowers a decoder to a packed `decode` program. Ranges of its values are those of the type only until
@@ -62,7 +61,7 @@ pub fn lower_block(
 /// All templates and steps.
 fn program(model: &Model<'_>, mut draft: Draft) -> Result<Draft, LowerError> {
     if model.options.embedding == Placement::Server {
-        let template = embed(model, &mut draft)?;
+        let template = embed::lower(model, &mut draft)?;
         draft.program.steps.push(once(template));
     }
     let groups = groups(model)?;
@@ -94,7 +93,8 @@ fn once(template: usize) -> Step {
     }
 }
 
-fn unsupported(site: &str, what: &str) -> LowerError {
+/// The refusal of what this lowering does not know.
+pub fn unsupported(site: &str, what: &str) -> LowerError {
     LowerError::Unsupported {
         site: site.into(),
         what: what.into(),
@@ -117,7 +117,9 @@ pub fn model<'a>(
         geometry,
         residual: 0.0,
         state: [0.0; 2],
+        centred: centre::sites(decoder),
     };
+    centre::check(decoder, &model.centred)?;
     model.residual = residual(&model)?;
     model.state = state_units(&model)?;
     Ok(model)
@@ -138,7 +140,7 @@ fn residual(model: &Model<'_>) -> Result<f64, LowerError> {
     for (template, layers) in [(embed, 0..1), (layer, all), (final_, 0..1)] {
         for inst in &template.insts {
             match &inst.op {
-                Op::Embed { .. } => {
+                Op::Embed { .. } | Op::Position { .. } => {
                     reach = reach.max(model.span(&inst.site, "", layers.clone())?.reach());
                 }
                 Op::Add { a, b } => {
@@ -147,7 +149,7 @@ fn residual(model: &Model<'_>) -> Result<f64, LowerError> {
                         reach = reach.max(model.span(&inst.site, "", layers.clone())?.reach());
                     }
                 }
-                Op::RmsNorm { .. } => {
+                Op::RmsNorm { .. } | Op::LayerNorm { .. } => {
                     for i in layers.clone() {
                         norms.push((facts.hidden, model.norm_window(&inst.site, i..i + 1)?));
                     }
@@ -203,34 +205,6 @@ fn empty(model: &Model<'_>) -> Draft {
         program,
         approximations: Vec::new(),
     }
-}
-
-/// The table lookup as a product with the one-hot vector that the client sends.
-fn embed(model: &Model<'_>, draft: &mut Draft) -> Result<usize, LowerError> {
-    let decoder = model.decoder;
-    let [inst] = &decoder.embed.insts[..] else {
-        return Err(unsupported("embed", "more than a table lookup"));
-    };
-    let Op::Embed { weight, .. } = &inst.op else {
-        return Err(unsupported(&inst.site, inst.op.mnemonic()));
-    };
-    let map = FeatureMap::plain(decoder.model.vocab as u32);
-    let mut b = Builder::new(draft);
-    let input = Input {
-        val: b.param(real(periodic(&map), 1.0)),
-        map,
-        gain: None,
-    };
-    let output = Output {
-        site: inst.site.clone(),
-        weight: weight.clone(),
-        transposed: true,
-        bias: None,
-        map: FeatureMap::plain(decoder.model.hidden as u32),
-        unit: model.residual,
-    };
-    let x = linear::lower(&mut b, "", &input, &[output], &Way::default(), Landing::All);
-    Ok(b.finish(crate::pack::EMBED, &[&x[0]]))
 }
 
 fn layer(

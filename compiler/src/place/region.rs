@@ -335,7 +335,7 @@ impl Flattener<'_> {
     /// A matrix is read at the level at which it is stored: dropping it would take each of its ciphertexts.
     fn floor_of_matrices(&self, operands: &[Val]) -> u32 {
         let values = operands.iter().map(|v| &self.region.values[*v]);
-        let matrix = |v: &&Value| v.ty.as_ref().is_some_and(|ty| is_matrix(ty));
+        let matrix = |v: &&Value| v.ty.as_ref().is_some_and(is_matrix);
         values.filter(matrix).map(|v| v.floor).max().unwrap_or(0)
     }
 

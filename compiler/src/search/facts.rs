@@ -68,12 +68,14 @@ pub struct Facts {
     pub exp: Vec<Option<PolyPlan>>,
     /// Softmax's inverse.
     pub inverse: Option<PolyPlan>,
-    /// SiLUs.
-    pub silu: HashMap<Symbol, PolyPlan>,
+    /// Activations.
+    pub activations: HashMap<Symbol, PolyPlan>,
     /// Most tokens of a group.
     pub tokens: u32,
     /// Query heads to a key head where keys may be made once for them, else 1.
     pub shared: u32,
+    /// Whether queries and keys are turned.
+    pub rotary: bool,
     /// Width of the residual stream.
     pub hidden: u32,
     /// Width of the MLP's inner vectors.
@@ -96,6 +98,7 @@ impl Facts {
             tokens: self.tokens,
             strides: self.slots / narrowest.unwrap_or(self.slots).max(1),
             shared: self.shared,
+            rotary: self.rotary,
         }
     }
 }
@@ -111,6 +114,7 @@ impl Facts {
         let mut facts = Facts {
             tokens: geometry.tokens,
             shared: geometry.shared(),
+            rotary: model.decoder.model.positions.rope().is_some(),
             hidden: (model.decoder.model.hidden as u32).next_power_of_two(),
             inner: (model.decoder.model.intermediate as u32).next_power_of_two(),
             heads_width: geometry.width(),
@@ -124,7 +128,7 @@ impl Facts {
             let name = inst.site.as_str();
             let site = Symbol::from(name);
             match inst.op {
-                Op::RmsNorm { eps, .. } => {
+                Op::RmsNorm { eps, .. } | Op::LayerNorm { eps, .. } => {
                     let form = |scaled| {
                         let norm = model.norm(name, eps, scaled, layers.clone()).ok()?;
                         let (map, fit) = norm.fit(model.residual).ok()?;
@@ -147,13 +151,15 @@ impl Facts {
                         facts.inverse = softmax.inverse().ok().as_ref().and_then(plan);
                     }
                 }
-                Op::Silu { x } => {
+                Op::Activate { x, function } => {
                     let gate = template
                         .definition(x)
                         .map_or(name, |inst| inst.site.as_str());
                     let unit = model.reach(gate, "", layers.clone())?;
-                    let fit = model.silu(name, unit, layers.clone())?;
-                    facts.silu.extend(plan(&fit).map(|plan| (site, plan)));
+                    let fit = model.activation(name, function, unit, layers.clone())?;
+                    facts
+                        .activations
+                        .extend(plan(&fit).map(|plan| (site, plan)));
                 }
                 _ => {}
             }

@@ -49,8 +49,8 @@ define_language! {
         "attend" = Attend([Id; 5]),
         // (diagonal inner baby squarings q state): the same with keys and values as matrices in diagonals, inner tokens inside each head.
         "diagonal" = Diagonal([Id; 5]),
-        // (silu stride site x).
-        "silu" = Silu([Id; 3]),
+        // (activate stride site x).
+        "activate" = Activate([Id; 3]),
         // (mul stride a b): product of ciphertexts.
         "mul" = Mul([Id; 3]),
         // Sum of ciphertexts.
@@ -83,7 +83,7 @@ pub fn term(template: &Template, facts: &Facts) -> RecExpr<Kernel> {
                 let (baby, apart) = (num(&mut term, linear.balanced()), num(&mut term, 0));
                 Kernel::Linear([apart, baby, weight, of(x)])
             }
-            Op::RmsNorm { x, .. } => {
+            Op::RmsNorm { x, .. } | Op::LayerNorm { x, .. } => {
                 let plain = num(&mut term, 0);
                 let name = term.add(Kernel::Site(site));
                 Kernel::Norm([plain, name, of(x)])
@@ -100,16 +100,16 @@ pub fn term(template: &Template, facts: &Facts) -> RecExpr<Kernel> {
                 let outside = num(&mut term, 0);
                 Kernel::Attend([outside, tokens, squarings, of(q), state])
             }
-            Op::Silu { x } => {
+            Op::Activate { x, .. } => {
                 let (name, stride) = (term.add(Kernel::Site(site)), num(&mut term, 1));
-                Kernel::Silu([stride, name, of(x)])
+                Kernel::Activate([stride, name, of(x)])
             }
             Op::Mul { a, b } => {
                 let stride = num(&mut term, 1);
                 Kernel::Mul([stride, of(a), of(b)])
             }
             Op::Add { a, b } => Kernel::Add([of(a), of(b)]),
-            Op::Embed { .. } => continue,
+            Op::Embed { .. } | Op::Position { .. } => continue,
         };
         let id = term.add(node);
         values.extend(inst.result.map(|(value, _)| (value, id)));

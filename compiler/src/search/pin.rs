@@ -45,7 +45,9 @@ impl Form {
     /// Whether an operation has this form.
     pub fn suits(&self, op: &Op) -> bool {
         match self {
-            Form::Exact | Form::Additions => matches!(op, Op::RmsNorm { .. }),
+            Form::Exact | Form::Additions => {
+                matches!(op, Op::RmsNorm { .. } | Op::LayerNorm { .. })
+            }
             Form::Inside(_) | Form::Outside(_) | Form::Diagonals(_) | Form::Squarings(_) => {
                 matches!(op, Op::Attend { .. })
             }

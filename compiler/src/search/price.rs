@@ -127,8 +127,8 @@ impl Pricing<'_> {
                 let forms = self.facts.norms.get(&site(egraph, *name))?;
                 self.norm(forms[num(scaled) as usize].as_ref()?, num(scaled) == 1)
             }
-            Kernel::Silu([stride, name, _]) => {
-                let plan = self.facts.silu.get(&site(egraph, *name))?;
+            Kernel::Activate([stride, name, _]) => {
+                let plan = self.facts.activations.get(&site(egraph, *name))?;
                 let period = inner * num(stride);
                 self.price(&[Work::Poly(plan.clone())], plan.depth, period)
             }

@@ -139,9 +139,9 @@ const STRIDES: &[Rule] = &[
         "(clean {s} (spread {s} 0 0 1 ?w ?x))",
     ),
     (
-        "strided-silu",
-        "(strided {s} (silu 1 ?site ?x))",
-        "(silu {s} ?site (strided {s} ?x))",
+        "strided-activate",
+        "(strided {s} (activate 1 ?site ?x))",
+        "(activate {s} ?site (strided {s} ?x))",
     ),
     (
         "strided-mul",
@@ -298,6 +298,8 @@ pub struct Extent {
     pub strides: u32,
     /// Query heads to a key head where keys may be made once for them, else 1.
     pub shared: u32,
+    /// Whether queries and keys are turned. Rules are written for those that are; where none is, they hold without the turn.
+    pub rotary: bool,
 }
 
 /// The rules as far as `extent` says, but for those of the families `without`.
@@ -320,37 +322,64 @@ fn all(extent: Extent) -> Vec<Rewrite<Kernel, ()>> {
         tokens,
         strides,
         shared,
+        ..
     } = extent;
-    let mut rules = filled(PLAIN, 1..=1, shared);
+    let filled = |table, range| filled(table, range, extent);
+    let mut rules = filled(PLAIN, 1..=1);
     // up to a table's most, the values filled in; a stride of 1 is no stride
-    rules.extend(filled(BABY, 1..=MAX_BABY / 2, shared));
-    rules.extend(filled(TOKENS, 1..=tokens / 2, shared));
-    rules.extend(filled(STRIDES, 2..=strides, shared));
-    rules.extend(filled(INTERLEAVE, 2..=tokens, shared));
+    rules.extend(filled(BABY, 1..=MAX_BABY / 2));
+    rules.extend(filled(TOKENS, 1..=tokens / 2));
+    rules.extend(filled(STRIDES, 2..=strides));
+    rules.extend(filled(INTERLEAVE, 2..=tokens));
     if shared > 1 {
-        rules.extend(filled(ONCE, 1..=tokens, shared));
-        rules.extend(filled(ONCE_OUTSIDE, 1..=1, shared));
+        rules.extend(filled(ONCE, 1..=tokens));
+        rules.extend(filled(ONCE_OUTSIDE, 1..=1));
     }
     rules.push(pair());
     rules
 }
 
 /// The rules of a table with every power of two of a range filled in.
-fn filled(table: &[Rule], range: RangeInclusive<u32>, shared: u32) -> Vec<Rewrite<Kernel, ()>> {
+fn filled(table: &[Rule], range: RangeInclusive<u32>, extent: Extent) -> Vec<Rewrite<Kernel, ()>> {
+    let Extent { shared, rotary, .. } = extent;
     let powers = (0..32).map(|log| 1u32 << log);
     let values: Vec<u32> = powers.filter(|n| range.contains(n)).collect();
     let one = |n: u32| {
         let fill = move |text: &str| {
-            text.replace("{2n}", &(2 * n).to_string())
+            let text = text
+                .replace("{2n}", &(2 * n).to_string())
                 .replace("{n}", &n.to_string())
                 .replace("{gs}", &(shared * n).to_string())
-                .replace("{s}", &n.to_string())
+                .replace("{s}", &n.to_string());
+            match rotary {
+                true => text,
+                false => unturned(&text),
+            }
         };
         table
             .iter()
             .map(move |(name, left, right)| rule(&format!("{name}-{n}"), &fill(left), &fill(right)))
     };
     values.into_iter().flat_map(one).collect()
+}
+
+/// A pattern without its rotary embeddings.
+fn unturned(text: &str) -> String {
+    let mut left = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("(rope ") {
+        left.push_str(before);
+        // up to the parenthesis that closes it
+        let mut depth = 1;
+        let close = after.find(|c| {
+            depth += i32::from(c == '(') - i32::from(c == ')');
+            depth == 0
+        });
+        let (operand, after) = after.split_at(close.unwrap_or(after.len()));
+        left.push_str(operand);
+        rest = after.get(1..).unwrap_or_default();
+    }
+    left + rest
 }
 
 fn rule(name: &str, left: &str, right: &str) -> Rewrite<Kernel, ()> {
@@ -409,14 +438,19 @@ mod tests {
         tokens: 8,
         strides: 4,
         shared: 2,
+        rotary: true,
     };
 
     /// Whether the rules prove two terms equal.
     fn proves(left: &str, right: &str) -> bool {
+        proves_by(EXTENT, left, right)
+    }
+
+    fn proves_by(extent: Extent, left: &str, right: &str) -> bool {
         let parse = |text: &str| -> RecExpr<Kernel> { text.parse().unwrap() };
         let runner = Runner::default()
             .with_expr(&parse(left))
-            .run(&rules(EXTENT, &[]));
+            .run(&rules(extent, &[]));
         let egraph: EGraph<Kernel, ()> = runner.egraph;
         egraph.lookup_expr(&parse(right)) == Some(egraph.find(runner.roots[0]))
     }
@@ -492,12 +526,12 @@ mod tests {
     fn an_mlp_spreads_and_gathers() {
         let linear = |w: &str, x: &str| format!("(linear 0 1 (w 0 {w}) {x})");
         let product = format!(
-            "(mul 1 (silu 1 s {}) {})",
+            "(mul 1 (activate 1 s {}) {})",
             linear("a", "x"),
             linear("b", "x")
         );
         let spread = |w: &str| format!("(clean 2 (spread 2 0 0 1 (w 0 {w}) x))");
-        let strided = format!("(mul 2 (silu 2 s {}) {})", spread("a"), spread("b"));
+        let strided = format!("(mul 2 (activate 2 s {}) {})", spread("a"), spread("b"));
         assert!(proves(
             &linear("c", &product),
             &format!("(gather 2 0 1 (w 0 c) {strided})")
@@ -528,6 +562,15 @@ mod tests {
         assert!(proves(&out(&attend), &gathered(&inside)));
         let tokens = inside.replace("attend 4 8", "attend 8 8");
         assert!(!proves(&out(&attend), &gathered(&tokens)));
+        // so they do where nothing is turned, and there alone
+        let learned = Extent {
+            rotary: false,
+            ..EXTENT
+        };
+        let (attend, inside) = (unturned(&attend), unturned(&inside));
+        assert!(!inside.contains("rope") && inside.contains("(append (spread 4 1"));
+        assert!(proves_by(learned, &out(&attend), &gathered(&inside)));
+        assert!(!proves(&out(&attend), &gathered(&inside)));
     }
 
     #[test]

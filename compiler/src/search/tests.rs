@@ -12,6 +12,7 @@ const NARROW: rules::Extent = rules::Extent {
     tokens: 1,
     strides: 1,
     shared: 1,
+    rotary: true,
 };
 
 /// Every operation costs 1, but for conjugations, products by matrices per diagonal and step, and bootstraps.

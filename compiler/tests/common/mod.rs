@@ -8,6 +8,9 @@ use std::process::Output;
 /// The Llama checkpoints that have goldens beside them.
 pub const LLAMAS: [&str; 3] = ["llama-gqa", "llama-tied-sharded", "llama-variants"];
 
+/// All checkpoints that have goldens beside them.
+pub const MODELS: [&str; 4] = [LLAMAS[0], LLAMAS[1], LLAMAS[2], "gpt2"];
+
 /// The workspace's root.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")

@@ -1,20 +1,68 @@
 //! What a checkpoint's configuration says about the model.
 
 use serde::{Deserialize, Serialize};
-use std::f64::consts::TAU;
+use std::f64::consts::{PI, SQRT_2, TAU};
 
 /// A family of decoders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Architecture {
     /// RMSNorm, rotary embedding, grouped-query attention, SwiGLU.
     Llama,
+    /// LayerNorm, learned positions, attention with as many key heads as query heads, an MLP without a gate, biases everywhere.
+    Gpt2,
 }
 
 impl Architecture {
+    /// Every family.
+    pub const ALL: [Self; 2] = [Self::Llama, Self::Gpt2];
+
     /// The name in the text form.
     pub fn name(self) -> &'static str {
         match self {
             Self::Llama => "llama",
+            Self::Gpt2 => "gpt2",
+        }
+    }
+}
+
+/// What stands between the MLP's projections, feature by feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Activation {
+    /// x / (1 + exp(−x)).
+    Silu,
+    /// x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) / 2, which the GPT-2 checkpoints were trained with (`gelu_new`).
+    GeluTanh,
+    /// x·Φ(x) = x·(1 + erf(x/√2)) / 2 (Hendrycks, Gimpel, arXiv 1606.08415).
+    Gelu,
+}
+
+impl Activation {
+    /// Every function.
+    pub const ALL: [Self; 3] = [Self::Silu, Self::GeluTanh, Self::Gelu];
+
+    /// The name in the text form.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Silu => "silu",
+            Self::GeluTanh => "gelu_tanh",
+            Self::Gelu => "gelu",
+        }
+    }
+
+    /// Its value at x.
+    pub fn value(self, x: f64) -> f64 {
+        self.scaled(1.0, x)
+    }
+
+    /// `scale` times its value at x.
+    pub fn scaled(self, scale: f64, x: f64) -> f64 {
+        match self {
+            Self::Silu => scale * x / (1.0 + (-x).exp()),
+            Self::GeluTanh => {
+                let inner = (2.0 / PI).sqrt() * (x + 0.044715 * x * x * x);
+                0.5 * scale * x * (1.0 + inner.tanh())
+            }
+            Self::Gelu => 0.5 * scale * x * (1.0 + libm::erf(x / SQRT_2)),
         }
     }
 }
@@ -73,15 +121,17 @@ pub struct ModelFacts {
     pub intermediate: usize,
     /// Tokens in the vocabulary.
     pub vocab: usize,
-    /// Added to the mean square in every RMSNorm.
-    pub rms_eps: f64,
-    /// The rotary embedding.
-    pub rope: Rope,
+    /// Added under the root of every norm: to the mean square of an RMSNorm, to the variance of a LayerNorm.
+    pub norm_eps: f64,
+    /// How the model knows where a token stands.
+    pub positions: Positions,
+    /// What stands between the MLP's projections.
+    pub activation: Activation,
     /// Whether the head is the embedding table.
     pub tied: bool,
     /// Which of the q, k, v and o projections add a bias.
     pub attention_bias: AttentionBias,
-    /// Whether gate, up and down projections add a bias.
+    /// Whether the MLP's projections add a bias.
     pub mlp_bias: bool,
     /// Token put before every prompt.
     pub bos: Option<u32>,
@@ -100,6 +150,25 @@ impl ModelFacts {
     /// Features of all key heads (or value heads) together.
     pub fn kv_width(&self) -> usize {
         self.kv_heads * self.head_dim
+    }
+}
+
+/// How a model knows where a token stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Positions {
+    /// Queries and keys are turned.
+    Rotary(Rope),
+    /// A row of a table [max_positions, hidden] is added to the token's embedding.
+    Learned,
+}
+
+impl Positions {
+    /// The rotary embedding, if there is one.
+    pub fn rope(&self) -> Option<&Rope> {
+        match self {
+            Self::Rotary(rope) => Some(rope),
+            Self::Learned => None,
+        }
     }
 }
 

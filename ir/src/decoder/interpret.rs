@@ -3,7 +3,7 @@
 //! One pass over T tokens and T passes over one token each do the same arithmetic on every token, in another order over
 //! tokens: the layer's statements run for all tokens of a pass before the next layer's.
 
-use super::kernels::{dot, linear, mean_square, rms_norm, rope, silu, softmax};
+use super::kernels::{centred, dot, linear, mean_square, rms_norm, softmax, turn};
 use super::{Decoder, Op, Template, Tensor, Value, WeightError, WeightSource, instantiate};
 use crate::Violations;
 use std::collections::HashMap;
@@ -134,8 +134,8 @@ pub struct Observation<'a> {
     /// The statement's site, `{i}` still in it.
     pub site: &'a str,
     /// Which of its vectors: empty for the result, else one of
-    /// - `input` (rmsnorm, silu), the operand;
-    /// - `mean_square` (rmsnorm), one entry, without eps;
+    /// - `input` (norms, activations), the operand, of a layernorm less its mean;
+    /// - `mean_square` (norms) of the `input`, one entry, without eps;
     /// - `scores` (attend), scaled q·k of query head h and token p at h·(position+1) + p;
     /// - `probabilities` (attend), their softmax, in the same order.
     pub part: &'static str,
@@ -396,7 +396,7 @@ impl Frame<'_, '_> {
         })
     }
 
-    /// A row of the table per token.
+    /// A row of the table per token, or per whatever else its rows are numbered by.
     fn embed(&self, tokens: &Rows, table: &str) -> Result<Rows, InterpretError> {
         let weights = self.interpreter.weights;
         let mut found = Rows::empty(weights.shape(table)?[1]);
@@ -416,6 +416,11 @@ impl Frame<'_, '_> {
         let rows = |value: &Value| &self.values[value];
         Ok(Some(match op {
             Op::Embed { token, weight } => self.embed(rows(token), weight)?,
+            Op::Position { token, weight } => {
+                let first = self.first as f64;
+                let at = Rows::from_fn(rows(token).len(), 1, |t, _| first + t as f64);
+                self.embed(&at, weight)?
+            }
             Op::Linear { x, weight, bias } => {
                 let bias = bias.as_ref().map(|bias| self.tensor(bias)).transpose()?;
                 linear(rows(x), &*self.tensor(weight)?, bias.as_deref())
@@ -429,10 +434,29 @@ impl Frame<'_, '_> {
                     rms_norm(x, mean_square, &weight, *eps)
                 })
             }
+            Op::LayerNorm {
+                x,
+                weight,
+                bias,
+                eps,
+            } => {
+                let (weight, bias) = (self.tensor(weight)?, self.tensor(bias)?);
+                let x = rows(x).map(rows(x).width(), |_, x| centred(x));
+                report.rows("input", &x);
+                x.map(x.width(), |t, x| {
+                    let variance = mean_square(x);
+                    report.vector("mean_square", t, &[variance]);
+                    let scaled = rms_norm(x, variance, &weight, *eps).into_iter();
+                    let pairs = scaled.zip(&bias.data);
+                    pairs.map(|(y, &b)| y + f64::from(b)).collect()
+                })
+            }
             Op::Rope { x, head_dim } => {
-                let frequencies = self.interpreter.decoder.model.rope.frequencies(*head_dim);
+                let rope = self.interpreter.decoder.model.positions.rope();
+                // the verifier lets no rope pass where positions are learned
+                let frequencies = rope.expect("verified").frequencies(*head_dim);
                 let x = rows(x);
-                x.map(x.width(), |t, x| rope(x, &frequencies, self.first + t))
+                x.map(x.width(), |t, x| turn(x, &frequencies, self.first + t))
             }
             Op::KvAppend { state, k, v } => {
                 let index = self.interpreter.state(state);
@@ -463,10 +487,12 @@ impl Frame<'_, '_> {
                     attention.mix(&probabilities)
                 })
             }
-            Op::Silu { x } => {
+            Op::Activate { x, function } => {
                 let x = rows(x);
                 report.rows("input", x);
-                x.map(x.width(), |_, x| x.iter().map(|&x| silu(x)).collect())
+                x.map(x.width(), |_, x| {
+                    x.iter().map(|&x| function.value(x)).collect()
+                })
             }
             Op::Mul { a, b } => zip(rows(a), rows(b), |a, b| a * b),
             Op::Add { a, b } => zip(rows(a), rows(b), |a, b| a + b),

@@ -66,8 +66,14 @@ pub(super) fn rms_norm(x: &[f64], mean_square: f64, weight: &Tensor, eps: f64) -
         .collect()
 }
 
+/// x less its mean.
+pub(super) fn centred(x: &[f64]) -> Vec<f64> {
+    let mean = x.iter().sum::<f64>() / x.len() as f64;
+    x.iter().map(|x| x - mean).collect()
+}
+
 /// Turns feature j of every head with feature j + d/2 by `position`·`frequencies[j]`, where d = 2·`frequencies.len()`.
-pub(super) fn rope(x: &[f64], frequencies: &[f64], position: usize) -> Vec<f64> {
+pub(super) fn turn(x: &[f64], frequencies: &[f64], position: usize) -> Vec<f64> {
     let half = frequencies.len();
     let mut y = vec![0.0; x.len()];
     for (x, y) in x.chunks_exact(2 * half).zip(y.chunks_exact_mut(2 * half)) {
@@ -78,11 +84,6 @@ pub(super) fn rope(x: &[f64], frequencies: &[f64], position: usize) -> Vec<f64> 
         }
     }
     y
-}
-
-/// x / (1 + exp(−x)).
-pub(super) fn silu(x: f64) -> f64 {
-    x / (1.0 + (-x).exp())
 }
 
 /// exp(xᵢ) / Σ exp(xⱼ), computed from differences to the largest.

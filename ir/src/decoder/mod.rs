@@ -10,6 +10,8 @@
 //! - What holds: [`Decoder::verify`].
 
 mod facts;
+#[cfg(test)]
+mod gpt2_tests;
 mod interpret;
 mod kernels;
 mod parse;
@@ -19,7 +21,9 @@ mod tests;
 mod verify;
 mod weights;
 
-pub use facts::{Architecture, AttentionBias, ModelFacts, Rope, RopeScaling};
+pub use facts::{
+    Activation, Architecture, AttentionBias, ModelFacts, Positions, Rope, RopeScaling,
+};
 pub use interpret::{InterpretError, Interpreter, KvCache, Observation, Pass, Rows};
 pub use weights::{Tensor, Tensors, WeightError, WeightSource, check_rows};
 
@@ -27,7 +31,7 @@ use crate::Digest;
 use serde::{Deserialize, Serialize};
 
 /// Version of the text form; the parser refuses any other.
-pub const DECODER_VERSION: u32 = 1;
+pub const DECODER_VERSION: u32 = 2;
 
 /// A model: facts, state and templates.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +115,13 @@ pub enum Op {
         /// Tensor name.
         weight: String,
     },
+    /// Row p of `weight` [max_positions, features], p being the token's position.
+    Position {
+        /// A token id.
+        token: Value,
+        /// Tensor name.
+        weight: String,
+    },
     /// `weight`·x + `bias`, with `weight` [out, in].
     Linear {
         /// The vector.
@@ -129,7 +140,18 @@ pub enum Op {
         /// Added to the mean square.
         eps: f64,
     },
-    /// Rotary embedding of every head of x at the token's position, by [`ModelFacts::rope`].
+    /// `weight` ⊙ (x − mean(x)) / sqrt(var(x) + `eps`) + `bias`, with the variance of all features (Ba, Kiros, Hinton, arXiv 1607.06450).
+    LayerNorm {
+        /// The vector.
+        x: Value,
+        /// Tensor name, [features].
+        weight: String,
+        /// Tensor name, [features].
+        bias: String,
+        /// Added to the variance.
+        eps: f64,
+    },
+    /// Rotary embedding of every head of x at the token's position, by [`ModelFacts::positions`].
     Rope {
         /// Heads side by side.
         x: Value,
@@ -157,10 +179,12 @@ pub enum Op {
         /// Multiplies the scores q·k; usually 1/sqrt(head_dim).
         scale: f64,
     },
-    /// x / (1 + exp(−x)), feature by feature.
-    Silu {
+    /// A function of every feature by itself.
+    Activate {
         /// The vector.
         x: Value,
+        /// Which.
+        function: Activation,
     },
     /// Product, feature by feature.
     Mul {
@@ -183,12 +207,14 @@ impl Op {
     pub fn mnemonic(&self) -> &'static str {
         match self {
             Self::Embed { .. } => "embed",
+            Self::Position { .. } => "position",
             Self::Linear { .. } => "linear",
             Self::RmsNorm { .. } => "rmsnorm",
+            Self::LayerNorm { .. } => "layernorm",
             Self::Rope { .. } => "rope",
             Self::KvAppend { .. } => "kv_append",
             Self::Attend { .. } => "attend",
-            Self::Silu { .. } => "silu",
+            Self::Activate { function, .. } => function.name(),
             Self::Mul { .. } => "mul",
             Self::Add { .. } => "add",
         }
@@ -197,11 +223,12 @@ impl Op {
     /// Values it reads.
     pub fn operands(&self) -> Vec<Value> {
         match *self {
-            Self::Embed { token, .. } => vec![token],
+            Self::Embed { token, .. } | Self::Position { token, .. } => vec![token],
             Self::Linear { x, .. }
             | Self::RmsNorm { x, .. }
+            | Self::LayerNorm { x, .. }
             | Self::Rope { x, .. }
-            | Self::Silu { x } => vec![x],
+            | Self::Activate { x, .. } => vec![x],
             Self::KvAppend { k, v, .. } => vec![k, v],
             Self::Attend { q, .. } => vec![q],
             Self::Mul { a, b } | Self::Add { a, b } => vec![a, b],
@@ -211,7 +238,10 @@ impl Op {
     /// Tensors it reads, `{i}` still in their names.
     pub fn tensors(&self) -> Vec<&str> {
         match self {
-            Self::Embed { weight, .. } | Self::RmsNorm { weight, .. } => vec![weight],
+            Self::Embed { weight, .. }
+            | Self::Position { weight, .. }
+            | Self::RmsNorm { weight, .. } => vec![weight],
+            Self::LayerNorm { weight, bias, .. } => vec![weight, bias],
             Self::Linear { weight, bias, .. } => std::iter::once(weight)
                 .chain(bias)
                 .map(String::as_str)
@@ -271,7 +301,13 @@ impl Decoder {
                     tensors.push((weight.clone(), vec![out, width(*x)]));
                     tensors.extend(bias.iter().map(|bias| (bias.clone(), vec![out])));
                 }
+                Op::Position { weight, .. } => {
+                    tensors.push((weight.clone(), vec![self.model.max_positions, out]));
+                }
                 Op::RmsNorm { weight, .. } => tensors.push((weight.clone(), vec![out])),
+                Op::LayerNorm { weight, bias, .. } => {
+                    tensors.extend([weight, bias].map(|name| (name.clone(), vec![out])));
+                }
                 _ => {}
             }
         }

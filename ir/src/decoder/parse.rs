@@ -2,8 +2,8 @@
 //! comments; whether the result makes sense is the verifier's business.
 
 use super::{
-    Architecture, AttentionBias, DECODER_VERSION, Decoder, Inst, ModelFacts, Op, Rope, RopeScaling,
-    State, Template, Type, Value,
+    Activation, Architecture, AttentionBias, DECODER_VERSION, Decoder, Inst, ModelFacts, Op,
+    Positions, Rope, RopeScaling, State, Template, Type, Value,
 };
 use crate::text::{ParseError, Parser};
 use std::str::FromStr;
@@ -71,8 +71,9 @@ fn model(p: &mut Parser) -> Parsed<ModelFacts> {
         head_dim: field(p, "head_dim", count)?,
         intermediate: field(p, "intermediate", count)?,
         vocab: field(p, "vocab", count)?,
-        rms_eps: field(p, "rms_eps", |p| p.number("a number"))?,
-        rope: field(p, "rope", rope)?,
+        norm_eps: field(p, "norm_eps", |p| p.number("a number"))?,
+        positions: field(p, "positions", positions)?,
+        activation: field(p, "activation", activation)?,
         tied: field(p, "tied", Parser::boolean)?,
         attention_bias: field(p, "attention_bias", attention_bias)?,
         mlp_bias: field(p, "mlp_bias", Parser::boolean)?,
@@ -92,9 +93,24 @@ fn model(p: &mut Parser) -> Parsed<ModelFacts> {
 }
 
 fn architecture(p: &mut Parser) -> Parsed<Architecture> {
-    let known = [Architecture::Llama];
-    let found = known.into_iter().find(|a| p.eat_word(a.name()));
-    found.ok_or_else(|| p.error("an architecture: llama"))
+    let found = Architecture::ALL.into_iter().find(|a| p.eat_word(a.name()));
+    found.ok_or_else(|| p.error("an architecture: llama or gpt2"))
+}
+
+fn activation(p: &mut Parser) -> Parsed<Activation> {
+    let found = Activation::ALL.into_iter().find(|a| p.eat_word(a.name()));
+    found.ok_or_else(|| p.error("an activation: silu, gelu_tanh or gelu"))
+}
+
+fn positions(p: &mut Parser) -> Parsed<Positions> {
+    if p.eat_word("learned") {
+        return Ok(Positions::Learned);
+    }
+    if !p.eat_word("rope") {
+        return Err(p.error("`learned`, or `rope` with its numbers"));
+    }
+    p.sign(',')?;
+    rope(p).map(Positions::Rotary)
 }
 
 fn attention_bias(p: &mut Parser) -> Parsed<AttentionBias> {
@@ -231,6 +247,10 @@ fn op(p: &mut Parser) -> Parsed<Op> {
             token: value(p)?,
             weight: name(p, "weight")?,
         },
+        "position" => Op::Position {
+            token: value(p)?,
+            weight: name(p, "weight")?,
+        },
         "linear" => {
             let (x, weight) = (value(p)?, name(p, "weight")?);
             let bias = if p.optional_attribute("bias")? {
@@ -246,6 +266,17 @@ fn op(p: &mut Parser) -> Parsed<Op> {
             Op::RmsNorm {
                 x,
                 weight,
+                eps: p.number("a number")?,
+            }
+        }
+        "layernorm" => {
+            let x = value(p)?;
+            let (weight, bias) = (name(p, "weight")?, name(p, "bias")?);
+            p.next_attribute("eps")?;
+            Op::LayerNorm {
+                x,
+                weight,
+                bias,
                 eps: p.number("a number")?,
             }
         }
@@ -277,7 +308,6 @@ fn op(p: &mut Parser) -> Parsed<Op> {
                 scale: p.number("a number")?,
             }
         }
-        "silu" => Op::Silu { x: value(p)? },
         "mul" => Op::Mul {
             a: value(p)?,
             b: next_value(p)?,
@@ -286,10 +316,18 @@ fn op(p: &mut Parser) -> Parsed<Op> {
             a: value(p)?,
             b: next_value(p)?,
         },
-        _ => {
-            return Err(start.error(
-                "an operation: embed, linear, rmsnorm, rope, kv_append, attend, silu, mul or add",
-            ));
+        other => {
+            let function = Activation::ALL.into_iter().find(|f| f.name() == other);
+            let Some(function) = function else {
+                return Err(start.error(
+                    "an operation: embed, position, linear, rmsnorm, layernorm, rope, kv_append, attend, silu, gelu_tanh, gelu, mul \
+                     or add",
+                ));
+            };
+            Op::Activate {
+                x: value(p)?,
+                function,
+            }
         }
     })
 }

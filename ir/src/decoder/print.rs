@@ -1,7 +1,8 @@
 //! The text form's printer.
 
 use super::{
-    DECODER_VERSION, Decoder, Inst, ModelFacts, Op, Rope, RopeScaling, State, Template, Type, Value,
+    DECODER_VERSION, Decoder, Inst, ModelFacts, Op, Positions, Rope, RopeScaling, State, Template,
+    Type, Value,
 };
 use crate::text::{float, list, quoted};
 use std::fmt::{Display, Formatter, Result};
@@ -25,7 +26,9 @@ impl Display for Op {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str(self.mnemonic())?;
         match self {
-            Self::Embed { token, weight } => write!(f, " {token}, weight={}", quoted(weight)),
+            Self::Embed { token, weight } | Self::Position { token, weight } => {
+                write!(f, " {token}, weight={}", quoted(weight))
+            }
             Self::Linear { x, weight, bias } => {
                 write!(f, " {x}, weight={}", quoted(weight))?;
                 bias.iter()
@@ -33,6 +36,15 @@ impl Display for Op {
             }
             Self::RmsNorm { x, weight, eps } => {
                 write!(f, " {x}, weight={}, eps={}", quoted(weight), float(*eps))
+            }
+            Self::LayerNorm {
+                x,
+                weight,
+                bias,
+                eps,
+            } => {
+                let (weight, bias) = (quoted(weight), quoted(bias));
+                write!(f, " {x}, weight={weight}, bias={bias}, eps={}", float(*eps))
             }
             Self::Rope { x, head_dim } => write!(f, " {x}, head_dim={head_dim}"),
             Self::KvAppend { state, k, v } => write!(f, " {k}, {v}, state={}", quoted(state)),
@@ -49,7 +61,7 @@ impl Display for Op {
                     float(*scale)
                 )
             }
-            Self::Silu { x } => write!(f, " {x}"),
+            Self::Activate { x, .. } => write!(f, " {x}"),
             Self::Mul { a, b } | Self::Add { a, b } => write!(f, " {a}, {b}"),
         }
     }
@@ -114,6 +126,15 @@ impl Display for Rope {
     }
 }
 
+impl Display for Positions {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Self::Rotary(rope) => write!(f, "rope, {rope}"),
+            Self::Learned => f.write_str("learned"),
+        }
+    }
+}
+
 impl Display for ModelFacts {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         writeln!(f, "model {{")?;
@@ -125,8 +146,9 @@ impl Display for ModelFacts {
         writeln!(f, "  head_dim = {}", self.head_dim)?;
         writeln!(f, "  intermediate = {}", self.intermediate)?;
         writeln!(f, "  vocab = {}", self.vocab)?;
-        writeln!(f, "  rms_eps = {}", float(self.rms_eps))?;
-        writeln!(f, "  rope = {}", self.rope)?;
+        writeln!(f, "  norm_eps = {}", float(self.norm_eps))?;
+        writeln!(f, "  positions = {}", self.positions)?;
+        writeln!(f, "  activation = {}", self.activation.name())?;
         writeln!(f, "  tied = {}", self.tied)?;
         writeln!(f, "  attention_bias = {}", self.attention_bias.name())?;
         writeln!(f, "  mlp_bias = {}", self.mlp_bias)?;

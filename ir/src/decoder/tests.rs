@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 /// A one-head, two-layer model, as text.
 const SMALL: &str = r#"
-decoder 1
+decoder 2
 checkpoint "blake3:0000000000000000000000000000000000000000000000000000000000000000"
 model {
   architecture = llama
@@ -14,8 +14,9 @@ model {
   head_dim = 2
   intermediate = 3
   vocab = 4
-  rms_eps = 0.5
-  rope = theta=100.0
+  norm_eps = 0.5
+  positions = rope, theta=100.0
+  activation = silu
   tied = false
   attention_bias = false
   mlp_bias = false
@@ -196,7 +197,7 @@ fn the_verifier_names_each_violation() {
             "heads = 1 is not a multiple of kv_heads = 2",
         ),
         ("head_dim = 2", "head_dim = 3", "head_dim = 3 is odd"),
-        ("rms_eps = 0.5", "rms_eps = NaN", "rms_eps = NaN"),
+        ("norm_eps = 0.5", "norm_eps = NaN", "norm_eps = NaN"),
         ("theta=100.0", "theta=-1.0", "rope theta = -1 "),
         (
             "theta=100.0",
@@ -327,9 +328,9 @@ fn all_violations_are_reported_with_their_statements() {
 fn parse_errors_say_where_and_what() {
     for (from, to, message) in [
         (
-            "decoder 1",
+            "decoder 2",
             "decoder 9",
-            "line 2, column 9: expected version 1 of the decoder stage, found the number 9",
+            "line 2, column 9: expected version 2 of the decoder stage, found the number 9",
         ),
         (
             "hidden = 2",
@@ -339,17 +340,17 @@ fn parse_errors_say_where_and_what() {
         (
             "silu %4",
             "sillu %4",
-            "line 34, column 8: expected an operation: embed, linear",
+            "line 35, column 8: expected an operation: embed, position, linear",
         ),
         (
             "%5 = silu",
             "silu",
-            "line 34, column 3: expected a statement",
+            "line 35, column 3: expected a statement",
         ),
         (
             "%5 = silu",
             "%5 = kv_append",
-            "line 34, column 8: expected an operation with a result, found `kv_append`",
+            "line 35, column 8: expected an operation with a result, found `kv_append`",
         ),
         ("%4 : [2]", "%4", "expected `:`, found @{i}.silu"),
         (
@@ -387,6 +388,18 @@ fn finite() -> impl Strategy<Value = f64> {
     any::<f64>().prop_filter("NaN is not equal to itself", |x| !x.is_nan())
 }
 
+fn activation() -> impl Strategy<Value = Activation> {
+    prop::sample::select(Activation::ALL.to_vec())
+}
+
+fn positions() -> impl Strategy<Value = Positions> {
+    prop_oneof![
+        Just(Positions::Learned),
+        (finite(), scaling())
+            .prop_map(|(theta, scaling)| Positions::Rotary(Rope { theta, scaling })),
+    ]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         (val(), name()).prop_map(|(token, weight)| Op::Embed { token, weight }),
@@ -395,7 +408,14 @@ fn op() -> impl Strategy<Value = Op> {
             weight,
             bias
         }),
+        (val(), name()).prop_map(|(token, weight)| Op::Position { token, weight }),
         (val(), name(), finite()).prop_map(|(x, weight, eps)| Op::RmsNorm { x, weight, eps }),
+        (val(), name(), name(), finite()).prop_map(|(x, weight, bias, eps)| Op::LayerNorm {
+            x,
+            weight,
+            bias,
+            eps
+        }),
         (val(), any::<usize>()).prop_map(|(x, head_dim)| Op::Rope { x, head_dim }),
         (val(), val(), name()).prop_map(|(k, v, state)| Op::KvAppend { state, k, v }),
         (val(), name(), any::<usize>(), finite()).prop_map(|(q, state, heads, scale)| Op::Attend {
@@ -404,7 +424,7 @@ fn op() -> impl Strategy<Value = Op> {
             heads,
             scale
         }),
-        val().prop_map(|x| Op::Silu { x }),
+        (val(), activation()).prop_map(|(x, function)| Op::Activate { x, function }),
         (val(), val()).prop_map(|(a, b)| Op::Mul { a, b }),
         (val(), val()).prop_map(|(a, b)| Op::Add { a, b }),
     ]
@@ -454,13 +474,14 @@ fn facts() -> impl Strategy<Value = ModelFacts> {
             any::<bool>(),
             prop::sample::select(AttentionBias::ALL.to_vec()),
             any::<bool>(),
+            prop::sample::select(Architecture::ALL.to_vec()),
+            activation(),
         ),
         finite(),
-        finite(),
-        scaling(),
+        positions(),
         ids,
     )
-        .prop_map(|(sizes, flags, rms_eps, theta, scaling, (bos, eos))| {
+        .prop_map(|(sizes, flags, norm_eps, positions, (bos, eos))| {
             let [
                 hidden,
                 layers,
@@ -471,9 +492,9 @@ fn facts() -> impl Strategy<Value = ModelFacts> {
                 vocab,
                 max_positions,
             ] = sizes;
-            let (tied, attention_bias, mlp_bias) = flags;
+            let (tied, attention_bias, mlp_bias, architecture, activation) = flags;
             ModelFacts {
-                architecture: Architecture::Llama,
+                architecture,
                 hidden,
                 layers,
                 heads,
@@ -481,8 +502,9 @@ fn facts() -> impl Strategy<Value = ModelFacts> {
                 head_dim,
                 intermediate,
                 vocab,
-                rms_eps,
-                rope: Rope { theta, scaling },
+                norm_eps,
+                positions,
+                activation,
                 tied,
                 attention_bias,
                 mlp_bias,

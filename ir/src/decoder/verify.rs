@@ -2,8 +2,8 @@
 //!
 //! Facts:
 //! - sizes are positive, `heads` is a multiple of `kv_heads`, `head_dim` is even;
-//! - `rms_eps` is finite and not negative; `rope`'s numbers are finite and positive, llama3's `high_freq_factor` is above its
-//!   `low_freq_factor`;
+//! - `norm_eps` is finite and not negative; a rotary embedding's numbers are finite and positive, llama3's `high_freq_factor` is above
+//!   its `low_freq_factor`;
 //! - `bos` and `eos` are in the vocabulary.
 //!
 //! States:
@@ -14,17 +14,18 @@
 //!   result is a `linear`'s: the head;
 //! - every value is defined once and before it is read; the result is defined;
 //! - every statement has a site, and a type that its operation and operands give:
-//!   - `embed` reads a token and gives any width; everything else reads vectors;
-//!   - `linear` gives any width; `rmsnorm`, `silu` keep it; `mul`, `add` need two equal ones and keep it;
+//!   - `embed` and `position` read a token and give any width; everything else reads vectors;
+//!   - `linear` gives any width; norms and activations keep it; `mul`, `add` need two equal ones and keep it;
 //!   - `rope` needs a multiple of an even `head_dim`, and keeps it;
 //!   - `kv_append` needs the state's kv_heads · head_dim, twice;
 //!   - `attend` needs heads · head_dim with `heads` a multiple of the state's `kv_heads`, and keeps it;
+//! - `rope` stands only where `positions` are rotary, `position` only where they are learned;
 //! - `eps` is finite and not negative, `scale` finite;
 //! - tensor names and sites in `layer` contain `{i}`, elsewhere they do not; tensor names are not empty.
 //!
 //! Tying: with `tied`, the head's weight is the embedding's; without, it is another.
 
-use super::{Decoder, Inst, ModelFacts, Op, RopeScaling, State, Template, Type, Value};
+use super::{Decoder, Inst, ModelFacts, Op, Positions, RopeScaling, State, Template, Type, Value};
 use crate::{Violation, Violations};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -128,20 +129,19 @@ fn facts(model: &ModelFacts, violations: &mut Vec<Violation>) {
         &format!("head_dim = {} is odd", model.head_dim),
     );
     require(
-        not_negative(model.rms_eps),
-        &format!("rms_eps = {} is not a number ≥ 0", model.rms_eps),
+        not_negative(model.norm_eps),
+        &format!("norm_eps = {} is not a number ≥ 0", model.norm_eps),
     );
-    require(
-        positive(model.rope.theta),
-        &format!("rope theta = {} is not a number > 0", model.rope.theta),
-    );
-    require(
-        scaling(&model.rope.scaling),
-        &format!(
-            "rope = {}: a number is not > 0, or the factors are not in order",
-            model.rope
-        ),
-    );
+    if let Positions::Rotary(rope) = &model.positions {
+        require(
+            positive(rope.theta),
+            &format!("rope theta = {} is not a number > 0", rope.theta),
+        );
+        require(
+            scaling(&rope.scaling),
+            &format!("rope, {rope}: a number is not > 0, or the factors are not in order"),
+        );
+    }
     for &token in model.bos.iter().chain(&model.eos) {
         require(
             (token as usize) < model.vocab,
@@ -315,7 +315,8 @@ impl<'c> Check<'c> {
     fn types_of(&mut self, inst: &'c Inst, operands: &[Type]) -> Result<(), String> {
         let op = &inst.op;
         let expected = match op {
-            Op::Embed { .. } => {
+            Op::Embed { .. } | Op::Position { .. } => {
+                self.positions(op)?;
                 if operands[0] != Type::Token {
                     return Err(format!("the operand is a {}, not a token", operands[0]));
                 }
@@ -324,6 +325,7 @@ impl<'c> Check<'c> {
             _ => {
                 let widths: Option<Vec<usize>> = operands.iter().map(|ty| width(*ty)).collect();
                 let widths = widths.ok_or("an operand is a token, not a vector")?;
+                self.positions(op)?;
                 self.widths(op, &widths)?
             }
         };
@@ -341,15 +343,27 @@ impl<'c> Check<'c> {
         }
     }
 
+    /// Checks that an operation knows positions the way the model does.
+    fn positions(&self, op: &Op) -> Result<(), String> {
+        let learned = self.decoder.model.positions == Positions::Learned;
+        match op {
+            Op::Position { .. } => require(learned, || "the model's positions are rotary".into()),
+            Op::Rope { .. } => require(!learned, || "the model's positions are learned".into()),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks the operands' widths; the result's width, if they determine it.
     fn widths(&mut self, op: &'c Op, widths: &[usize]) -> Result<Option<usize>, String> {
         let first = widths[0];
         match op {
-            Op::Embed { .. } | Op::Linear { .. } => return Ok(None),
-            Op::Silu { .. } => {}
-            Op::RmsNorm { eps, .. } => require(not_negative(*eps), || {
-                format!("eps = {eps} is not a number ≥ 0")
-            })?,
+            Op::Embed { .. } | Op::Position { .. } | Op::Linear { .. } => return Ok(None),
+            Op::Activate { .. } => {}
+            Op::RmsNorm { eps, .. } | Op::LayerNorm { eps, .. } => {
+                require(not_negative(*eps), || {
+                    format!("eps = {eps} is not a number ≥ 0")
+                })?
+            }
             Op::Mul { .. } | Op::Add { .. } => require(first == widths[1], || {
                 format!("the widths {first} and {} differ", widths[1])
             })?,

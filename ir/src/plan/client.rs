@@ -13,7 +13,8 @@ pub struct ClientPart {
     pub outputs: Vec<Wire>,
     /// What the outputs are, laid end to end.
     pub output_kind: OutputKind,
-    /// Who holds the embedding table. On the client, the input is the token's embedding; on the server, a one-hot vector.
+    /// Who holds the embedding table. On the client, the input is the token's embedding, its position's row added where positions are
+    /// learned; on the server, a one-hot vector.
     pub embedding: Placement,
     /// Who holds the head. On the client, the output is the final normalised hidden state.
     pub head: Placement,
@@ -25,6 +26,12 @@ pub struct ClientPart {
     pub tokenizer: Option<FileEntry>,
     /// The embedding table [vocab, hidden] as little-endian f32, when the client holds it.
     pub embedding_table: Option<FileEntry>,
+    /// Whether a row for its position is added to each token's embedding, by whoever holds the table of those.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learned_positions: bool,
+    /// The rows of positions [capacity, hidden] as little-endian f32, where there are any and the client holds the embedding table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_table: Option<FileEntry>,
     /// The head [vocab, hidden] as little-endian f32, when the client holds it.
     pub head_table: Option<FileEntry>,
 }
@@ -52,11 +59,14 @@ impl Wire {
     }
 }
 
-/// How tokens become vectors: the embedding table [vocab, hidden] where the client holds it, else one-hot vectors.
+/// How tokens become vectors: rows of the embedding table [vocab, hidden] where the client holds it, to each added the row of its position
+/// where positions are learned; else one-hot vectors.
 #[derive(Clone, Copy, Debug)]
 pub struct Embedding<'a> {
     /// The table, row by row; None where the server holds it.
     pub table: Option<&'a [f32]>,
+    /// Rows of positions, of as many features; None where there are none or the server holds them.
+    pub positions: Option<&'a [f32]>,
     /// Tokens that there are.
     pub vocab: u32,
     /// Features of a row.
@@ -74,6 +84,12 @@ pub enum NoInput {
         /// Size of the vocabulary.
         vocab: u32,
     },
+    /// A position that the model has no row for.
+    #[error("the plan has no row for position {position}: the session is full")]
+    Position {
+        /// The position.
+        position: u32,
+    },
     /// No token, or more than stand side by side.
     #[error("{count} tokens at once, the plan takes 1 to {most}; split them")]
     Count {
@@ -85,12 +101,17 @@ pub enum NoInput {
 }
 
 impl Embedding<'_> {
-    /// The slots to encrypt for tokens side by side, one period of the wire: their vectors over the wire's unit. Where there are fewer
-    /// than the wire's block, the last one is repeated.
+    /// The slots to encrypt for tokens side by side, the first of them at `position` of its session, one period of the wire: their
+    /// vectors over the wire's unit. Where there are fewer than the wire's block, the last one is repeated.
     ///
     /// # Errors
-    /// An id outside the vocabulary, no token, or more than the wire takes.
-    pub fn slots(&self, wire: &Wire, tokens: &[u32]) -> Result<Vec<Complex64>, NoInput> {
+    /// An id outside the vocabulary, a position without a row, no token, or more than the wire takes.
+    pub fn slots(
+        &self,
+        wire: &Wire,
+        tokens: &[u32],
+        position: u32,
+    ) -> Result<Vec<Complex64>, NoInput> {
         let block = wire.block as usize;
         let (Some(&last), true) = (tokens.last(), tokens.len() <= block) else {
             return Err(NoInput::Count {
@@ -101,16 +122,17 @@ impl Embedding<'_> {
         let mut slots = vec![Complex64::ZERO; wire.period()];
         for r in 0..block {
             let token = tokens.get(r).copied().unwrap_or(last);
+            let position = position + r.min(tokens.len() - 1) as u32;
             let side = slots.iter_mut().skip(r).step_by(block);
-            self.place(token, wire.unit, side)?;
+            self.place((token, position), wire.unit, side)?;
         }
         Ok(slots)
     }
 
-    /// Puts one token's vector into slots.
+    /// Puts the vector of one token at a position into slots.
     fn place<'s>(
         &self,
-        token: u32,
+        (token, position): (u32, u32),
         unit: f64,
         mut slots: impl Iterator<Item = &'s mut Complex64>,
     ) -> Result<(), NoInput> {
@@ -122,10 +144,16 @@ impl Embedding<'_> {
         }
         match self.table {
             Some(table) => {
-                let rows = table.chunks_exact(self.hidden.max(1) as usize);
-                let row = rows.into_iter().nth(token as usize);
-                for (slot, &value) in slots.zip(row.into_iter().flatten()) {
-                    slot.re = f64::from(value) / unit;
+                let mut values: Vec<f64> = self.row(table, token).collect();
+                if let Some(positions) = self.positions {
+                    let mut added = self.row(positions, position).peekable();
+                    if added.peek().is_none() {
+                        return Err(NoInput::Position { position });
+                    }
+                    values.iter_mut().zip(added).for_each(|(x, y)| *x += y);
+                }
+                for (slot, value) in slots.zip(values) {
+                    slot.re = value / unit;
                 }
             }
             None => {
@@ -135,6 +163,13 @@ impl Embedding<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A row of a table; nothing beyond its end.
+    fn row<'t>(&self, table: &'t [f32], row: u32) -> impl Iterator<Item = f64> + use<'t> {
+        let mut rows = table.chunks_exact(self.hidden.max(1) as usize);
+        let row = rows.nth(row as usize);
+        row.into_iter().flatten().copied().map(f64::from)
     }
 }
 
@@ -179,7 +214,7 @@ mod tests {
     };
 
     fn parts(embedding: &Embedding<'_>, tokens: &[u32]) -> Result<Vec<f64>, NoInput> {
-        let slots = embedding.slots(&WIRE, tokens)?;
+        let slots = embedding.slots(&WIRE, tokens, 0)?;
         Ok(slots.iter().map(|slot| slot.re).collect())
     }
 
@@ -188,6 +223,7 @@ mod tests {
         let table = [2.0, 4.0, 6.0, 8.0];
         let with = Embedding {
             table: Some(&table),
+            positions: None,
             vocab: 2,
             hidden: 2,
         };
@@ -198,6 +234,14 @@ mod tests {
             ..with
         };
         assert_eq!(parts(&one_hot, &[0, 1]).unwrap(), [0.5, 0.0, 0.0, 0.5]);
+        let rows = [10.0, 20.0, 30.0, 40.0];
+        let learned = Embedding {
+            positions: Some(&rows),
+            ..with
+        };
+        assert_eq!(parts(&learned, &[0, 1]).unwrap(), [6.0, 18.0, 12.0, 24.0]);
+        let late = learned.slots(&WIRE, &[0, 1], 1);
+        assert_eq!(late, Err(NoInput::Position { position: 2 }));
         assert_eq!(parts(&with, &[2]), Err(NoInput::Token { id: 2, vocab: 2 }));
         for tokens in [&[][..], &[0, 0, 0]] {
             let count = tokens.len();

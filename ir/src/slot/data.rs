@@ -35,6 +35,30 @@ pub enum Recipe {
         /// Multiplies every entry.
         scale: f64,
     },
+    /// What a linear map adds, [width]: its own bias, and what the bias of a norm before it becomes.
+    Constant {
+        /// Its bias, by tensor name.
+        own: Option<String>,
+        /// What goes through the map with every input.
+        shift: Option<Shift>,
+        /// Where each feature comes from.
+        rows: FeatureMap,
+        /// Whether the mean over all features is taken off.
+        centred: bool,
+        /// Multiplies every entry.
+        scale: f64,
+    },
+    /// The first rows of a table, [capacity, width]: one for each position.
+    Rows {
+        /// Tensor name; shape [positions, features].
+        tensor: String,
+        /// Where each feature comes from.
+        rows: FeatureMap,
+        /// Whether each row's mean over all features is taken off.
+        centred: bool,
+        /// Multiplies every entry.
+        scale: f64,
+    },
     /// Cosines of the rotary embedding, [capacity, width]: entry f of row p is cos(p·θ_lane(f)) × scale.
     RopeCos {
         /// Where features stand.
@@ -56,8 +80,59 @@ pub enum Recipe {
 impl Recipe {
     /// Whether the array is made of the checkpoint's tensors.
     pub fn of_weights(&self) -> bool {
-        matches!(self, Recipe::Matrix(_) | Recipe::Vector { .. })
+        match self {
+            Recipe::Matrix(_)
+            | Recipe::Vector { .. }
+            | Recipe::Constant { .. }
+            | Recipe::Rows { .. } => true,
+            Recipe::RopeCos { .. } | Recipe::RopeSin { .. } | Recipe::Values(_) => false,
+        }
     }
+
+    /// Names of the tensors that it reads.
+    pub fn tensors(&self) -> Vec<&str> {
+        match self {
+            Recipe::Matrix(parts) => {
+                let names = parts
+                    .iter()
+                    .flat_map(|part| std::iter::once(&part.tensor).chain(&part.gain));
+                names.map(String::as_str).collect()
+            }
+            Recipe::Vector { tensor, .. } | Recipe::Rows { tensor, .. } => vec![tensor],
+            Recipe::Constant { own, shift, .. } => {
+                let through = shift.iter().flat_map(|shift| [&shift.weight, &shift.by]);
+                own.iter().chain(through).map(String::as_str).collect()
+            }
+            Recipe::RopeCos { .. } | Recipe::RopeSin { .. } | Recipe::Values(_) => vec![],
+        }
+    }
+
+    /// Where its features come from.
+    pub fn maps(&self) -> Vec<&FeatureMap> {
+        match self {
+            Recipe::Matrix(parts) => {
+                let both = parts.iter().flat_map(|part| [&part.rows, &part.columns]);
+                both.collect()
+            }
+            Recipe::Vector { rows, .. }
+            | Recipe::Constant { rows, .. }
+            | Recipe::Rows { rows, .. }
+            | Recipe::RopeCos { map: rows, .. }
+            | Recipe::RopeSin { map: rows, .. } => vec![rows],
+            Recipe::Values(_) => vec![],
+        }
+    }
+}
+
+/// A constant b at the input of a linear map W: W·b at its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shift {
+    /// W, by tensor name; shape [out_features, in_features].
+    pub weight: String,
+    /// Whether the tensor is stored the other way round.
+    pub transposed: bool,
+    /// b, by tensor name.
+    pub by: String,
 }
 
 /// One real part of a packed matrix.
@@ -73,6 +148,9 @@ pub struct MatrixPart {
     pub columns: FeatureMap,
     /// A gain vector multiplied into the columns (a norm's weight), by tensor name.
     pub gain: Option<String>,
+    /// Whether every column's mean over all output features is taken off, so that outputs sum to 0.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub centred: bool,
     /// Multiplies every entry.
     pub scale: f64,
 }

@@ -11,7 +11,7 @@
 //! The text form ([`Program`] prints and parses):
 //!
 //! ```text
-//! leveled 2
+//! leveled 3
 //! checkpoint "blake3:…"
 //! program "decode", slots=32768, block=1, capacity=256
 //!
@@ -46,7 +46,7 @@ mod token_matrix;
 mod types;
 mod verify;
 
-pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe};
+pub use data::{DataDecl, DataError, DataId, DataSource, FeatureMap, MatrixPart, Recipe, Shift};
 pub use interp::{InterpError, Interpreter, Seen, Session};
 pub use matrix::{Entries, Form, Matrix, Pairing};
 pub use memory::MemoryData;

@@ -1,14 +1,17 @@
 //! The text form's parser. It accepts what the printer prints, with free blanks, line breaks in lists and comments; whether
 //! the result makes sense is the verifier's business.
 
+mod data;
+
 use super::parse_layout::{group, ty};
 use super::print::SLOT_VERSION;
 use super::{
-    At, BootstrapKind, DataDecl, DataId, FeatureMap, Form, Matrix, MatrixId, MatrixPart, Node, Op,
-    Pairing, Param, Plain, PlainFactor, PlainId, Poly, PolyId, Program, Recipe, Stage, StateDecl,
-    StateId, Step, Template, ValueId, ValueType,
+    At, BootstrapKind, DataId, Form, Matrix, MatrixId, Node, Op, Pairing, Param, Plain,
+    PlainFactor, PlainId, Poly, PolyId, Program, Stage, StateDecl, StateId, Step, Template,
+    ValueId, ValueType,
 };
 use crate::text::{ParseError, Parser, TokenKind};
+use data::data;
 use std::str::FromStr;
 
 pub(super) type Parsed<T> = Result<T, ParseError>;
@@ -319,101 +322,6 @@ fn sum_groups(p: &mut Parser) -> Parsed<Op<ValueId>> {
         template,
         states,
         args,
-    })
-}
-
-fn feature_map(p: &mut Parser) -> Parsed<FeatureMap> {
-    if p.eat_word("plain") {
-        let count = self::count(p)?;
-        let first = match p.eat_word("from") {
-            true => self::count(p)?,
-            false => 0,
-        };
-        return Ok(FeatureMap::Plain { first, count });
-    }
-    p.keyword("heads")?;
-    let (heads, heads_padded) = fraction(p)?;
-    p.keyword("kv")?;
-    let kv_heads = count(p)?;
-    p.keyword("lanes")?;
-    let (head_dim, lanes) = fraction(p)?;
-    Ok(FeatureMap::Heads {
-        heads,
-        kv_heads,
-        head_dim,
-        heads_padded,
-        lanes,
-    })
-}
-
-fn rows(p: &mut Parser) -> Parsed<FeatureMap> {
-    p.keyword("rows")?;
-    feature_map(p)
-}
-
-fn scale(p: &mut Parser) -> Parsed<f64> {
-    p.keyword("scale")?;
-    real(p)
-}
-
-fn part(p: &mut Parser) -> Parsed<MatrixPart> {
-    let tensor = p.string("a tensor's name")?;
-    let transposed = p.eat_word("transposed");
-    let rows = rows(p)?;
-    p.keyword("columns")?;
-    let columns = feature_map(p)?;
-    let gain = if p.eat_word("gain") {
-        Some(p.string("a gain tensor's name")?)
-    } else {
-        None
-    };
-    Ok(MatrixPart {
-        tensor,
-        transposed,
-        rows,
-        columns,
-        gain,
-        scale: scale(p)?,
-    })
-}
-
-fn recipe(p: &mut Parser) -> Parsed<Recipe> {
-    let here = p.clone();
-    Ok(match p.word("a recipe")?.as_str() {
-        "matrix" => Recipe::Matrix(p.list(part)?),
-        "vector" => Recipe::Vector {
-            tensor: p.string("a tensor's name")?,
-            rows: rows(p)?,
-            scale: scale(p)?,
-        },
-        "values" => Recipe::Values(p.list(|p| p.list(real))?),
-        "rope_cos" => Recipe::RopeCos {
-            map: rows(p)?,
-            scale: scale(p)?,
-        },
-        "rope_sin" => Recipe::RopeSin {
-            map: rows(p)?,
-            scale: scale(p)?,
-        },
-        _ => return Err(here.error("`matrix`, `vector`, `values`, `rope_cos` or `rope_sin`")),
-    })
-}
-
-fn data(p: &mut Parser) -> Parsed<DataDecl> {
-    let name = p.string("the data's name")?;
-    p.sign(',')?;
-    let per_layer = p.eat_word("per_layer");
-    if per_layer {
-        p.sign(',')?;
-    }
-    p.attribute("shape")?;
-    let shape = p.list(count)?;
-    p.sign(',')?;
-    Ok(DataDecl {
-        name,
-        per_layer,
-        shape,
-        recipe: recipe(p)?,
     })
 }
 

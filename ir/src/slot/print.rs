@@ -3,8 +3,8 @@
 
 use super::{
     At, DataDecl, FeatureMap, Form, Group, Layout, Leveled, Matrix, MatrixPart, Node, Op, Packed,
-    Pairing, Param, Plain, PlainFactor, Poly, Program, Recipe, Side, Stage, StateDecl, Template,
-    TokenMatrix, ValueId, ValueType,
+    Pairing, Param, Plain, PlainFactor, Poly, Program, Recipe, Shift, Side, Stage, StateDecl,
+    Template, TokenMatrix, ValueId, ValueType,
 };
 use crate::text::{float, list, quoted};
 use std::fmt::{self, Display, Formatter};
@@ -183,7 +183,19 @@ impl Display for MatrixPart {
         if let Some(gain) = &self.gain {
             write!(f, " gain {}", quoted(gain))?;
         }
-        write!(f, " scale {}", float(self.scale))
+        write!(f, "{} scale {}", centred(self.centred), float(self.scale))
+    }
+}
+
+fn centred(centred: bool) -> &'static str {
+    if centred { " centred" } else { "" }
+}
+
+impl Display for Shift {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let transposed = if self.transposed { " transposed" } else { "" };
+        let (by, weight) = (quoted(&self.by), quoted(&self.weight));
+        write!(f, " shift {by} through {weight}{transposed}")
     }
 }
 
@@ -201,6 +213,32 @@ impl Display for Recipe {
                 quoted(tensor),
                 float(*scale)
             ),
+            Recipe::Constant {
+                own,
+                shift,
+                rows,
+                centred: off,
+                scale,
+            } => {
+                f.write_str("constant")?;
+                own.iter()
+                    .try_for_each(|own| write!(f, " own {}", quoted(own)))?;
+                shift.iter().try_for_each(|shift| write!(f, "{shift}"))?;
+                write!(f, " rows {rows}{} scale {}", centred(*off), float(*scale))
+            }
+            Recipe::Rows {
+                tensor,
+                rows,
+                centred: off,
+                scale,
+            } => {
+                let (tensor, off) = (quoted(tensor), centred(*off));
+                write!(
+                    f,
+                    "rows_of {tensor} rows {rows}{off} scale {}",
+                    float(*scale)
+                )
+            }
             Recipe::Values(layers) => {
                 let numbers = |layer: &Vec<f64>| {
                     list(layer.iter().map(|&x| float(x).to_string())).to_string()

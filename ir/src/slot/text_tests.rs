@@ -138,22 +138,48 @@ fn feature_map() -> impl Strategy<Value = FeatureMap> {
 fn recipe() -> impl Strategy<Value = Recipe> {
     let map = feature_map;
     let gain = proptest::option::of(name());
-    let part = (name(), any::<bool>(), map(), map(), gain, number()).prop_map(
-        |(tensor, transposed, rows, columns, gain, scale)| MatrixPart {
+    let flags = any::<(bool, bool)>();
+    let part = (name(), flags, map(), map(), gain, number()).prop_map(
+        |(tensor, (transposed, centred), rows, columns, gain, scale)| MatrixPart {
             tensor,
             transposed,
             rows,
             columns,
             gain,
+            centred,
             scale,
         },
     );
+    let shift = (name(), any::<bool>(), name()).prop_map(|(weight, transposed, by)| Shift {
+        weight,
+        transposed,
+        by,
+    });
+    let own = proptest::option::of(name());
+    let shift = proptest::option::of(shift);
     prop_oneof![
         vec(part, 0..3).prop_map(Recipe::Matrix),
         (name(), map(), number()).prop_map(|(tensor, rows, scale)| Recipe::Vector {
             tensor,
             rows,
             scale
+        }),
+        (own, shift, map(), any::<bool>(), number()).prop_map(
+            |(own, shift, rows, centred, scale)| Recipe::Constant {
+                own,
+                shift,
+                rows,
+                centred,
+                scale
+            }
+        ),
+        (name(), map(), any::<bool>(), number()).prop_map(|(tensor, rows, centred, scale)| {
+            Recipe::Rows {
+                tensor,
+                rows,
+                centred,
+                scale,
+            }
         }),
         vec(vec(number(), 0..3), 0..3).prop_map(Recipe::Values),
         (map(), number()).prop_map(|(map, scale)| Recipe::RopeCos { map, scale }),

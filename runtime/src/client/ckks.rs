@@ -48,10 +48,10 @@ impl CkksSealer {
         }
     }
 
-    /// The ciphertext of the tokens' embeddings, at the plan's input level.
-    pub fn encrypt(&self, tokens: Tokens<'_>) -> Result<Ciphertext, SealError> {
+    /// The ciphertext of the embeddings of tokens, the first at `position` of the session, at the plan's input level.
+    pub fn encrypt(&self, tokens: Tokens<'_>, position: u32) -> Result<Ciphertext, SealError> {
         let level = self.model.input_wire(tokens)?.level as usize;
-        let slots = self.model.input(tokens)?;
+        let slots = self.model.input(tokens, position)?;
         let plaintext = Encoder::new(&self.context).encode(&slots, level, 1)?;
         Ok(self.secret.encrypt(&plaintext)?)
     }
@@ -92,8 +92,9 @@ impl CkksSealer {
 }
 
 impl Sealer for CkksSealer {
-    fn seal(&self, tokens: Tokens<'_>) -> Result<Vec<u8>, String> {
-        let ct = self.encrypt(tokens).map_err(|cause| cause.to_string())?;
+    fn seal(&self, tokens: Tokens<'_>, position: u32) -> Result<Vec<u8>, String> {
+        let ct = self.encrypt(tokens, position);
+        let ct = ct.map_err(|cause| cause.to_string())?;
         Ok(ct.to_bytes(&self.context))
     }
 

@@ -204,10 +204,12 @@ async fn round_trip(
     tokens: Tokens<'_>,
     listener: &mut dyn Listener,
 ) -> Result<StepAnswer, ClientError> {
-    let sealed = sealer.seal(tokens).map_err(|cause| ClientError::Seal {
-        doing: format!("encrypting token {position}"),
-        cause,
-    })?;
+    let sealed = sealer
+        .seal(tokens, position)
+        .map_err(|cause| ClientError::Seal {
+            doing: format!("encrypting token {position}"),
+            cause,
+        })?;
     connection
         .step(position, tokens.block(), sealed, |progress| {
             listener.progress(progress);

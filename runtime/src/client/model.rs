@@ -19,6 +19,8 @@ pub struct ClientModel {
     weights: Weights,
     tokenizer: Option<Arc<Tokenizer>>,
     embedding: Option<Vec<f32>>,
+    /// Rows of positions, where the client adds them.
+    positions: Option<Vec<f32>>,
     head: Option<Vec<f32>>,
 }
 
@@ -46,7 +48,7 @@ pub enum ModelError {
     Synthetic,
     /// A table's size is wrong.
     #[error(
-        "the plan's {what} has {found} entries where vocabulary × hidden size is {expected}; compile again"
+        "the plan's {what} has {found} entries where rows × hidden size is {expected}; compile again"
     )]
     Table {
         /// Which table.
@@ -94,18 +96,31 @@ impl ClientModel {
             }
             None => None,
         };
-        let needs = |place, entry, what| {
-            on_client(place)
-                .then(|| table(dir, entry, what, size.0 * size.1))
+        let needs = |wanted: bool, entry, what, rows: usize| {
+            wanted
+                .then(|| table(dir, entry, what, rows * size.1))
                 .transpose()
         };
+        let embeds = on_client(part.embedding);
         Ok(Self {
             embedding: needs(
-                part.embedding,
+                embeds,
                 part.embedding_table.as_ref(),
                 "embedding table",
+                size.0,
             )?,
-            head: needs(part.head, part.head_table.as_ref(), "head")?,
+            positions: needs(
+                embeds && part.learned_positions,
+                part.position_table.as_ref(),
+                "position table",
+                plan.capacity as usize,
+            )?,
+            head: needs(
+                on_client(part.head),
+                part.head_table.as_ref(),
+                "head",
+                size.0,
+            )?,
             part,
             block: plan.prefill.as_ref().map(|p| (p.input, p.outputs.clone())),
             vocab: plan.model.vocab,
@@ -164,17 +179,18 @@ impl ClientModel {
         Ok(bos.chain(encoding.get_ids().iter().copied()).collect())
     }
 
-    /// The slots to encrypt for tokens, one period: see [`Embedding::slots`].
-    pub fn input(&self, tokens: Tokens<'_>) -> Result<Vec<Complex64>, ModelError> {
+    /// The slots to encrypt for tokens, one period, the first of them at `position` of the session: see [`Embedding::slots`].
+    pub fn input(&self, tokens: Tokens<'_>, position: u32) -> Result<Vec<Complex64>, ModelError> {
         let embedding = Embedding {
             table: self.embedding.as_deref(),
+            positions: self.positions.as_deref(),
             vocab: self.vocab,
             hidden: self.hidden as u32,
         };
         let wire = self.input_wire(tokens)?;
         let slots = match tokens {
-            Tokens::One(token) => embedding.slots(&wire, &[token]),
-            Tokens::Block(tokens) => embedding.slots(&wire, tokens),
+            Tokens::One(token) => embedding.slots(&wire, &[token], position),
+            Tokens::Block(tokens) => embedding.slots(&wire, tokens, position),
         };
         Ok(slots?)
     }

@@ -29,8 +29,8 @@ impl Tokens<'_> {
 
 /// Seals tokens and opens answers; the secret key lives behind it.
 pub trait Sealer: Sync {
-    /// Encrypts the embeddings of tokens; returns the bytes to send.
-    fn seal(&self, tokens: Tokens<'_>) -> Result<Vec<u8>, String>;
+    /// Encrypts the embeddings of tokens, the first at `position` of the session; returns the bytes to send.
+    fn seal(&self, tokens: Tokens<'_>, position: u32) -> Result<Vec<u8>, String>;
     /// Decrypts the answer to tokens to the logits of the whole vocabulary, after the last of them.
     fn open(&self, tokens: Tokens<'_>, ciphertexts: &[Vec<u8>]) -> Result<Vec<f64>, String>;
     /// Size of the vocabulary.

@@ -110,6 +110,7 @@ fn program(spec: &BootstrapSpec, top: u32) -> PlanProgram {
             rows: FeatureMap::plain(VOCABULARY),
             columns: FeatureMap::plain(VOCABULARY),
             gain: None,
+            centred: false,
             scale: 1.0,
         }]),
     };
@@ -292,6 +293,8 @@ pub fn write_plan_with(dir: &Path, step: f64) {
             eos: vec![],
             tokenizer: Some(tokenizer),
             embedding_table: Some(table),
+            learned_positions: false,
+            position_table: None,
             head_table: None,
         },
         capacity: CAPACITY,

@@ -120,7 +120,7 @@ impl Engine for Adder {
 pub struct Plain(pub u32);
 
 impl Sealer for Plain {
-    fn seal(&self, tokens: Tokens<'_>) -> Result<Vec<u8>, String> {
+    fn seal(&self, tokens: Tokens<'_>, _: u32) -> Result<Vec<u8>, String> {
         Ok(match tokens {
             Tokens::One(token) => vec![token as u8],
             Tokens::Block(tokens) => tokens.iter().map(|token| *token as u8).collect(),

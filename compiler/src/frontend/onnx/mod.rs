@@ -39,8 +39,8 @@ use graph::Graph;
 use llama::{Llama, Projection};
 use sotto_ir::Digest;
 use sotto_ir::decoder::{
-    Architecture, AttentionBias, Decoder, ModelFacts, Tensor, WeightError, WeightSource,
-    check_rows, instantiate,
+    Activation, Architecture, AttentionBias, Decoder, ModelFacts, Positions, Tensor, WeightError,
+    WeightSource, check_rows, instantiate,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -314,8 +314,9 @@ fn facts(
         head_dim: llama.head_dim,
         intermediate: layer.map_or(0, |layer| layer.gate.weight.shape()[0]),
         vocab,
-        rms_eps: llama.eps,
-        rope,
+        norm_eps: llama.eps,
+        positions: Positions::Rotary(rope),
+        activation: Activation::Silu,
         tied: tied(path, llama)?,
         attention_bias: match (has(|layer| &layer.q), has(|layer| &layer.o)) {
             (false, _) => AttentionBias::None,

@@ -2,7 +2,7 @@
 
 use super::{Import, OnnxError};
 use serde_json::{Map, Value, json};
-use sotto_ir::decoder::{AttentionBias, ModelFacts, RopeScaling};
+use sotto_ir::decoder::{AttentionBias, ModelFacts, Rope, RopeScaling};
 use sotto_ir::write_whole;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -100,8 +100,37 @@ fn config_of(facts: &ModelFacts) -> Value {
         AttentionBias::Qkv => ("Qwen2ForCausalLM", "qwen2"),
         AttentionBias::None | AttentionBias::All => ("LlamaForCausalLM", "llama"),
     };
-    let theta = facts.rope.theta;
-    let rope = match facts.rope.scaling {
+    let rope = facts.positions.rope().map(rope_of);
+    json!({
+        "architectures": [class],
+        "model_type": kind,
+        "dtype": "float32",
+        "hidden_act": "silu",
+        "hidden_size": facts.hidden,
+        "num_hidden_layers": facts.layers,
+        "num_attention_heads": facts.heads,
+        "num_key_value_heads": facts.kv_heads,
+        "head_dim": facts.head_dim,
+        "intermediate_size": facts.intermediate,
+        "vocab_size": facts.vocab,
+        "rms_norm_eps": facts.norm_eps,
+        "rope_parameters": rope,
+        "tie_word_embeddings": facts.tied,
+        "attention_bias": facts.attention_bias.on_inputs(),
+        "mlp_bias": facts.mlp_bias,
+        "bos_token_id": facts.bos,
+        "eos_token_id": match &facts.eos[..] {
+            [] => Value::Null,
+            [one] => json!(one),
+            several => json!(several),
+        },
+        "max_position_embeddings": facts.max_positions,
+    })
+}
+
+fn rope_of(rope: &Rope) -> Value {
+    let theta = rope.theta;
+    match rope.scaling {
         RopeScaling::None => json!({"rope_type": "default", "rope_theta": theta}),
         RopeScaling::Linear { factor } => {
             json!({"rope_type": "linear", "rope_theta": theta, "factor": factor})
@@ -119,30 +148,5 @@ fn config_of(facts: &ModelFacts) -> Value {
             "high_freq_factor": high_freq_factor,
             "original_max_position_embeddings": original_max_positions,
         }),
-    };
-    json!({
-        "architectures": [class],
-        "model_type": kind,
-        "dtype": "float32",
-        "hidden_act": "silu",
-        "hidden_size": facts.hidden,
-        "num_hidden_layers": facts.layers,
-        "num_attention_heads": facts.heads,
-        "num_key_value_heads": facts.kv_heads,
-        "head_dim": facts.head_dim,
-        "intermediate_size": facts.intermediate,
-        "vocab_size": facts.vocab,
-        "rms_norm_eps": facts.rms_eps,
-        "rope_parameters": rope,
-        "tie_word_embeddings": facts.tied,
-        "attention_bias": facts.attention_bias.on_inputs(),
-        "mlp_bias": facts.mlp_bias,
-        "bos_token_id": facts.bos,
-        "eos_token_id": match &facts.eos[..] {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        },
-        "max_position_embeddings": facts.max_positions,
-    })
+    }
 }

@@ -153,6 +153,7 @@ impl Maker {
                 rows: FeatureMap::plain(WIDTH),
                 columns: FeatureMap::plain(WIDTH),
                 gain: None,
+                centred: false,
                 scale: 1.0,
             }]),
         });

@@ -26,14 +26,27 @@ pub(super) fn check(plan: &Plan, programs: &[Program<Leveled>], report: &mut Rep
     );
 
     report.at("client tables");
-    let size = u64::from(vocab) * u64::from(hidden) * 4;
+    let size = |rows: u32| u64::from(rows) * u64::from(hidden) * 4;
     let weights = plan.model.weights;
+    // each with its rows, if the model has such a table
     let tables = [
-        ("embedding", client.embedding, &client.embedding_table),
-        ("head", client.head, &client.head_table),
+        (
+            "embedding",
+            client.embedding,
+            &client.embedding_table,
+            Some(vocab),
+        ),
+        (
+            "position table",
+            client.embedding,
+            &client.position_table,
+            client.learned_positions.then_some(plan.capacity),
+        ),
+        ("head", client.head, &client.head_table, Some(vocab)),
     ];
-    for (name, placement, file) in tables {
-        let size = (placement == Placement::Client && weights != Weights::None).then_some(size);
+    for (name, placement, file, rows) in tables {
+        let here = placement == Placement::Client && weights != Weights::None;
+        let size = rows.filter(|_| here).map(size);
         table(name, placement, file.as_ref(), size, report);
     }
     let tokens = client.eos.iter().chain(&client.bos);

@@ -2,8 +2,8 @@
 
 use super::LevelRules;
 use crate::slot::{
-    DataDecl, DataId, FeatureMap, Form, Group, Layout, Matrix, Pairing, Plain, PlainFactor, Poly,
-    Program, Recipe, Stage, StateDecl, ValueType,
+    DataDecl, DataId, Form, Group, Layout, Matrix, Pairing, Plain, PlainFactor, Poly, Program,
+    Recipe, Stage, StateDecl, ValueType,
 };
 use crate::violation::Report;
 use sotto_params::poly::MAX_DEGREE;
@@ -68,18 +68,23 @@ fn data(decl: &DataDecl, report: &mut Report) {
     report.require(size.is_some_and(|n| n > 0), || {
         format!("the shape {:?} holds nothing, or too much", decl.shape)
     });
-    for map in maps(&decl.recipe) {
+    for map in decl.recipe.maps() {
         report.require(map.holds(), || {
             format!("`{map}` is no map: heads and lanes must be positive, heads a multiple of kv, lanes at least two")
         });
     }
     let per_layer = decl.per_layer;
-    for name in tensors(&decl.recipe) {
+    for name in decl.recipe.tensors() {
         report.require(!per_layer || name.contains("{i}"), || {
             format!("`{name}` names one tensor for all layers, but the data is per layer")
         });
         report.require(per_layer || !name.contains("{i}"), || {
             format!("`{name}` names a tensor per layer, but the data is not per layer")
+        });
+    }
+    if let Recipe::Constant { own, shift, .. } = &decl.recipe {
+        report.require(own.is_some() || shift.is_some(), || {
+            "it is the constant of no tensor".into()
         });
     }
     if let Recipe::Values(layers) = &decl.recipe {
@@ -92,28 +97,6 @@ fn data(decl: &DataDecl, report: &mut Report) {
         });
         let finite = layers.iter().flatten().all(|x| x.is_finite());
         report.require(finite, || "a value is not finite".into());
-    }
-}
-
-fn maps(recipe: &Recipe) -> Vec<&FeatureMap> {
-    match recipe {
-        Recipe::Matrix(parts) => parts.iter().flat_map(|p| [&p.rows, &p.columns]).collect(),
-        Recipe::Vector { rows, .. } => vec![rows],
-        Recipe::RopeCos { map, .. } | Recipe::RopeSin { map, .. } => vec![map],
-        Recipe::Values(_) => vec![],
-    }
-}
-
-fn tensors(recipe: &Recipe) -> Vec<&str> {
-    match recipe {
-        Recipe::Matrix(parts) => {
-            let names = parts
-                .iter()
-                .flat_map(|p| std::iter::once(&p.tensor).chain(&p.gain));
-            names.map(String::as_str).collect()
-        }
-        Recipe::Vector { tensor, .. } => vec![tensor],
-        Recipe::Values(_) | Recipe::RopeCos { .. } | Recipe::RopeSin { .. } => vec![],
     }
 }
 
