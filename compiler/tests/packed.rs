@@ -236,7 +236,7 @@ fn the_server_can_hold_the_embedding_and_the_client_the_head() {
 }
 
 /// Every alternative of the search, by itself or with what it needs.
-const PINS: [&[&str]; 13] = [
+const PINS: [&[&str]; 14] = [
     &[],
     &[
         "layers.{i}.mlp.up_proj=alone",
@@ -260,6 +260,7 @@ const PINS: [&[&str]; 13] = [
     &["layers.{i}.mlp.down_proj=tiled"],
     &["layers.{i}.attention.attend=inside:8"],
     &["layers.{i}.attention.attend=outside:4"],
+    &["layers.{i}.attention.attend=diagonals:4"],
     &[
         "layers.{i}.attention.attend=squarings:2",
         "final_norm=exact",
@@ -309,6 +310,9 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
                 let honoured = match &pin.form {
                     Form::Spread(n) => said(&format!("spread {n} slots")),
                     Form::Inside(n) => said(&format!("{n} inside")) || said(", inside the"),
+                    Form::Diagonals(n) => {
+                        said(&format!("in diagonals, {n} tokens inside each head"))
+                    }
                     Form::Outside(n) => said(&format!("groups of {n} tokens, outside")),
                     Form::Squarings(n) => said(&format!("by {n} squarings")),
                     Form::Inputs => said("two diagonals in one"),
