@@ -11,6 +11,8 @@
 //! exponential, and lane 0 is repeated. With all inside they wrap into the same token and repeat by themselves, and the factors are in
 //! the query.
 //!
+//! Where many tokens are cached a group may be a pair of encrypted matrices instead ([`super::diagonals`]).
+//!
 //! A block of tokens shares one such loop ([`super::block`]): each of its tokens is a query of its own, to the same keys.
 
 use crate::approx::{Fit, FitError, Function, Window, cheapest};
