@@ -87,8 +87,13 @@ fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let output = dir.path().join("golden.safetensors");
     let gqa = fixture("llama-gqa");
+    let other = common::copy("llama-gqa");
+    let config = other.path().join("config.json");
+    common::edit(&config, "LlamaForCausalLM", "OPTForCausalLM");
+    let other = other.path().to_str().unwrap();
     // Ids of a larger vocabulary, more tokens than positions, many sequences, another architecture.
     for (model, input, message) in [
+        (other, gqa.join("golden.safetensors"), "OPTForCausalLM"),
         (
             "llama-tied-sharded",
             fixture("llama-variants").join("golden.safetensors"),
@@ -99,7 +104,6 @@ fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
             gqa.join("calibration.safetensors"),
             "holds 16 sequences",
         ),
-        ("gpt2", gqa.join("golden.safetensors"), "GPT2LMHeadModel"),
         ("llama-gqa", gqa.join("nowhere.txt"), "nowhere.txt"),
         (
             "llama-gqa",
