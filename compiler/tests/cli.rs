@@ -187,6 +187,8 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
     );
     let said = String::from_utf8(first.stderr).unwrap();
     assert!(said.contains("once per KV head"), "{said}");
+    // a token has few slots beside its features, and 512 are cached
+    assert!(said.contains("keys and values in diagonals"), "{said}");
     assert!(count(token, "mask_products") < 32 * 600);
     let bootstraps = token["bootstraps"].as_array().unwrap();
     let total: u64 = bootstraps.iter().map(|b| count(b, "count")).sum();
@@ -217,9 +219,13 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
     );
     assert!((sum / stated - 1.0).abs() < 1e-9, "{sum} {stated}");
     // eight query heads to a key head, but narrow: their copies cost more than products
-    let narrow = estimate(&[&"tinyllama-1.1b", &"--context", &"512"]);
+    let narrow = estimate(&[&"tinyllama-1.1b", &"--context", &"2048"]);
     let said = String::from_utf8(narrow.stderr).unwrap();
     assert!(narrow.status.success() && !said.contains("once per KV head"));
+    // one group holds all that is cached
+    let short = estimate(&[&"tinyllama-1.1b", &"--context", &"16"]);
+    let said = String::from_utf8(short.stderr).unwrap();
+    assert!(short.status.success() && !said.contains("in diagonals"));
     let unknown = estimate(&[&"llama-9"]);
     assert_eq!(unknown.status.code(), Some(2));
     let said = String::from_utf8(unknown.stderr).unwrap();

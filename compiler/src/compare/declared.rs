@@ -141,6 +141,9 @@ fn parameters<V>(view: &SlotView, op: &Op<V>) -> Said {
     match op {
         Op::Rotate { by, .. } => one("rotation", by.to_string()),
         Op::Fold { step, count, .. } => one("rotation", format!("{count} times by {step}")),
+        Op::Apply {
+            step, count, baby, ..
+        } => one("rotation", format!("{count} by {step} in steps of {baby}")),
         Op::FoldCurrent { count, .. } => one("rotation", format!("{count} tokens")),
         Op::AddConst { c, .. } | Op::MulConst { c, .. } => one("constant", c.to_string()),
         Op::AddPlain { plain, .. } | Op::MulPlain { plain, .. } => {

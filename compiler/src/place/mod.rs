@@ -241,13 +241,20 @@ fn lowered(
     solve: &dyn Fn(&Options) -> Result<Chain, PlaceError>,
 ) -> Chain {
     let mut stored = best.state_levels();
-    for tried in combinations(wanted) {
-        let Ok(chain) = solve(&options.storing(&tried)) else {
-            continue;
-        };
-        if chain.report().nanos < best.report().nanos {
-            (best, stored) = (chain, tried);
+    let mut seen = BTreeSet::from([stored.clone()]);
+    let mut offer = |tried: Wanted, best: &mut Chain, stored: &mut Wanted| {
+        if !seen.insert(tried.clone()) {
+            return;
         }
+        match solve(&options.storing(&tried)) {
+            Ok(chain) if chain.report().nanos < best.report().nanos => {
+                (*best, *stored) = (chain, tried);
+            }
+            _ => {}
+        }
+    };
+    for tried in combinations(wanted) {
+        offer(tried, &mut best, &mut stored);
     }
     loop {
         let before = best.report().nanos;
@@ -260,15 +267,7 @@ fn lowered(
             for level in levels {
                 let mut tried = stored.clone();
                 tried.insert(*state, BTreeSet::from([level]));
-                if tried == stored {
-                    continue;
-                }
-                let Ok(chain) = solve(&options.storing(&tried)) else {
-                    continue;
-                };
-                if chain.report().nanos < best.report().nanos {
-                    (best, stored) = (chain, tried);
-                }
+                offer(tried, &mut best, &mut stored);
             }
         }
         if best.report().nanos == before {

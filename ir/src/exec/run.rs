@@ -296,6 +296,9 @@ impl<'a, B: Backend> Run<'a, B> {
         let each = tables.ciphertexts(state);
         let first = (self.position / tokens) as usize * each;
         let parts = match &declared.ty.layout {
+            Layout::Matrix(matrix) if !matrix.fits(tables.slots) => {
+                return Err(place.plan_error("the matrix of its state"));
+            }
             Layout::Matrix(matrix) => self.parts(place, (state, matrix), v)?,
             _ => vec![v.clone()],
         };

@@ -27,9 +27,9 @@ pub fn rotations<V>(
         },
         Op::Apply {
             step, count, baby, ..
-        } => split(*count, *baby, *step),
+        } => split((*count).min(slots), *baby, *step),
         Op::Append { state, .. } => match states.get(state.0 as usize).map(|s| &s.ty.layout) {
-            Some(Layout::Matrix(matrix)) => {
+            Some(Layout::Matrix(matrix)) if matrix.fits(slots) => {
                 let turns = matrix.turns().into_iter();
                 let step = i64::from(matrix.step());
                 turns.map(|turn| i64::from(turn) * step).collect()

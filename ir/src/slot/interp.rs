@@ -349,6 +349,9 @@ impl<S: Stage> Run<'_, '_, S> {
         let groups = self.session.groups.entry((state, self.at.layer));
         let groups = groups.or_default();
         if let Layout::Matrix(matrix) = layout {
+            if !matrix.fits(tables.slots) {
+                return Err(wrong(format!("`{layout}` is no matrix")));
+            }
             let count = matrix.ciphertexts() as usize;
             if groups.len() == current {
                 groups.resize(current + count, Slots::splat(Complex64::ZERO));

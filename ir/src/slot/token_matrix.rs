@@ -79,6 +79,11 @@ impl TokenMatrix {
             && self.baby <= self.ciphertexts()
     }
 
+    /// Whether it is a matrix in ciphertexts of `slots` slots.
+    pub fn fits(&self, slots: u32) -> bool {
+        self.holds() && self.period() <= slots
+    }
+
     /// Rotations of a vector whose parts are added to the diagonals when it is appended, as multiples of the step.
     pub fn turns(&self) -> Vec<i32> {
         match self.side {

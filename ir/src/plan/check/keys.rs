@@ -161,6 +161,9 @@ impl Uses {
                 let Some(Layout::Matrix(matrix)) = layout else {
                     return;
                 };
+                if !matrix.fits(slots) {
+                    return; // the verifier says so
+                }
                 let (baby, step) = (i64::from(matrix.baby), i64::from(matrix.step()));
                 let turns = match matrix.side {
                     Side::Rows => (0..baby).map(|b| b * step).collect::<Vec<_>>(),
