@@ -9,6 +9,7 @@
 
 use super::attention::{Place, Softmax, exponential, scaled_scores, weights_plain};
 use super::builder::{Builder, Draft, Val, real};
+use super::linear;
 use super::options::Geometry;
 use crate::approx::FitError;
 use sotto_ir::slot::{Group, Layout, Op, Side, TokenMatrix, ValueType};
@@ -43,13 +44,12 @@ pub fn scores_group(geometry: &Geometry) -> Group {
 
 /// A key as it is appended: k + i·rot(k).
 pub fn key(b: &mut Builder<'_>, place: &Place<'_>, site: &str, k: &Val) -> Val {
-    let turned = half_turned(b, place, site, k);
-    sum(b, site, k, &turned)
+    linear::turned(b, site, k, half(place.geometry))
 }
 
 /// A vector that multiplies a matrix: x - i·rot(x).
 pub fn operand(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> Val {
-    let turned = half_turned(b, place, site, x);
+    let turned = linear::turned_part(b, site, x, half(place.geometry));
     let op = Op::Sub {
         a: x.id,
         b: turned.id,
@@ -57,23 +57,9 @@ pub fn operand(b: &mut Builder<'_>, place: &Place<'_>, site: &str, x: &Val) -> V
     b.emit(site, op, turned.ty)
 }
 
-/// i·rot(v), by half the lanes.
-fn half_turned(b: &mut Builder<'_>, place: &Place<'_>, site: &str, v: &Val) -> Val {
-    let geometry = place.geometry;
-    let step = geometry.heads_padded * geometry.inner;
-    let by = (geometry.lanes / 2 * step) as i32;
-    let turned = b.rotate(site, v, by, v.ty.layout.clone());
-    let ty = ValueType {
-        complex: true,
-        ..turned.ty
-    };
-    b.emit(site, Op::MulI { v: turned.id }, ty)
-}
-
-/// a + b of one unit and layout, as b says.
-fn sum(b: &mut Builder<'_>, site: &str, x: &Val, y: &Val) -> Val {
-    let op = Op::Add { a: x.id, b: y.id };
-    b.emit(site, op, y.ty.clone())
+/// Slots that half of the lanes take.
+fn half(geometry: &Geometry) -> u32 {
+    geometry.lanes / 2 * geometry.heads_padded * geometry.inner
 }
 
 /// The group template: (q - i·rot(q), K, V) to each token's part of half of half the denominator + i·numerator. The parts' sum
@@ -115,11 +101,11 @@ pub fn group(
         ..means.ty
     };
     let numerators = b.emit(total, Op::MulI { v: means.id }, imaginary);
-    let both = sum(&mut b, total, &denominators, &numerators);
+    let both = b.add_whole(total, &numerators, &denominators);
     Ok(b.finish(&format!("attention.group{}", place.tag), &[&both]))
 }
 
-/// The product of a matrix with an operand: twice the real part of what comes out, in half the unit.
+/// The product of a matrix with an operand. Its declared unit is half of what its real part has, which comes out doubled.
 fn apply(b: &mut Builder<'_>, site: &str, matrix: &Val, v: &Val, layout: Layout) -> Val {
     let Layout::Matrix(form) = matrix.ty.layout else {
         unreachable!("a group's keys and values are matrices here");
@@ -131,16 +117,10 @@ fn apply(b: &mut Builder<'_>, site: &str, matrix: &Val, v: &Val, layout: Layout)
         count: form.ciphertexts(),
         baby: form.baby,
     };
-    let unit = matrix.unit() * v.unit();
     let ty = ValueType {
         complex: true,
-        ..real(layout, unit)
+        ..real(layout, matrix.unit() * v.unit() / 2.0)
     };
     let product = b.emit(site, op, ty);
-    let conj = b.emit(site, Op::Conjugate { v: product.id }, product.ty.clone());
-    let doubled = Op::Add {
-        a: product.id,
-        b: conj.id,
-    };
-    b.emit(site, doubled, real(product.ty.layout, unit / 2.0))
+    b.real_part(site, &product)
 }

@@ -212,7 +212,13 @@ fn product(
 }
 
 /// v + i·rot(v, turn).
-fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
+pub fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
+    let imaginary = turned_part(b, site, v, turn);
+    b.add(site, v, &imaginary)
+}
+
+/// i·rot(v, turn).
+pub fn turned_part(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
     let period = v.ty.layout.each().period();
     let partial = Layout::Partial { period };
     let complex = ValueType {
@@ -220,8 +226,7 @@ fn turned(b: &mut Builder<'_>, site: &str, v: &Val, turn: u32) -> Val {
         ..real(partial.clone(), v.unit())
     };
     let turned = b.rotate(site, v, turn as i32, partial);
-    let imaginary = b.emit(site, Op::MulI { v: turned.id }, complex);
-    b.add(site, v, &imaginary)
+    b.emit(site, Op::MulI { v: turned.id }, complex)
 }
 
 /// A spread vector with every feature in all its slots, in another unit: a mask, and rotations.

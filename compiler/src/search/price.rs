@@ -31,6 +31,18 @@ pub struct Pricing<'a> {
     pub prices: &'a dyn Prices,
 }
 
+/// Softmax's division: denominators and numerators split, and 1/x.
+fn division(inverse: &PolyPlan) -> [Work; 6] {
+    [
+        Work::Conjugate,
+        Work::Add,
+        Work::AddPlain,
+        Work::Poly(inverse.clone()),
+        Work::Mul,
+        Work::Rescale,
+    ]
+}
+
 /// The content of a leaf class.
 pub fn leaf(egraph: &EGraph<Kernel, ()>, id: Id) -> &Kernel {
     &egraph[id].nodes[0]
@@ -239,15 +251,8 @@ impl Pricing<'_> {
         let sums = Work::Fold {
             rotations: tokens.ilog2(),
         };
-        let mut after = vec![
-            sums,
-            Work::Conjugate,
-            Work::Add,
-            Work::AddPlain,
-            Work::Poly(inverse.clone()),
-            Work::Mul,
-            Work::Rescale,
-        ];
+        let mut after = vec![sums];
+        after.extend(division(inverse));
         let mut period = width;
         if inside {
             // queries repeated; sums masked and repeated
@@ -298,33 +303,15 @@ impl Pricing<'_> {
         group.push(Work::Fold { rotations });
         let depth = 3 + squarings as usize + exp.depth;
         let group = self.price(&group, depth, width * inner);
-        let (repeat, turned) = (
-            Work::Fold {
-                rotations: inner.ilog2(),
-            },
-            [Work::Rotate, Work::Add],
-        );
-        let once = [
-            // queries repeated and turned, keys turned, both appended
-            repeat.clone(),
-            turned[0].clone(),
-            turned[1].clone(),
-            turned[0].clone(),
-            turned[1].clone(),
-            Work::spread(&matrix(Side::Rows)),
-            Work::spread(&matrix(Side::Columns)),
-            // sums over tokens, masked and repeated
-            repeat.clone(),
-            Work::MulPlain,
-            Work::Rescale,
-            repeat,
-            Work::Conjugate,
-            Work::Add,
-            Work::AddPlain,
-            Work::Poly(inverse.clone()),
-            Work::Mul,
-            Work::Rescale,
-        ];
+        let rotations = inner.ilog2();
+        let repeat = Work::Fold { rotations };
+        // queries repeated, they and keys turned
+        let mut once = vec![repeat.clone()];
+        once.extend([Work::Rotate, Work::Add, Work::Rotate, Work::Add]);
+        once.extend([Side::Rows, Side::Columns].map(|side| Work::spread(&matrix(side))));
+        // sums over tokens, masked and repeated
+        once.extend([repeat.clone(), Work::MulPlain, Work::Rescale, repeat]);
+        once.extend(division(inverse));
         let once = self.price(&once, 3 + inverse.depth, width * inner);
         let mean = self.visits(lanes * inner);
         Some(Price {

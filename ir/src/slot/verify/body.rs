@@ -35,6 +35,10 @@ pub(super) fn check<S: Stage>(
     for param in &template.params {
         body.report.statement(param);
         body.define(param.value, &param.ty);
+        let matrix = matches!(param.ty.layout, Layout::Matrix(_));
+        body.report.require(group || !matrix, || {
+            "a matrix, which only a group template receives".into()
+        });
     }
     for node in &template.nodes {
         body.report.statement(node);
@@ -45,6 +49,10 @@ pub(super) fn check<S: Stage>(
     for result in &template.results {
         report.require(types.contains_key(result), || {
             format!("result {result} is not defined")
+        });
+        let matrix = |ty: &&ValueType| matches!(ty.layout, Layout::Matrix(_));
+        report.require(!types.get(result).is_some_and(matrix), || {
+            format!("result {result} is a matrix, which is several ciphertexts")
         });
     }
 }

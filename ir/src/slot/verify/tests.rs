@@ -108,6 +108,11 @@ fn every_broken_rule_is_reported() {
             "is no layout of 256 slots",
         ),
         (
+            "\"layer\"(%0: periodic 4/4",
+            "\"layer\"(%0: matrix rows 4/1 baby 1",
+            "a matrix, which only a group template receives",
+        ),
+        (
             " = mul %3, %1 :",
             " = apply %1, %3, step=4, count=2, baby=1 :",
             "no matrix of 2 diagonals in 1 steps of 4",
