@@ -1,13 +1,13 @@
 //! The packed stage against goldens made by the transformers library: every fixture, on rings large and small.
 
 use sotto_compiler::cost;
-use sotto_compiler::frontend::Checkpoint;
+use sotto_compiler::frontend::{Checkpoint, Preset, SiteProfile};
 use sotto_compiler::lower::{Choices, Options, Ranges, Way, lower};
 use sotto_compiler::pack::{CheckpointData, input, output, recalibrate};
 use sotto_compiler::search::{Form, Found, Guidance, Pin, choose};
 use sotto_ir::fidelity::{Fidelity, largest};
 use sotto_ir::golden;
-use sotto_ir::plan::Placement;
+use sotto_ir::plan::{Placement, Weights};
 use sotto_ir::slot::{Interpreter, Packed, Program, Session};
 use std::path::PathBuf;
 
@@ -236,8 +236,10 @@ fn the_server_can_hold_the_embedding_and_the_client_the_head() {
 }
 
 /// Every alternative of the search, by itself or with what it needs.
-const PINS: [&[&str]; 14] = [
+const PINS: [&[&str]; 16] = [
     &[],
+    &["layers.{i}.mlp.silu=window"],
+    &["layers.{i}.mlp.silu=about-zero"],
     &[
         "layers.{i}.mlp.up_proj=alone",
         "layers.{i}.attention.k_proj=alone",
@@ -271,6 +273,28 @@ const PINS: [&[&str]; 14] = [
     ],
 ];
 
+/// An activation's form by the reach of its argument to both sides.
+#[test]
+fn an_activation_has_its_own_window_where_that_lies_aside() {
+    let mut preset = Preset::of("tinyllama-1.1b", Some(1), Weights::Synthetic(1)).unwrap();
+    let table = cost::committed().unwrap();
+    for (min, max, form) in [
+        (-11.0, 11.0, "half its argument"),
+        (-24.0, 1.0, "over its own window"),
+    ] {
+        let gate = |site: &&mut SiteProfile| site.site == "silu_in";
+        let site = preset.profile.layers[0].iter_mut().find(gate).unwrap();
+        (site.min, site.max) = (min, max);
+        let ranges = Ranges::assumed(&preset.decoder, &preset.profile).unwrap();
+        let options = Options::new(32768, 32);
+        let guidance = Guidance::default();
+        let found = choose(&preset.decoder, &ranges, &options, &guidance, &table).unwrap();
+        let silu = found.decisions.iter().find(|d| d.site.contains("silu"));
+        let chosen = &silu.unwrap().chosen;
+        assert!(chosen.contains(form), "{min} to {max}: {chosen}");
+    }
+}
+
 #[test]
 fn every_alternative_can_be_pinned_and_computes_the_same_model() {
     let options = Options::new(2048, 24);
@@ -288,7 +312,13 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
             if gateless && pins.iter().any(gated) {
                 continue;
             }
-            let pins: Vec<Pin> = pins.iter().map(|pin| pin.parse().unwrap()).collect();
+            // its activation has another name
+            let named = |pin: &&str| match gateless {
+                true => pin.replace("mlp.silu", "mlp.gelu"),
+                false => pin.to_string(),
+            };
+            let pins = pins.iter().map(|pin| named(pin).parse().unwrap());
+            let pins: Vec<Pin> = pins.collect();
             let guidance = Guidance {
                 pins,
                 ..Guidance::default()
@@ -319,6 +349,8 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
                     Form::With(_) => said("one complex product"),
                     Form::Exact => said("exact window"),
                     Form::Additions => said("additions"),
+                    Form::Window => said("over its own window"),
+                    Form::AboutZero => said("half its argument"),
                     Form::Baby(n) => said(&format!("{n} baby steps")),
                     Form::Once => said("once per KV head"),
                     Form::Copies => !ever("once per KV head"),

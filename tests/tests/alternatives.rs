@@ -71,6 +71,16 @@ const ALTERNATIVES: &[Alternative] = &[
         Some(1),
     ),
     (
+        "an activation's own window",
+        &["layers.{i}.mlp.silu=window"],
+        Some(1),
+    ),
+    (
+        "an activation about zero",
+        &["layers.{i}.mlp.silu=about-zero"],
+        Some(1),
+    ),
+    (
         "keys once",
         &[
             "layers.{i}.attention.k_proj=once",
@@ -157,7 +167,11 @@ fn compiled(name: &str, (_, pins, block): &Alternative) -> Result<(Compiled, Vec
     let output = dir.path().join("plan");
     let mut request = fixture_request(name, ParamSet::insecure_test(11), 24, &output);
     request.calibrate = Some(fixture(name).join("golden.safetensors"));
-    let pins = pins.iter().map(|pin| pin.parse());
+    // GPT-2's activation has another name
+    let pins = pins.iter().map(|pin| match name {
+        "gpt2" => pin.replace("mlp.silu", "mlp.gelu").parse(),
+        _ => pin.parse(),
+    });
     request.planning.guidance.pins = pins.collect::<std::result::Result<Vec<Pin>, _>>()?;
     request.planning.options.block = *block;
     let mut said = Vec::new();

@@ -27,6 +27,11 @@ impl Window {
         (self.hi - self.lo) / 2.0
     }
 
+    /// Largest magnitude in it.
+    pub fn reach(self) -> f64 {
+        self.lo.abs().max(self.hi.abs())
+    }
+
     /// The argument that t ∈ [-1, 1] stands for.
     pub fn at(self, t: f64) -> f64 {
         self.mid() + self.half() * t
@@ -152,9 +157,18 @@ impl Function {
                 let power = tolerance * (1.0 + (lowest - window.at(t)).exp());
                 self.value(t) * (power.ln_1p() / root).exp_m1() / tolerance
             }
-            Function::Activation { window, scale, .. } => {
-                scale * window.lo.abs().max(window.hi.abs())
+            Function::Activation { window, scale, .. } => scale * window.reach(),
+        }
+    }
+
+    /// The multiple of t that leaves an even function of t, where there is one: SiLU and both GELUs are half their argument and an
+    /// even function, on a window about zero.
+    pub fn slope(&self) -> Option<f64> {
+        match *self {
+            Function::Activation { window, scale, .. } if window.mid() == 0.0 => {
+                Some(scale * window.half() / 2.0)
             }
+            _ => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! `sottoc compile`: from checkpoint to plan.
 
+mod agree;
 mod bundle;
 mod calibration;
 mod error;

@@ -11,7 +11,7 @@ use super::{CompileError, News, Planning, StageFile, describe, found};
 use crate::emit::{Emitted, emit};
 use crate::level::{LevelError, level};
 use crate::lower::{LowerError, Options, lower_block, widths};
-use crate::search::{Alternative, Form, Found, Guidance, Pin, attend_site, choose};
+use crate::search::{Alternative, Form, Found, Guidance, Levels, Pin, Space, attend_site, choose};
 use crate::{pack, place};
 use sotto_ir::slot::{Layout, Packed, Program, Stage, StateId};
 
@@ -38,19 +38,23 @@ impl Prefilled {
 }
 
 impl Subject<'_> {
-    /// The search for decode. Where blocks are possible its cache leaves room for them: how many tokens one takes.
-    pub fn choose(&self, guidance: &Guidance) -> Result<(Found, Option<u32>), LowerError> {
-        let options = &self.planning.options;
+    /// The cheapest choices for decode under `levels`. Where blocks are possible its cache leaves room for them: how many tokens one
+    /// takes.
+    pub fn proposed(
+        &self,
+        space: &Space,
+        pins: &[Pin],
+        levels: Levels,
+    ) -> Result<(Found, Option<u32>), LowerError> {
+        let choose = |pins: &[Pin]| space.choose(pins, levels, &self.table);
         let Some(block) = self.block()? else {
-            return Ok((self.search(options, guidance)?, None));
+            return Ok((choose(pins)?, None));
         };
-        let mut roomy = guidance.clone();
-        roomy.pins.push(self.attention(Form::Inside(block)));
-        let with_room = self.search(options, &roomy);
-        if options.block.is_some() {
+        let with_room = choose(&self.roomy(pins, block));
+        if self.planning.options.block.is_some() {
             return Ok((with_room?, Some(block)));
         }
-        let free = self.search(options, guidance)?;
+        let free = choose(pins)?;
         match with_room {
             Ok(found) if found.nanos as f64 <= free.nanos as f64 * (1.0 + SLOWDOWN) => {
                 Ok((found, Some(block)))
@@ -59,6 +63,12 @@ impl Subject<'_> {
             Ok(_) | Err(LowerError::Pinned) => Ok((free, None)),
             Err(error) => Err(error),
         }
+    }
+
+    /// Pins with one more, for a cache with room for blocks.
+    pub fn roomy(&self, pins: &[Pin], block: u32) -> Vec<Pin> {
+        let room = self.attention(Form::Inside(block));
+        pins.iter().cloned().chain([room]).collect()
     }
 
     /// Tokens of a block that the cache of a decode program from a stage file has room for; None for one.
@@ -74,10 +84,6 @@ impl Subject<'_> {
             (false, Some(block)) => Err(LowerError::NoRoom { block }),
             (room, _) => Ok(Some(block).filter(|_| room)),
         }
-    }
-
-    fn search(&self, options: &Options, guidance: &Guidance) -> Result<Found, LowerError> {
-        choose(&self.decoder, &self.ranges, options, guidance, &self.table)
     }
 
     fn attention(&self, form: Form) -> Pin {
@@ -217,7 +223,7 @@ impl Subject<'_> {
             // of a block, keys go to two places, and are made for both
             without: [&guidance.without[..], &[Alternative::Once]].concat(),
         };
-        let mut chosen = self.search(&ring, &guidance)?;
+        let mut chosen = choose(&self.decoder, &self.ranges, &ring, &guidance, &self.table)?;
         describe(&chosen, tell);
         let stored = decode.leveled.states.first();
         chosen.choices.stored = stored.and_then(|state| state.ty.layout.tokens());

@@ -1,5 +1,6 @@
 //! A model with its ranges, and the passes from there to a priced program: one road for checkpoints and presets, plans and estimates.
 
+use super::agree::Agreed;
 use super::bundle::Findings;
 use super::calibration::Calibration;
 use super::prefill::Prefilled;
@@ -183,8 +184,14 @@ impl<'m> Subject<'m> {
         guidance: &Guidance,
         tell: &mut dyn FnMut(News<'_>),
     ) -> Result<Draft, CompileError> {
-        let (chosen, room) = self.choose(guidance)?;
-        describe(&chosen, tell);
+        let agreed = self.agree(guidance)?;
+        describe(&agreed.found, tell);
+        found(tell, agreed.summary());
+        let Agreed {
+            found: chosen,
+            room,
+            ..
+        } = agreed;
         let options = &self.planning.options;
         let lowered = lower(&self.decoder, &self.ranges, options, &chosen.choices)?;
         let mut program = lowered.program;

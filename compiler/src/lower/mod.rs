@@ -32,4 +32,4 @@ pub use linear::baby_steps;
 pub use model::Model;
 pub use options::{Choices, Geometry, Options, Way, widths};
 pub use ranges::{Ranges, Span};
-pub use templates::{draft, groups, lower, lower_block, model};
+pub use templates::{draft, groups, lower, lower_block, lower_typical, model, typical};

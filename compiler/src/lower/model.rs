@@ -107,21 +107,38 @@ impl Model<'_> {
         })
     }
 
-    /// An activation on [-unit, unit], its result in the same unit.
+    /// Where an activation's argument, the value of site `argument`, lies, with margin: as calibrated, or about zero.
+    pub fn activation_window(
+        &self,
+        windowed: bool,
+        argument: &str,
+        layers: Range<u32>,
+    ) -> Result<Window, LowerError> {
+        let window = match windowed {
+            true => self
+                .span(argument, "", layers)?
+                .around_zero(self.options.margin),
+            false => {
+                let reach = self.reach(argument, "", layers)?;
+                Window::new(-reach, reach)
+            }
+        };
+        window.ok_or_else(|| missing(argument, ""))
+    }
+
+    /// An activation over a window; its result has the unit that the largest argument needs.
     pub fn activation(
         &self,
         site: &str,
         which: Activation,
-        unit: f64,
+        window: Window,
         layers: Range<u32>,
     ) -> Result<Fit, LowerError> {
         let rms = self.span(site, "", layers)?.rms();
+        let unit = window.reach();
         let function = Function::Activation {
             which,
-            window: Window {
-                lo: -unit,
-                hi: unit,
-            },
+            window,
             scale: 1.0 / unit,
         };
         // the fit's error is in units of the result's reach, the target in units of its root mean square

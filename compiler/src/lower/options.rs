@@ -92,6 +92,9 @@ pub struct Choices {
     pub squarings: u32,
     /// Norms, by site, that spend a level on an exact window.
     pub scaled_norms: BTreeSet<String>,
+    /// Activations, by site, whose polynomial is over the window of what was calibrated; of the others it is over one about zero, where
+    /// half the argument leaves an even function.
+    pub windowed: BTreeSet<String>,
 }
 
 /// How a linear map is computed.

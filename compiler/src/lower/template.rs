@@ -15,6 +15,7 @@ use super::linear::{self, Affine, Input, Landing, Output, periodic};
 use super::model::Model;
 use super::options::{Way, places};
 use super::{LowerError, norm};
+use crate::approx::Window;
 
 /// A decoder value, lowered as far as its consumers need.
 #[derive(Clone)]
@@ -395,6 +396,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
                 self.model
                     .reach_through_rope(self.template, query, self.layers.clone())?
             }
+            Role::Gate => self.activated(value, site)?.half(),
             _ => self.model.reach(site, "", self.layers.clone())?,
         };
         Ok(Output {
@@ -406,6 +408,16 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             centred: self.model.centred.contains(site),
             unit,
         })
+    }
+
+    /// The window of the activation of a value that a site defines.
+    fn activated(&self, value: Value, site: &str) -> Result<Window, LowerError> {
+        let insts = &mut self.template.insts.iter();
+        let activation = insts.find(|inst| matches!(inst.op, Op::Activate { x, .. } if x == value));
+        let chosen = &self.model.choices.windowed;
+        let windowed = activation.is_some_and(|inst| chosen.contains(&inst.site));
+        self.model
+            .activation_window(windowed, site, self.layers.clone())
     }
 
     /// The rotary embedding of a value, if it has one.
@@ -509,11 +521,16 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         function: Activation,
     ) -> Result<Lowered, LowerError> {
         let map = self.input(x, site)?.map;
-        let x = self.plain_vector(x, site)?;
-        let unit = x.unit();
+        let argument = self.template.definition(x).map(|inst| inst.site.as_str());
+        let window = self.activated(x, argument.unwrap_or(site))?;
         let layers = self.layers.clone();
-        let fit = self.model.activation(site, function, unit, layers)?;
-        Ok(vector(self.b.poly(site, &x, &fit, unit), map))
+        let fit = self.model.activation(site, function, window, layers)?;
+        let x = self.plain_vector(x, site)?;
+        let t = match window.mid() {
+            0.0 => x,
+            mid => self.b.add_const(site, &x, -mid / window.half()),
+        };
+        Ok(vector(self.b.poly(site, &t, &fit, window.reach()), map))
     }
 }
 

@@ -24,7 +24,30 @@ pub fn lower(
 ) -> Result<Draft, LowerError> {
     let model = model(decoder, ranges, options, choices)?;
     let draft = empty(&model);
-    program(&model, draft)
+    program(&model, draft, &groups(&model)?)
+}
+
+/// As [`lower`], of a model all of whose layers are as those that share the most: what a program costs can be told from it in a
+/// fraction of the time.
+pub fn lower_typical(
+    decoder: &Decoder,
+    ranges: &Ranges,
+    options: &Options,
+    choices: &Choices,
+) -> Result<Draft, LowerError> {
+    let model = model(decoder, ranges, options, choices)?;
+    let mut draft = program(&model, empty(&model), &[typical(&groups(&model)?)])?;
+    // the layers stand before the final template
+    if let [.., layers, _] = &mut draft.program.steps[..] {
+        (layers.first, layers.count) = (0, decoder.model.layers as u32);
+    }
+    Ok(draft)
+}
+
+/// The layers that share the most, the first of them where several do.
+pub fn typical(groups: &[Range<u32>]) -> Range<u32> {
+    let largest = groups.iter().rev().max_by_key(|layers| layers.len());
+    largest.cloned().unwrap_or(0..1)
 }
 
 /// Lowers a decoder to a packed `prefill` program beside `decode`, whose data and states it shares: it takes `choices.block` tokens.
@@ -55,17 +78,20 @@ pub fn lower_block(
         .program
         .states
         .extend([shared("k", k), shared("v", v)]);
-    program(&model, draft)
+    program(&model, draft, &groups(&model)?)
 }
 
 /// All templates and steps.
-fn program(model: &Model<'_>, mut draft: Draft) -> Result<Draft, LowerError> {
+fn program(
+    model: &Model<'_>,
+    mut draft: Draft,
+    groups: &[Range<u32>],
+) -> Result<Draft, LowerError> {
     if model.options.embedding == Placement::Server {
         let template = embed::lower(model, &mut draft)?;
         draft.program.steps.push(once(template));
     }
-    let groups = groups(model)?;
-    for layers in &groups {
+    for layers in groups {
         let (name, tag) = match groups.len() {
             1 => ("layer".to_string(), String::new()),
             _ => {

@@ -175,7 +175,12 @@ fn tables(
             continue;
         }
         let region = flatten(program, step.template, target, prices, options)?;
-        tables.insert(step.template, Table::new(region, target.top, options));
+        // layers often differ in data alone
+        let known = tables
+            .values()
+            .find_map(|table: &Table| table.serves(&region));
+        let table = known.unwrap_or_else(|| Table::new(region, target.top, options));
+        tables.insert(step.template, table);
     }
     if width.is_none() {
         return Err(steps_error(program, "it has no steps"));

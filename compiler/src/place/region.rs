@@ -116,6 +116,19 @@ pub struct Region {
     pub sites: Vec<String>,
 }
 
+impl Region {
+    /// Whether placement has the same choices at the same prices as in another region, whatever its values are of.
+    pub fn same_problem(&self, other: &Region) -> bool {
+        let value = |v: &Value| (v.refresh, v.floor, v.ceiling);
+        let values = |region: &Region| region.values.iter().map(value).collect::<Vec<_>>();
+        values(self) == values(other)
+            && self.nodes == other.nodes
+            && self.params == other.params
+            && self.results == other.results
+            && self.cells == other.cells
+    }
+}
+
 /// Magnitudes up to this many bits fit every level: level 0 has 10 bits between scale and modulus, one is the sign and two are
 /// left for the growth of sums inside an operation.
 const BASE_RANGE_BITS: f64 = 7.0;

@@ -6,12 +6,14 @@ use super::region::Region;
 use super::search::{Frontier, Stuck, search};
 use super::strategy::comparator;
 use rayon::prelude::*;
+use std::sync::Arc;
 
 /// One template's placements.
 pub struct Table {
     /// The template.
     pub region: Region,
-    ways: Ways,
+    /// Templates that put the same problem share what the search found.
+    ways: Arc<Ways>,
 }
 
 enum Ways {
@@ -36,12 +38,22 @@ impl Table {
                 Ways::Compared(levels.map(from).collect())
             }
         };
+        let ways = Arc::new(ways);
         Self { region, ways }
+    }
+
+    /// The same for another template, if it puts the search the same problem.
+    pub fn serves(&self, region: &Region) -> Option<Self> {
+        let searched = matches!(*self.ways, Ways::Searched(_));
+        (searched && self.region.same_problem(region)).then(|| Self {
+            region: region.clone(),
+            ways: Arc::clone(&self.ways),
+        })
     }
 
     /// Nanoseconds of the best placement from parameters at `entry` to results at `exit`.
     pub fn best(&self, entry: u32, exit: u32) -> Option<u64> {
-        match &self.ways {
+        match &*self.ways {
             Ways::Searched(by_exit) => outcome(by_exit, entry, exit).map(|(cost, _, _)| cost),
             Ways::Compared(placed) => {
                 let way = placed[entry as usize][exit as usize].as_ref();
@@ -52,7 +64,7 @@ impl Table {
 
     /// That placement, with its nanoseconds.
     pub fn placement(&self, entry: u32, exit: u32) -> Option<(u64, Placement)> {
-        match &self.ways {
+        match &*self.ways {
             Ways::Searched(by_exit) => {
                 let (cost, frontier, i) = outcome(by_exit, entry, exit)?;
                 let placement = frontier.placement(&self.region, &frontier.outcomes[i]);
@@ -64,7 +76,7 @@ impl Table {
 
     /// Every exit level with its nanoseconds from `entry`.
     pub fn exits(&self, entry: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
-        let levels = match &self.ways {
+        let levels = match &*self.ways {
             Ways::Searched(by_exit) => by_exit.len(),
             Ways::Compared(placed) => placed.len(),
         };
@@ -73,7 +85,7 @@ impl Table {
 
     /// Whether the beam of the search cut, and most states it held after one node.
     pub fn effort(&self) -> (bool, usize) {
-        match &self.ways {
+        match &*self.ways {
             Ways::Searched(by_exit) => {
                 by_exit.iter().flatten().fold((false, 1), |(cut, most), f| {
                     (cut || f.cut, most.max(f.widest))
@@ -85,7 +97,7 @@ impl Table {
 
     /// The node that no placement could serve, if that is why there is none.
     pub fn stuck_at(&self) -> Option<usize> {
-        match &self.ways {
+        match &*self.ways {
             Ways::Searched(by_exit) => by_exit[0].as_ref().err().map(|stuck| stuck.node),
             Ways::Compared(placed) => {
                 let none = placed.iter().flatten().all(Option::is_none);

@@ -1,7 +1,6 @@
 //! From the cheapest program to the lowering's choices, and to the words that `explain` says of them: each decision with its closest
 //! alternatives, priced as the best program that has them.
 
-use super::Found;
 use super::extract::{Extracted, Priced, extract};
 use super::language::Kernel;
 use super::pin::{Form, Pin};
@@ -94,6 +93,13 @@ impl Search<'_> {
                 Form::Additions => number(scaled) == 0,
                 _ => true,
             },
+            Kernel::Activate([windowed, _, site, _]) if self.name(*site) == pin.site => {
+                match pin.form {
+                    Form::Window => number(windowed) == 1,
+                    Form::AboutZero => number(windowed) == 0,
+                    _ => true,
+                }
+            }
             Kernel::Attend([inside, tokens, squarings, ..]) if self.attend == pin.site => {
                 match pin.form {
                     Form::Inside(n) => number(inside) == n,
@@ -115,25 +121,27 @@ impl Search<'_> {
         }
     }
 
-    /// Adds a program's decisions to what was found.
-    pub fn adopt(&self, best: &Extracted, found: &mut Found) {
-        // by class number, so that the order is the e-graph's
-        let mut nodes: Vec<_> = best.nodes.iter().collect();
-        nodes.sort_by_key(|(id, _)| **id);
-        for (id, node) in nodes {
-            self.record(node, &mut found.choices);
-            let Some(Words { site, chosen }) = self.words(node) else {
-                continue;
-            };
-            let mut rejected = self.rejected(best, *id, node);
+    /// Adds a program's decisions to the lowering's choices.
+    pub fn adopt(&self, best: &Extracted, choices: &mut Choices) {
+        for (_, node) in in_order(best) {
+            self.record(node, choices);
+        }
+    }
+
+    /// A program's decisions in words, each with its closest alternatives.
+    pub fn decisions(&self, best: &Extracted) -> Vec<Decision> {
+        let decision = |(id, node): (Id, &Kernel)| {
+            let Words { site, chosen } = self.words(node)?;
+            let mut rejected = self.rejected(best, id, node);
             rejected.sort_by(|a, b| (a.extra_nanos, &a.what).cmp(&(b.extra_nanos, &b.what)));
             rejected.dedup_by(|a, b| a.what == b.what);
-            found.decisions.push(Decision {
+            Some(Decision {
                 site,
                 chosen,
                 rejected,
-            });
-        }
+            })
+        };
+        in_order(best).into_iter().filter_map(decision).collect()
     }
 
     /// The closest alternatives to a node, each with what the best program that has it costs more.
@@ -215,6 +223,9 @@ impl Search<'_> {
     fn alike(&self, a: &Kernel, b: &Kernel) -> bool {
         match (a, b) {
             (Kernel::Norm([_, s, x]), Kernel::Norm([_, t, y])) => (s, x) == (t, y),
+            (Kernel::Activate([_, i, s, x]), Kernel::Activate([_, j, t, y])) => {
+                (i, s, x) == (j, t, y)
+            }
             (
                 Kernel::Attend([i, _, _, q, s]) | Kernel::Diagonal([i, _, _, q, s]),
                 Kernel::Attend([j, _, _, r, t]) | Kernel::Diagonal([j, _, _, r, t]),
@@ -291,6 +302,9 @@ impl Search<'_> {
             Kernel::Norm([scaled, norm, _]) if self.number(*scaled) == 1 => {
                 choices.scaled_norms.insert(self.name(*norm));
             }
+            Kernel::Activate([windowed, _, site, _]) if self.number(*windowed) == 1 => {
+                choices.windowed.insert(self.name(*site));
+            }
             Kernel::Attend([inside, tokens, squarings, ..]) => {
                 choices.inner = self.number(*inside);
                 choices.tokens = Some(self.number(*tokens));
@@ -338,6 +352,13 @@ impl Search<'_> {
                 };
                 (self.name(*norm), form.into())
             }
+            Kernel::Activate([windowed, _, site, _]) => {
+                let form = match self.number(*windowed) {
+                    1 => "a polynomial over its own window",
+                    _ => "an even polynomial and half its argument",
+                };
+                (self.name(*site), form.into())
+            }
             Kernel::Attend([inside, tokens, squarings, ..]) => {
                 let (tokens, squarings) = (self.number(*tokens), self.number(*squarings));
                 let order = match self.number(*inside) {
@@ -362,6 +383,13 @@ impl Search<'_> {
         };
         Some(Words { site, chosen })
     }
+}
+
+/// A program's nodes by class number, which is the e-graph's order.
+fn in_order(program: &Extracted) -> Vec<(Id, &Kernel)> {
+    let mut nodes: Vec<_> = program.nodes.iter().map(|(id, node)| (*id, node)).collect();
+    nodes.sort_by_key(|(id, _)| *id);
+    nodes
 }
 
 /// How far apart two numbers are: 0 for the same, 1 for neighbours or doubles, 2 for more.

@@ -2,8 +2,8 @@
 //!
 //! Branch and bound over the classes that the root reaches. Nodes that no program can have are dropped beforehand; nodes of a class
 //! that differ in leaves only are compared, and kept only if no other is at least as good in work and levels, which leaves few real
-//! alternatives. The bound counts the least work of every class that is known to be needed. The search is exact unless it runs out of
-//! [`STEPS`].
+//! alternatives. The bound counts the least work of every class that is known to be needed, and the longest path with the fewest levels
+//! wherever nothing is chosen yet. The search is exact unless it runs out of [`STEPS`].
 
 use egg::{EGraph, Id, Language};
 use std::collections::HashMap;
@@ -15,10 +15,12 @@ use super::price::{Price, Pricing};
 const STEPS: u32 = 2_000_000;
 
 /// A choice of one node per class.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Extracted {
     /// Nanoseconds in all.
     pub cost: u64,
+    /// Those of its work, levels aside.
+    pub work: u64,
     /// The node of each class that the root needs.
     pub nodes: HashMap<Id, Kernel>,
     /// Whether every choice was weighed.
@@ -44,105 +46,175 @@ pub fn extract(
     priced: &Priced,
     allowed: &dyn Fn(&Kernel) -> bool,
 ) -> Option<Extracted> {
-    let mut search = Search {
-        egraph,
-        candidates: candidates(egraph, priced, allowed),
-        chosen: HashMap::new(),
-        best: None,
-        steps: 0,
-    };
-    let root = egraph.find(root);
-    if !search.candidates.contains_key(&root) {
-        return None;
-    }
+    let candidates = candidates(egraph, priced, allowed);
+    let mut ids: Vec<Id> = candidates.keys().copied().collect();
+    ids.sort_unstable();
+    let root = ids.binary_search(&egraph.find(root)).ok()?;
+    let mut search = Search::new(root, numbered(egraph, &ids, candidates));
     search.extend(vec![root], 0);
     let exact = search.steps < STEPS;
-    search
-        .best
-        .map(|(cost, nodes)| Extracted { cost, nodes, exact })
+    let Best { cost, work, choice } = search.best?;
+    let nodes = choice.into_iter().map(|(class, candidate)| {
+        let node = search.classes[class][candidate].node.clone();
+        (ids[class], node)
+    });
+    Some(Extracted {
+        cost,
+        work,
+        nodes: nodes.collect(),
+        exact,
+    })
 }
 
-type Candidates = HashMap<Id, Vec<(Kernel, Price)>>;
+/// A node worth considering; `inputs` are the numbers of its operands' classes.
+struct Candidate {
+    node: Kernel,
+    price: Price,
+    inputs: Vec<usize>,
+}
 
-struct Search<'a> {
-    egraph: &'a EGraph<Kernel, ()>,
-    candidates: Candidates,
-    chosen: HashMap<Id, (Kernel, Price)>,
-    best: Option<(u64, HashMap<Id, Kernel>)>,
+/// Candidates by the number of their class, which is its place in `ids`.
+fn numbered(
+    egraph: &EGraph<Kernel, ()>,
+    ids: &[Id],
+    mut candidates: Candidates,
+) -> Vec<Vec<Candidate>> {
+    let number = |id: &Id| ids.binary_search(&egraph.find(*id)).ok();
+    let candidate = |(node, price): (Kernel, Price)| Candidate {
+        inputs: node.children().iter().filter_map(number).collect(),
+        node,
+        price,
+    };
+    let mut of = |id| candidates.remove(id).unwrap_or_default();
+    ids.iter()
+        .map(|id| of(id).into_iter().map(candidate).collect())
+        .collect()
+}
+
+/// The cheapest choice so far: candidates by class.
+struct Best {
+    cost: u64,
+    work: u64,
+    choice: Vec<(usize, usize)>,
+}
+
+struct Search {
+    root: usize,
+    /// Cheapest work first.
+    classes: Vec<Vec<Candidate>>,
+    /// Price of the fewest levels below a class, whatever is chosen.
+    fewest: Vec<u64>,
+    chosen: Vec<Option<usize>>,
+    /// Classes with a choice, in the order they were chosen.
+    order: Vec<usize>,
+    /// Paths found in round `round`; None on the way there.
+    paths: Vec<(u32, Option<u64>)>,
+    round: u32,
+    best: Option<Best>,
     steps: u32,
 }
 
-impl Search<'_> {
+impl Search {
+    fn new(root: usize, classes: Vec<Vec<Candidate>>) -> Self {
+        let count = classes.len();
+        Self {
+            root,
+            fewest: fewest(&classes),
+            classes,
+            chosen: vec![None; count],
+            order: Vec::new(),
+            paths: vec![(0, None); count],
+            round: 0,
+            best: None,
+            steps: 0,
+        }
+    }
+
     /// Chooses nodes for the classes in `open` and what they need; `work` is that of the classes chosen so far.
-    fn extend(&mut self, mut open: Vec<Id>, work: u64) {
+    fn extend(&mut self, mut open: Vec<usize>, work: u64) {
         self.steps += 1;
-        open.retain(|class| !self.chosen.contains_key(class));
+        open.retain(|class| self.chosen[*class].is_none());
         open.sort_unstable();
         open.dedup();
         let least: u64 = open.iter().map(|class| self.least(*class)).sum();
-        let beaten = |(cost, _): &(u64, _)| work + least >= *cost;
+        self.round += 1;
+        let root = self.root;
+        let Some(levels) = self.path(root) else {
+            return; // a cycle is no program
+        };
+        let bound = work + least + levels;
+        let beaten = |best: &Best| bound >= best.cost;
         if self.steps > STEPS || self.best.as_ref().is_some_and(beaten) {
             return;
         }
         // the class with the fewest alternatives decides the least and reveals the most
-        let fewest = (0..open.len()).min_by_key(|i| self.candidates[&open[*i]].len());
+        let fewest = (0..open.len()).min_by_key(|i| self.classes[open[*i]].len());
         let Some(class) = fewest.map(|i| open.swap_remove(i)) else {
-            return self.complete(work);
+            let choice = |&class: &usize| Some((class, self.chosen[class]?));
+            self.best = Some(Best {
+                cost: bound,
+                work,
+                choice: self.order.iter().filter_map(choice).collect(),
+            });
+            return;
         };
-        let candidates = self.candidates.get(&class).cloned().unwrap_or_default();
-        for (node, price) in candidates {
-            let mut open = open.clone();
-            open.extend(node.children().iter().map(|child| self.egraph.find(*child)));
-            self.chosen.insert(class, (node, price));
-            self.extend(open, work + price.work);
-            self.chosen.remove(&class);
+        self.order.push(class);
+        for candidate in 0..self.classes[class].len() {
+            let Candidate { price, inputs, .. } = &self.classes[class][candidate];
+            let open = open.iter().chain(inputs).copied().collect();
+            let work = work + price.work;
+            self.chosen[class] = Some(candidate);
+            self.extend(open, work);
         }
+        self.chosen[class] = None;
+        self.order.pop();
     }
 
     /// Work of a class's cheapest node.
-    fn least(&self, class: Id) -> u64 {
-        let nodes = self.candidates.get(&class);
-        // cheapest first
-        nodes
-            .and_then(|nodes| nodes.first())
-            .map_or(0, |(_, price)| price.work)
+    fn least(&self, class: usize) -> u64 {
+        self.classes[class].first().map_or(0, |c| c.price.work)
     }
 
-    fn complete(&mut self, work: u64) {
-        let mut paths = HashMap::new();
-        let mut levels = 0;
-        for class in self.chosen.keys() {
-            match self.path(*class, &mut paths) {
-                Some(path) => levels = levels.max(path),
-                None => return, // a cycle is no program
-            }
+    /// Price of the levels on the longest path below a class, at least; None on a cycle.
+    fn path(&mut self, class: usize) -> Option<u64> {
+        let (round, path) = self.paths[class];
+        if round == self.round {
+            return path;
         }
-        let cost = work + levels;
-        if self.best.as_ref().is_none_or(|(best, _)| cost < *best) {
-            let nodes = self
-                .chosen
-                .iter()
-                .map(|(id, (node, _))| (*id, node.clone()));
-            self.best = Some((cost, nodes.collect()));
-        }
-    }
-
-    /// Price of the levels on the longest path below a class; None on a cycle.
-    fn path(&self, class: Id, known: &mut HashMap<Id, Option<u64>>) -> Option<u64> {
-        if let Some(path) = known.get(&class) {
-            return *path;
-        }
-        known.insert(class, None);
-        let (node, price) = self.chosen.get(&class)?;
+        let Some(candidate) = self.chosen[class] else {
+            return Some(self.fewest[class]);
+        };
+        self.paths[class] = (self.round, None);
         let mut below = 0;
-        for child in node.children() {
-            below = below.max(self.path(self.egraph.find(*child), known)?);
+        for i in 0..self.classes[class][candidate].inputs.len() {
+            let input = self.classes[class][candidate].inputs[i];
+            below = below.max(self.path(input)?);
         }
-        let path = Some(below + price.levels);
-        known.insert(class, path);
+        let path = Some(below + self.classes[class][candidate].price.levels);
+        self.paths[class] = (self.round, path);
         path
     }
 }
+
+/// Price of the fewest levels below each class.
+fn fewest(classes: &[Vec<Candidate>]) -> Vec<u64> {
+    let mut found: Vec<Option<u64>> = vec![None; classes.len()];
+    loop {
+        let before = found.clone();
+        for (class, candidates) in classes.iter().enumerate() {
+            let levels = |candidate: &Candidate| {
+                let below: Option<Vec<u64>> = candidate.inputs.iter().map(|i| found[*i]).collect();
+                Some(below?.into_iter().max().unwrap_or(0) + candidate.price.levels)
+            };
+            found[class] = candidates.iter().filter_map(levels).min();
+        }
+        if found == before {
+            return found.into_iter().map(Option::unwrap_or_default).collect();
+        }
+    }
+}
+
+type Candidates = HashMap<Id, Vec<(Kernel, Price)>>;
 
 /// Per class its nodes worth considering, cheapest work first.
 fn candidates(

@@ -68,8 +68,8 @@ pub struct Facts {
     pub exp: Vec<Option<PolyPlan>>,
     /// Softmax's inverse.
     pub inverse: Option<PolyPlan>,
-    /// Activations.
-    pub activations: HashMap<Symbol, PolyPlan>,
+    /// Activations: over a window about zero, over what was calibrated; absent where no polynomial does.
+    pub activations: HashMap<Symbol, [Option<PolyPlan>; 2]>,
     /// Most tokens of a group.
     pub tokens: u32,
     /// Query heads to a key head where keys may be made once for them, else 1.
@@ -155,11 +155,12 @@ impl Facts {
                     let gate = template
                         .definition(x)
                         .map_or(name, |inst| inst.site.as_str());
-                    let unit = model.reach(gate, "", layers.clone())?;
-                    let fit = model.activation(name, function, unit, layers.clone())?;
-                    facts
-                        .activations
-                        .extend(plan(&fit).map(|plan| (site, plan)));
+                    let form = |windowed| {
+                        let window = model.activation_window(windowed, gate, layers.clone())?;
+                        let fit = model.activation(name, function, window, layers.clone());
+                        Ok::<_, LowerError>(fit.ok().as_ref().and_then(plan))
+                    };
+                    facts.activations.insert(site, [form(false)?, form(true)?]);
                 }
                 _ => {}
             }

@@ -49,8 +49,8 @@ define_language! {
         "attend" = Attend([Id; 5]),
         // (diagonal inner baby squarings q state): the same with keys and values as matrices in diagonals, inner tokens inside each head.
         "diagonal" = Diagonal([Id; 5]),
-        // (activate stride site x).
-        "activate" = Activate([Id; 3]),
+        // (activate windowed stride site x): windowed is 1 where its polynomial is over what was calibrated, not about zero.
+        "activate" = Activate([Id; 4]),
         // (mul stride a b): product of ciphertexts.
         "mul" = Mul([Id; 3]),
         // Sum of ciphertexts.
@@ -101,8 +101,9 @@ pub fn term(template: &Template, facts: &Facts) -> RecExpr<Kernel> {
                 Kernel::Attend([outside, tokens, squarings, of(q), state])
             }
             Op::Activate { x, .. } => {
-                let (name, stride) = (term.add(Kernel::Site(site)), num(&mut term, 1));
-                Kernel::Activate([stride, name, of(x)])
+                let (about_zero, stride) = (num(&mut term, 0), num(&mut term, 1));
+                let name = term.add(Kernel::Site(site));
+                Kernel::Activate([about_zero, stride, name, of(x)])
             }
             Op::Mul { a, b } => {
                 let stride = num(&mut term, 1);

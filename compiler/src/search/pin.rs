@@ -31,6 +31,10 @@ pub enum Form {
     Exact,
     /// A norm that finds its window by additions.
     Additions,
+    /// An activation over a window about zero.
+    AboutZero,
+    /// An activation over the window of what was calibrated.
+    Window,
     /// Attention with so many tokens inside the features.
     Inside(u32),
     /// Attention with so many tokens of a group, all outside the features.
@@ -48,6 +52,7 @@ impl Form {
             Form::Exact | Form::Additions => {
                 matches!(op, Op::RmsNorm { .. } | Op::LayerNorm { .. })
             }
+            Form::AboutZero | Form::Window => matches!(op, Op::Activate { .. }),
             Form::Inside(_) | Form::Outside(_) | Form::Diagonals(_) | Form::Squarings(_) => {
                 matches!(op, Op::Attend { .. })
             }
@@ -69,7 +74,7 @@ pub struct Pin {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, once, copies, alone, with:SITE \
-     (products); exact, additions (norms); inside:TOKENS, outside:TOKENS, diagonals:TOKENS, squarings:COUNT (attention)"
+     (products); exact, additions (norms); about-zero, window (activations); inside:TOKENS, outside:TOKENS, diagonals:TOKENS, squarings:COUNT (attention)"
 )]
 pub struct PinError(String);
 
@@ -101,6 +106,8 @@ impl FromStr for Pin {
             "with" if !value.is_empty() => Form::With(value.into()),
             "exact" => plain(Form::Exact)?,
             "additions" => plain(Form::Additions)?,
+            "about-zero" => plain(Form::AboutZero)?,
+            "window" => plain(Form::Window)?,
             "inside" => Form::Inside(number()?),
             "outside" => Form::Outside(number()?),
             "diagonals" => Form::Diagonals(number()?),

@@ -8,11 +8,24 @@ use sotto_ir::slot::{BootstrapKind, Form, Side, TokenMatrix};
 use super::facts::{Facts, LinearFact, NormFact};
 use super::language::Kernel;
 
-/// Level that work is priced at: the middle of the chain. Placement knows the true levels; the ranking of alternatives hardly
-/// depends on it, since all prices grow alike.
-const LEVEL: u32 = 8;
-/// Levels that one bootstrap gives, to price a level.
-const LEVELS_PER_BOOTSTRAP: u64 = 13;
+/// What the search takes placement to do with the programs it proposes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Levels {
+    /// Level that work is priced at.
+    pub work: u32,
+    /// What a level costs, as part of a bootstrap of the value's period.
+    pub price: f64,
+}
+
+impl Default for Levels {
+    /// Before anything is placed: the middle of the chain, and as many levels from a bootstrap as it gives.
+    fn default() -> Self {
+        Self {
+            work: 8,
+            price: 1.0 / 13.0,
+        }
+    }
+}
 
 /// Nanoseconds of a kernel: of its own work, and of the refreshes that its levels will cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +42,8 @@ pub struct Pricing<'a> {
     pub facts: &'a Facts,
     /// Price list.
     pub prices: &'a dyn Prices,
+    /// Where work runs, and what levels cost.
+    pub levels: Levels,
 }
 
 /// Softmax's division: denominators and numerators split, and 1/x.
@@ -139,8 +154,9 @@ impl Pricing<'_> {
                 let forms = self.facts.norms.get(&site(egraph, *name))?;
                 self.norm(forms[num(scaled) as usize].as_ref()?, num(scaled) == 1)
             }
-            Kernel::Activate([stride, name, _]) => {
-                let plan = self.facts.activations.get(&site(egraph, *name))?;
+            Kernel::Activate([windowed, stride, name, _]) => {
+                let forms = self.facts.activations.get(&site(egraph, *name))?;
+                let plan = forms[num(windowed) as usize].as_ref()?;
                 let period = inner * num(stride);
                 self.price(&[Work::Poly(plan.clone())], plan.depth, period)
             }
@@ -327,16 +343,17 @@ impl Pricing<'_> {
         move |nanos| nanos * visits / u64::from(context.max(1))
     }
 
-    /// Work at [`LEVEL`], and levels at the price of refreshing values of a period.
+    /// Work, and levels at the price of refreshing values of a period.
     fn price(&self, work: &[Work], levels: usize, period: u32) -> Price {
         let refresh = Work::Bootstrap(BootstrapKind {
             slots: period,
             complex: false,
         });
-        let level = self.prices.nanos(&refresh, LEVEL) / LEVELS_PER_BOOTSTRAP;
+        let at = self.levels.work;
+        let level = self.prices.nanos(&refresh, at) as f64 * self.levels.price;
         Price {
-            work: work.iter().map(|work| self.prices.nanos(work, LEVEL)).sum(),
-            levels: level * levels as u64,
+            work: work.iter().map(|work| self.prices.nanos(work, at)).sum(),
+            levels: level as u64 * levels as u64,
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum Alternative {
     Squarings,
     /// Norms that spend a level.
     Norms,
+    /// Activations over the window of what was calibrated.
+    Windows,
     /// Keys and values made once per KV head and copied to its query heads.
     Once,
     /// Baby steps other than balanced ones. Spread and gathered products start from one step, so this switches them off too.
@@ -41,7 +43,7 @@ pub enum Alternative {
 
 impl Alternative {
     /// All of them.
-    pub const ALL: [Alternative; 10] = [
+    pub const ALL: [Alternative; 11] = [
         Alternative::Outputs,
         Alternative::Inputs,
         Alternative::Strides,
@@ -50,6 +52,7 @@ impl Alternative {
         Alternative::Groups,
         Alternative::Squarings,
         Alternative::Norms,
+        Alternative::Windows,
         Alternative::Once,
         Alternative::Steps,
     ];
@@ -65,6 +68,7 @@ impl Alternative {
             Alternative::Groups => "smaller groups",
             Alternative::Squarings => "more squarings",
             Alternative::Norms => "exact windows of norms",
+            Alternative::Windows => "own windows of activations",
             Alternative::Once => "keys once per KV head",
             Alternative::Steps => "baby and giant splits",
         }
@@ -81,6 +85,7 @@ impl Alternative {
             Alternative::Groups => &["tokens"],
             Alternative::Squarings => &["square"],
             Alternative::Norms => &["norm"],
+            Alternative::Windows => &["window"],
             Alternative::Once => &["once"],
             Alternative::Steps => &["baby"],
         }
@@ -140,8 +145,8 @@ const STRIDES: &[Rule] = &[
     ),
     (
         "strided-activate",
-        "(strided {s} (activate 1 ?site ?x))",
-        "(activate {s} ?site (strided {s} ?x))",
+        "(strided {s} (activate ?w 1 ?site ?x))",
+        "(activate ?w {s} ?site (strided {s} ?x))",
     ),
     (
         "strided-mul",
@@ -236,6 +241,11 @@ const ONCE_OUTSIDE: &[Rule] = &[
 /// Rules without values to fill in.
 const PLAIN: &[Rule] = &[
     ("norm-scale", "(norm 0 ?site ?x)", "(norm 1 ?site ?x)"),
+    (
+        "window",
+        "(activate 0 ?s ?site ?x)",
+        "(activate 1 ?s ?site ?x)",
+    ),
     (
         "square-1",
         "(attend ?i ?t 0 ?q ?kv)",

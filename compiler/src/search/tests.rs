@@ -52,7 +52,15 @@ fn facts(sites: &[&str], diagonals: u32) -> Facts {
 }
 
 fn priced(egraph: &EGraph<Kernel, ()>, facts: &Facts, prices: &Made) -> extract::Priced {
-    extract::priced(egraph, &Pricing { facts, prices })
+    let levels = Levels::default();
+    extract::priced(
+        egraph,
+        &Pricing {
+            facts,
+            prices,
+            levels,
+        },
+    )
 }
 
 fn cheapest(text: &str, sites: &[&str], diagonals: u32, prices: &Made) -> (Choices, u64) {
@@ -134,16 +142,9 @@ fn decisions_name_their_closest_alternatives_with_what_they_cost_more() {
         pins: &[],
     };
     let best = search.best(&|_| true).unwrap();
-    let mut found = Found {
-        choices: Choices::default(),
-        note: SearchNote::default(),
-        exact: true,
-        nanos: 0,
-        decisions: vec![],
-    };
-    search.adopt(&best, &mut found);
+    let found = search.decisions(&best);
     let of = |chosen: &str| {
-        let mut decisions = found.decisions.iter();
+        let mut decisions = found.iter();
         decisions.find(|d| d.chosen == chosen).unwrap()
     };
     // Two products of half of 64 diagonals each, 32 + 120 and 24 around them, instead of one of 64 + 160 and a conjugation and splits.

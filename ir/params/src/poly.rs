@@ -30,6 +30,9 @@ pub enum Parity {
     Even,
     /// Even coefficients are zero.
     Odd,
+    /// Odd coefficients are zero but for the linear one: an even function plus a multiple of its argument, as SiLU and GELU are
+    /// about zero. The linear term costs next to nothing, and the rest is as cheap as an even series.
+    EvenAndLinear,
 }
 
 impl Parity {
@@ -42,9 +45,10 @@ impl Parity {
                 .step_by(2)
                 .all(|&c| c == 0.0)
         };
-        match (zero_from(1), zero_from(0)) {
-            (true, _) => Parity::Even,
-            (_, true) => Parity::Odd,
+        match (zero_from(1), zero_from(0), zero_from(3)) {
+            (true, ..) => Parity::Even,
+            (_, true, _) => Parity::Odd,
+            (.., true) => Parity::EvenAndLinear,
             _ => Parity::Mixed,
         }
     }
@@ -55,6 +59,15 @@ impl Parity {
             Parity::Mixed => true,
             Parity::Even => i.is_multiple_of(2),
             Parity::Odd => !i.is_multiple_of(2),
+            Parity::EvenAndLinear => i == 1 || i.is_multiple_of(2),
+        }
+    }
+
+    /// The parity of a series' quotient by an even-indexed `T_g`, `g > 1`.
+    pub(crate) fn of_quotient(self) -> Self {
+        match self {
+            Parity::EvenAndLinear => Parity::Even,
+            same => same,
         }
     }
 }

@@ -4,7 +4,12 @@ use sotto_params::poly::{
     DepthOps, Node, Parity, PolyError, PolyPlan, basis_depth, clenshaw, depth, interpolate,
 };
 
-const PARITIES: [Parity; 3] = [Parity::Mixed, Parity::Even, Parity::Odd];
+const PARITIES: [Parity; 4] = [
+    Parity::Mixed,
+    Parity::Even,
+    Parity::Odd,
+    Parity::EvenAndLinear,
+];
 
 fn coefficients(degree: usize, parity: Parity) -> Vec<f64> {
     (0..=degree)
@@ -94,6 +99,11 @@ fn relinearisation_counts() {
     // Five squarings and products for the basis, then two nodes or three: what EvalMod pays.
     assert_eq!(count(28, Parity::Even), 7);
     assert_eq!(count(30, Parity::Even), 8);
+    // a linear term beside an even series adds none
+    for degree in 2..=255 {
+        let (even, with) = (Parity::Even, Parity::EvenAndLinear);
+        assert_eq!(count(degree, even), count(degree, with), "degree {degree}");
+    }
     assert!(count(31, Parity::Mixed) <= 10);
     assert!(count(31, Parity::Odd) <= count(31, Parity::Mixed));
     assert!(count(127, Parity::Mixed) <= 20);

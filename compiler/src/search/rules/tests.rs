@@ -61,6 +61,11 @@ fn norms_may_spend_a_level() {
 }
 
 #[test]
+fn activations_may_have_their_own_window() {
+    assert!(proves("(activate 0 1 site x)", "(activate 1 1 site x)"));
+}
+
+#[test]
 fn products_of_one_vector_pair() {
     let z = "(linear 0 8 (pair (w 0 a) (w 0 b)) x)";
     assert!(proves(
@@ -95,12 +100,12 @@ fn diagonals_share_complex_ones_unless_outputs_do() {
 fn an_mlp_spreads_and_gathers() {
     let linear = |w: &str, x: &str| format!("(linear 0 1 (w 0 {w}) {x})");
     let product = format!(
-        "(mul 1 (activate 1 s {}) {})",
+        "(mul 1 (activate 0 1 s {}) {})",
         linear("a", "x"),
         linear("b", "x")
     );
     let spread = |w: &str| format!("(clean 2 (spread 2 0 0 1 (w 0 {w}) x))");
-    let strided = format!("(mul 2 (activate 2 s {}) {})", spread("a"), spread("b"));
+    let strided = format!("(mul 2 (activate 0 2 s {}) {})", spread("a"), spread("b"));
     assert!(proves(
         &linear("c", &product),
         &format!("(gather 2 0 1 (w 0 c) {strided})")

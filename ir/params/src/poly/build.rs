@@ -122,7 +122,7 @@ fn top_index(degree: usize, parity: Parity) -> Option<usize> {
     (0..=degree).rev().find(|&i| parity.allows(i))
 }
 
-/// The quotient by an even-indexed `T_g` keeps the parity of the series.
+/// The quotient by an even-indexed `T_g` keeps the parity of the series, but for a linear term, which stays in the remainder.
 fn node(degree: usize, parity: Parity, baby: usize, at: usize) -> Node {
     let mut products = Vec::new();
     let mut rest = top_index(degree, parity);
@@ -137,7 +137,7 @@ fn node(degree: usize, parity: Parity, baby: usize, at: usize) -> Node {
         if top > giant {
             products.push(Product {
                 giant,
-                quotient: quotient(top - giant, parity, baby, at),
+                quotient: quotient(top - giant, parity.of_quotient(), baby, at),
             });
             rest = top_index(giant - 1, parity);
             continue;

@@ -1,0 +1,234 @@
+//! Search and placement in turns, until both agree.
+//!
+//! The search prices work and levels before it is known where anything runs. So its proposal is lowered and placed, on assumed ranges,
+//! and what placement made of it prices the next one: work at the level where its price is placement's, levels at what they came to in
+//! bootstraps ([`Space::learn`]). When a proposal comes back the two agree. Bootstraps are whole, so no one price of a level is right:
+//! others around the last one are tried, too. Of all that was placed the fastest wins.
+
+use super::Planning;
+use super::subject::Subject;
+use crate::level::level;
+use crate::lower::{Choices, LowerError, lower_typical};
+use crate::pack;
+use crate::place;
+use crate::search::{Found, Guidance, Levels, Pin, Space};
+
+/// Most turns until both agree.
+const TURNS: usize = 4;
+/// Most proposals that are placed.
+const PLACED: usize = 8;
+/// Prices of a level that are tried beside the last one, as its multiples, each with work at the same level and at those around it.
+const PRICES: [f64; 4] = [0.5, 2.0, 0.25, 4.0];
+const AROUND: [i32; 3] = [0, -2, 2];
+
+/// What search and placement agree on.
+pub struct Agreed {
+    /// The search's program, explained.
+    pub found: Found,
+    /// Tokens of a block that its cache has room for, more than one.
+    pub room: Option<u32>,
+    /// Predicted seconds of each different proposal, in the order they were placed; infinite where there is no placement.
+    pub placed: Vec<f64>,
+    /// Whether a proposal came back.
+    pub settled: bool,
+}
+
+impl Agreed {
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let end = match self.settled {
+            true => "agree",
+            false => "did not come to agree",
+        };
+        let placed = self.placed.len();
+        let fastest = self.placed.iter().copied().fold(f64::INFINITY, f64::min);
+        let first = self.placed.first().copied().unwrap_or(fastest);
+        let saved = 1e2 * (first - fastest) / first;
+        format!(
+            "search and placement {end}: {placed} programs placed, the fastest {saved:.1} % faster than the first"
+        )
+    }
+}
+
+/// A proposal that was placed.
+struct Placed {
+    found: Found,
+    room: Option<u32>,
+    /// The prices under which it was proposed.
+    levels: Levels,
+    /// Predicted seconds of a token; infinite where there is no placement.
+    seconds: f64,
+}
+
+/// What came of one turn.
+enum Turn {
+    /// A proposal that was made before, or one too many.
+    Known,
+    /// One without a placement.
+    Unplaced,
+    /// One that was placed, and what it teaches.
+    Placed(Levels),
+}
+
+/// The turns taken so far.
+struct Turns<'t, 'm> {
+    subject: &'t Subject<'m>,
+    space: Space,
+    pins: &'t [Pin],
+    seen: Vec<Choices>,
+    placed: Vec<f64>,
+    best: Option<Placed>,
+}
+
+impl Subject<'_> {
+    /// The program that search and placement agree on under `guidance`.
+    ///
+    /// # Errors
+    /// Guidance or options that do not suit the model.
+    pub fn agree(&self, guidance: &Guidance) -> Result<Agreed, LowerError> {
+        let options = &self.planning.options;
+        let Guidance { pins, without } = guidance;
+        let mut turns = Turns {
+            subject: self,
+            space: Space::new(&self.decoder, &self.ranges, options, without)?,
+            pins,
+            seen: Vec::new(),
+            placed: Vec::new(),
+            best: None,
+        };
+        let mut levels = Levels::default();
+        let mut settled = false;
+        for _ in 0..TURNS {
+            match turns.next(levels)? {
+                Turn::Placed(learned) => levels = learned,
+                Turn::Unplaced => break,
+                Turn::Known => {
+                    settled = true;
+                    break;
+                }
+            }
+        }
+        for around in AROUND {
+            for factor in PRICES {
+                let work = levels.work.saturating_add_signed(around);
+                let price = levels.price * factor;
+                turns.next(Levels { work, price })?;
+            }
+        }
+        turns.end(settled)
+    }
+
+    /// Predicted seconds of a token of a choice's program, of its work and of its bootstraps; None if it has no placement, or none within
+    /// the memory.
+    fn trial(&self, choices: &Choices) -> Result<Option<(f64, f64)>, LowerError> {
+        let Planning {
+            params,
+            options,
+            wanted,
+            ..
+        } = &self.planning;
+        let mut program = lower_typical(&self.decoder, &self.ranges, options, choices)?.program;
+        pack::assume(&mut program);
+        let by = place::Options::default();
+        let Ok(placed) = level(&program, params, &self.table, &by, *wanted, &[]) else {
+            return Ok(None);
+        };
+        let estimate = &placed.emitted.estimate;
+        let mut classes = estimate.op_classes.iter();
+        let refreshes = classes.find(|class| class.name == "bootstrap");
+        let refreshes = refreshes.map_or(0.0, |class| class.seconds);
+        Ok(Some((estimate.seconds - refreshes, refreshes)))
+    }
+}
+
+impl Turns<'_, '_> {
+    /// Takes one turn.
+    fn next(&mut self, levels: Levels) -> Result<Turn, LowerError> {
+        let (found, room) = self.subject.proposed(&self.space, self.pins, levels)?;
+        if self.seen.len() == PLACED || self.seen.contains(&found.choices) {
+            return Ok(Turn::Known);
+        }
+        self.seen.push(found.choices.clone());
+        let placed = self.subject.trial(&found.choices)?;
+        let (turn, seconds) = match placed {
+            None => (Turn::Unplaced, f64::INFINITY),
+            Some((work, refreshes)) => {
+                let nanos = [work, refreshes].map(|seconds| (seconds * 1e9) as u64);
+                let table = &self.subject.table;
+                let learned = self.space.learn(&found, levels, table, nanos);
+                (Turn::Placed(learned), work + refreshes)
+            }
+        };
+        self.placed.push(seconds);
+        if self.best.as_ref().is_none_or(|best| seconds < best.seconds) {
+            self.best = Some(Placed {
+                found,
+                room,
+                levels,
+                seconds,
+            });
+        }
+        Ok(turn)
+    }
+
+    /// The fastest of all proposals, explained.
+    fn end(self, settled: bool) -> Result<Agreed, LowerError> {
+        let best = self.best.ok_or(LowerError::Pinned)?;
+        let mut pins = self.pins.to_vec();
+        if let Some(block) = best.room {
+            pins = self.subject.roomy(&pins, block);
+        }
+        let table = &self.subject.table;
+        let found = self.space.explained(&best.found, &pins, best.levels, table);
+        Ok(Agreed {
+            found,
+            room: best.room,
+            placed: self.placed,
+            settled,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frontend::Preset;
+    use sotto_ir::params::ParamSet;
+    use sotto_ir::plan::Weights;
+
+    fn agreed(name: &str, context: u32) -> (Agreed, Found) {
+        let preset = Preset::of(name, Some(2), Weights::None).unwrap();
+        let planning = Planning::new(ParamSet::secure_128(), context);
+        let subject = Subject::of_preset(&preset, &planning).unwrap();
+        let guidance = Guidance::default();
+        let Subject {
+            decoder, ranges, ..
+        } = &subject;
+        let space = Space::new(decoder, ranges, &planning.options, &[]).unwrap();
+        let (first, _) = subject.proposed(&space, &[], Levels::default()).unwrap();
+        (subject.agree(&guidance).unwrap(), first)
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, ignore = "searches and placements: run in release")]
+    fn placement_finds_a_faster_program_where_levels_cost_more_than_assumed() {
+        let (agreed, first) = agreed("llama-3-8b", 512);
+        let fastest = agreed.placed.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(
+            agreed.settled && fastest < agreed.placed[0],
+            "{:?}",
+            agreed.placed
+        );
+        assert_ne!(agreed.found.choices, first.choices);
+        assert!(!agreed.found.decisions.is_empty());
+    }
+
+    #[test]
+    #[cfg_attr(debug_assertions, ignore = "searches and placements: run in release")]
+    fn a_first_proposal_stands_where_no_other_is_faster() {
+        let (agreed, first) = agreed("tinyllama-1.1b", 2048);
+        let fastest = agreed.placed.iter().copied().fold(f64::INFINITY, f64::min);
+        assert!(agreed.placed[0] == fastest, "{:?}", agreed.placed);
+        assert_eq!(agreed.found.choices, first.choices);
+    }
+}
