@@ -1,16 +1,18 @@
 //! Token sequences from files: text, or safetensors with `input_ids` (chosen by the `.safetensors` suffix).
 
 use crate::frontend::{Checkpoint, Tokenizer, TokenizerError};
+use miette::Diagnostic;
 use sotto_ir::golden::{self, GoldenError};
 use std::path::{Path, PathBuf};
 
 /// Why a file gave no tokens.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum InputError {
     /// Text that does not read.
     #[error(
         "{path}: {source}; inputs are UTF-8 text, or safetensors with input_ids and the suffix .safetensors"
     )]
+    #[diagnostic(code(input::text))]
     Text {
         /// The file.
         path: PathBuf,
@@ -19,18 +21,22 @@ pub enum InputError {
     },
     /// Token ids that do not read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Ids(#[from] GoldenError),
     /// Text that does not tokenize.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Tokenizer(#[from] TokenizerError),
     /// Nothing in it.
     #[error("{path}: there is no text in it")]
+    #[diagnostic(code(input::empty))]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// Several sequences where one is needed.
     #[error("{path}: input_ids holds {found} sequences, one is needed: [1, tokens]")]
+    #[diagnostic(code(input::several))]
     Several {
         /// The file.
         path: PathBuf,

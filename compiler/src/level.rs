@@ -5,6 +5,7 @@
 
 use crate::emit::{EmitError, Emitted, emit};
 use crate::place::{Options, PlaceError, RefreshKind, Report, Target, place};
+use miette::Diagnostic;
 use sotto_ir::cost::{CostError, CostTable};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
@@ -57,25 +58,30 @@ pub struct Trial {
 }
 
 /// Why no leveled program came out.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum LevelError {
     /// No legal placement.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Place(#[from] PlaceError),
     /// Emission failed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Emit(#[from] EmitError),
     /// The parameter set has no such bootstrap.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The cost table is unusable.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Cost(#[from] CostError),
     /// Placements exist, but none fits the memory.
     #[error(
         "the plan needs at least {:.2} GiB on the server ({needed} bytes), more than the {:.2} GiB allowed; allow more, or compile with a smaller context",
         gib(*needed), gib(*limit)
     )]
+    #[diagnostic(code(level::memory))]
     Memory {
         /// Least peak memory found.
         needed: u64,

@@ -115,7 +115,7 @@ fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
         let error = String::from_utf8(done.stderr).unwrap();
         assert_eq!(done.status.code(), Some(2), "{model}: {error}");
         assert!(
-            error.starts_with("error: ") && error.contains(message),
+            error.starts_with("error[") && error.contains(message),
             "{model}: {error}"
         );
         assert!(!output.exists());

@@ -232,7 +232,7 @@ fn the_command_refuses_what_is_no_graph_of_ours() {
     ] {
         let error = refusal(sottoc(&[&"import", &path]));
         assert!(
-            error.starts_with("error: ") && error.contains(message),
+            error.starts_with("error[") && error.contains(message),
             "{error}"
         );
     }

@@ -4,6 +4,7 @@
 //! changes its speed from minute to minute, so a table also holds its yardstick: what one transform took in the same run.
 
 use crate::slot::BootstrapKind;
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -133,15 +134,17 @@ pub struct CostTable {
 }
 
 /// Why a cost table was refused.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum CostError {
     /// Not the text form of a cost table.
     #[error("cost table: {0}; `sotto bench --cost-table FILE` makes one")]
+    #[diagnostic(code(cost::parse))]
     Parse(String),
     /// A class has no curve, or one that is not ascending in level and finite.
     #[error(
         "cost table `{table}`: the curve of {class:?} is missing, out of order or not a positive number; list (level, seconds) pairs by ascending level"
     )]
+    #[diagnostic(code(cost::curve))]
     Curve {
         /// Name of the table.
         table: String,
@@ -152,6 +155,7 @@ pub enum CostError {
     #[error(
         "cost table `{table}`: it needs a yardstick and at least one real and one complex bootstrap, with positive seconds"
     )]
+    #[diagnostic(code(cost::bootstraps))]
     Bootstraps {
         /// Name of the table.
         table: String,

@@ -1,5 +1,6 @@
 //! Names of content.
 
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -10,8 +11,9 @@ use std::str::FromStr;
 pub struct Digest(pub [u8; 32]);
 
 /// A text that is not a digest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Diagnostic)]
 #[error("a digest is `blake3:` and 64 hexadecimal digits")]
+#[diagnostic(code(digest::digest))]
 pub struct DigestError;
 
 impl fmt::Display for Digest {

@@ -1,5 +1,6 @@
 //! How close logits are to the float64 ones: the one measure that calibration, checks, the demo and tests use.
 
+use miette::Diagnostic;
 use thiserror::Error;
 
 /// One position's comparison.
@@ -14,8 +15,9 @@ pub struct Fidelity {
 }
 
 /// Vectors of different lengths.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error("{found} logits where float64 has {expected}")]
+#[diagnostic(code(fidelity::length))]
 pub struct LengthError {
     /// Length of the truth.
     pub expected: usize,

@@ -13,6 +13,7 @@
 //! | `logits.greedy` | [G, vocab] | what each of those G tokens was chosen by; files of other makers may lack it |
 
 use crate::write_whole;
+use miette::Diagnostic;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use std::path::{Path, PathBuf};
@@ -59,10 +60,11 @@ pub struct Golden {
 }
 
 /// Why a golden or a file of token ids was not read or written.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum GoldenError {
     /// The file system refused.
     #[error("{path}: {source}")]
+    #[diagnostic(code(golden::io))]
     Io {
         /// The file.
         path: PathBuf,
@@ -71,6 +73,7 @@ pub enum GoldenError {
     },
     /// Not a (whole) safetensors file.
     #[error("{path}: not a whole safetensors file ({source}): was it truncated?")]
+    #[diagnostic(code(golden::format))]
     Format {
         /// The file.
         path: PathBuf,
@@ -79,6 +82,7 @@ pub enum GoldenError {
     },
     /// A tensor is not there.
     #[error("{path}: no tensor `{name}`; {remedy}")]
+    #[diagnostic(code(golden::missing))]
     Missing {
         /// The file.
         path: PathBuf,
@@ -89,6 +93,7 @@ pub enum GoldenError {
     },
     /// A tensor is not what it should be.
     #[error("{path}: tensor `{name}` is {found}, expected {expected}")]
+    #[diagnostic(code(golden::tensor))]
     Tensor {
         /// The file.
         path: PathBuf,

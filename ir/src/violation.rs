@@ -22,7 +22,8 @@ impl Display for Violation {
 }
 
 /// Everything that does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+#[diagnostic(code(verify::violations))]
 pub struct Violations {
     /// Of what: `the leveled stage`, `the plan`.
     pub subject: &'static str,

@@ -4,6 +4,7 @@
 //! *fingerprint* that names a set of keys on the server's disk.
 
 use crate::proto::{Fault, FaultCode, wire};
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -135,10 +136,11 @@ impl Manifest {
 }
 
 /// Why a folder of evaluation keys cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum KeyDirError {
     /// A file cannot be read.
     #[error("cannot read {path}: {cause}; generate keys with `sotto keygen --plan PLAN -o KEYS`")]
+    #[diagnostic(code(keys::read))]
     Read {
         /// The file.
         path: PathBuf,
@@ -147,6 +149,7 @@ pub enum KeyDirError {
     },
     /// A file is not what it should be.
     #[error("{path} is damaged: {cause}; generate keys again with `sotto keygen`")]
+    #[diagnostic(code(keys::damaged))]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,6 @@
 //! A plan on disk, opened.
 
+use miette::Diagnostic;
 use sotto_ir::plan::{FileEntry, Plan, PlanData, PlanError, check};
 use sotto_ir::{Digest, Violations};
 use std::path::{Path, PathBuf};
@@ -14,10 +15,11 @@ pub struct PlanDir {
 }
 
 /// Why a plan must not run.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CheckError {
     /// The plan breaks rules of the plan checker.
     #[error("{path} breaks the plan's rules; compile the model again\n{violations}")]
+    #[diagnostic(code(open::rules))]
     Rules {
         /// The plan directory.
         path: PathBuf,
@@ -26,6 +28,7 @@ pub enum CheckError {
     },
     /// A file of the plan is missing or damaged.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Files(#[from] PlanError),
 }
 

@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, CpuError, request};
 use crate::follow::Follow;
 use crate::plan::PlanDir;
 use crate::trace::Trace;
+use miette::Diagnostic;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyGenerator, SecretKey};
 use sotto_ir::exec::{
     Clear, ClearCt, ClearError, Event, ExecError, Executor, NoiseModel, RangeWatch, Session,
@@ -17,34 +18,43 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Why a trial cannot go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum TrialError {
     /// A file of the plan.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Plan(#[from] PlanError),
     /// The client's part of the plan.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
     /// Keys or contexts.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
     /// Setting up the CPU backend.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Cpu(#[from] CpuError),
     /// Encrypting or decrypting.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Seal(#[from] SealError),
     /// A cleartext input.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Clear(#[from] ClearError),
     /// A step in the clear.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     ClearStep(#[from] ExecError<ClearError>),
     /// A step on ciphertexts.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     CpuStep(#[from] ExecError<CpuError>),
     /// The input cannot be spread over the slots.
     #[error("the plan's input width {0} is no power of two; compile again")]
+    #[diagnostic(code(trial::width))]
     Width(usize),
 }
 

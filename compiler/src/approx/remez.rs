@@ -6,6 +6,7 @@
 
 use super::function::{Function, Window};
 use super::series::eval;
+use miette::Diagnostic;
 use std::f64::consts::PI;
 
 /// Grid points per reference point.
@@ -38,10 +39,11 @@ impl Fit {
 }
 
 /// Why no polynomial was found.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Diagnostic)]
 pub enum FitError {
     /// The window holds points where the function has no value.
     #[error("{function} on {window}: {cause}; calibrate on more data or narrow the margin")]
+    #[diagnostic(code(approx::undefined))]
     Undefined {
         /// Function.
         function: String,
@@ -54,6 +56,7 @@ pub enum FitError {
     #[error(
         "{function} on {window} errs {error:.1e} at degree {degree}, more than {target:.1e}: the calibrated window is too wide; a smaller margin or a larger error target would fit"
     )]
+    #[diagnostic(code(approx::target))]
     Target {
         /// Function.
         function: String,
@@ -68,6 +71,7 @@ pub enum FitError {
     },
     /// The linear system of an exchange broke down.
     #[error("{function} on {window}: the minimax system of degree {degree} is singular")]
+    #[diagnostic(code(approx::singular))]
     Singular {
         /// Function.
         function: String,

@@ -5,6 +5,7 @@ use crate::compare::{Alignment, Options, Side, Verdict, compare, slot_view};
 use crate::frontend::Checkpoint;
 use crate::input;
 use crate::view::{Given, read};
+use miette::Diagnostic;
 use serde_json::{Value, json};
 use sotto_ir::exec::Escape;
 use std::fmt;
@@ -50,18 +51,21 @@ pub struct Args {
 }
 
 /// A finding.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 #[error("{0}")]
+#[diagnostic(code(compare_input::differ))]
 struct Differ(String);
 
 /// Input that gives no tokens.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 enum BadInput {
     /// Neither ids nor a file.
     #[error("--input {0}: neither token ids with commas between (1,2,3) nor a file")]
+    #[diagnostic(code(compare_input::neither))]
     Neither(String),
     /// Text without a tokenizer.
     #[error("--input {0}: text needs the checkpoint's tokenizer; give --model, or token ids")]
+    #[diagnostic(code(compare_input::no_model))]
     NoModel(String),
 }
 

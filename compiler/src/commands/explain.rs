@@ -1,7 +1,8 @@
 //! `sottoc explain`.
 
-use super::{Failure, print};
+use super::{Failure, json, print};
 use crate::emit::explain::{Explained, explain};
+use miette::Diagnostic;
 use sotto_ir::plan::{Decision, Plan, SiteRange};
 use std::fmt;
 use std::path::PathBuf;
@@ -28,16 +29,18 @@ pub struct Args {
 }
 
 /// A site that the plan does not have.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 #[error("the plan has no site `{site}`; its sites: {}", sites.join(", "))]
+#[diagnostic(code(explain::no_site))]
 struct NoSite {
     site: String,
     sites: Vec<String>,
 }
 
 /// A layer that the model does not have.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 #[error("`{site}`: the plan's model has {layers} layers, layers.0 to layers.{}; `layers.{{i}}` means all of them", layers.saturating_sub(1))]
+#[diagnostic(code(explain::no_layer))]
 struct NoLayer {
     site: String,
     layers: u32,
@@ -59,7 +62,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .into());
     };
     if args.json {
-        return print(format_args!("{}\n", serde_json::to_string(&found)?));
+        return print(format_args!("{}\n", json(&found)?));
     }
     print(format_args!("{}", Page(&found)))
 }

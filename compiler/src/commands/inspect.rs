@@ -1,9 +1,10 @@
 //! `sottoc inspect`.
 
-use super::{Failure, print};
+use super::{Failure, json, print};
 use crate::driver::Stage;
 use crate::inspect::{Wanted, dot, narrow, page, stage_name, text};
 use crate::view::read;
+use miette::Diagnostic;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -44,16 +45,19 @@ pub struct Args {
 }
 
 /// Why there is nothing to show.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 enum Unshown {
     /// No such file among the dumps.
     #[error("{path}: no {stage} stage there; `sottoc compile --dump-dir` writes them")]
+    #[diagnostic(code(inspect::no_dump))]
     NoDump { path: PathBuf, stage: &'static str },
     /// A golden file.
     #[error("{0}: a golden file holds vectors, not a program; `sottoc compare` reads it")]
+    #[diagnostic(code(inspect::golden))]
     Golden(PathBuf),
     /// Too much for one graph.
     #[error("--dot draws one template; name one with --template: {0}")]
+    #[diagnostic(code(inspect::several))]
     Several(String),
 }
 
@@ -68,7 +72,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     };
     let page = narrow(page, &wanted)?;
     if args.json {
-        return print(format_args!("{}\n", serde_json::to_string(&page)?));
+        return print(format_args!("{}\n", json(&page)?));
     }
     if !args.dot {
         return print(format_args!("{}", text(&page)));

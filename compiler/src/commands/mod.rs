@@ -15,7 +15,8 @@ pub mod report;
 mod source;
 pub mod verify;
 
-use std::error::Error;
+use miette::Diagnostic;
+use serde::Serialize;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,14 +26,14 @@ use std::process::ExitCode;
 #[derive(Debug)]
 pub enum Failure {
     /// A check ran and found against what it checked. Exit code 1.
-    Check(Box<dyn Error>),
+    Check(Box<dyn Diagnostic>),
     /// The command could not be carried out on this input. Exit code 2.
-    Input(Box<dyn Error>),
+    Input(Box<dyn Diagnostic>),
     /// Whoever read standard output has read enough (`sottoc … | head`). No failure: exit code 0, and not a word.
     Unheard,
 }
 
-impl<E: Error + 'static> From<E> for Failure {
+impl<E: Diagnostic + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self::Input(error.into())
     }
@@ -47,7 +48,9 @@ impl Failure {
             Self::Unheard => return ExitCode::SUCCESS,
         };
         let mut said = error.to_string();
-        eprintln!("error: {said}");
+        // what has no type of its own is about the command line
+        let name = error.code().map(|code| code.to_string());
+        eprintln!("error[{}]: {said}", name.as_deref().unwrap_or("command"));
         let mut cause = error.source();
         while let Some(error) = cause {
             // Some messages state their cause themselves.
@@ -60,6 +63,16 @@ impl Failure {
         }
         code.into()
     }
+}
+
+/// A value as one line of JSON.
+fn json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(value).map_err(unserializable)
+}
+
+/// What no value of ours should cause.
+fn unserializable(cause: serde_json::Error) -> Failure {
+    Failure::Input(format!("as JSON: {cause}; this is a defect of the compiler").into())
 }
 
 /// Writes to standard output.

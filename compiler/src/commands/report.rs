@@ -1,6 +1,6 @@
 //! `sottoc report`.
 
-use super::{Failure, say_replacing};
+use super::{Failure, say_replacing, unserializable};
 use crate::report::{Report, html};
 use sotto_ir::plan::{Plan, check};
 use sotto_ir::trace::{measured, read};
@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None => None,
     };
     let plan = Arc::new(plan);
-    let page = html(&Report::of(&plan, digest, times.as_ref()))?;
+    let page = html(&Report::of(&plan, digest, times.as_ref())).map_err(unserializable)?;
     say_replacing(&args.output);
     write_whole(&args.output, page.as_bytes()).map_err(|cause| {
         let path = args.output.display();

@@ -20,6 +20,7 @@ mod values;
 
 use crate::frontend::Checkpoint;
 use crate::view::{Given, SlotView};
+use miette::Diagnostic;
 use sotto_ir::exec::Escape;
 use std::fmt;
 
@@ -118,18 +119,20 @@ impl Verdict {
 }
 
 /// Why nothing was compared.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CompareError {
     /// A stage without its weights.
     #[error(
         "a {kind} stage names its weights and does not hold them: give the checkpoint with --model"
     )]
+    #[diagnostic(code(compare::no_model))]
     NoModel {
         /// Which stage.
         kind: &'static str,
     },
     /// A stage of another checkpoint.
     #[error("the stage was made from checkpoint {stage}, --model is {model}")]
+    #[diagnostic(code(compare::foreign))]
     Foreign {
         /// The stage's.
         stage: String,
@@ -140,15 +143,19 @@ pub enum CompareError {
     #[error(
         "the two have no site in common whose features are known; compare stages or plans of one model"
     )]
+    #[diagnostic(code(compare::nothing))]
     Nothing,
     /// Too few or other tokens.
     #[error("{0}")]
+    #[diagnostic(code(compare::tokens))]
     Tokens(String),
     /// A side could not be prepared.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Run(#[from] RunError),
     /// The checkpoint.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Frontend(#[from] crate::frontend::FrontendError),
 }
 

@@ -5,6 +5,7 @@ use crate::driver::StageFile;
 use crate::frontend::Checkpoint;
 use crate::pack::{self, CheckpointData};
 use crate::view::{Given, SlotView};
+use miette::Diagnostic;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::exec::{Clear, ClearCt, ClearError, Escape, Event, ExecError, Executor, Moment};
 use sotto_ir::plan::{Embedding, FileEntry, Placement, Plan, PlanData};
@@ -15,8 +16,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Why a side stopped.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Diagnostic)]
 #[error("{what}")]
+#[diagnostic(code(compare::run))]
 pub struct RunError {
     /// Site with the layer's number, where it is known.
     pub site: Option<String>,

@@ -2,6 +2,7 @@
 
 use super::model::{self, Machine};
 use super::{Prices, Work};
+use miette::Diagnostic;
 use sotto_ir::cost::{CostError, CostTable, OpClass};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapError;
@@ -10,13 +11,15 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why there is no table to price with.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 pub enum TableError {
     /// The table's content.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Table(#[from] CostError),
     /// A table file that cannot be used.
     #[error("{path}: {cause}")]
+    #[diagnostic(code(cost::file))]
     File {
         /// The file.
         path: PathBuf,
@@ -27,6 +30,7 @@ pub enum TableError {
     #[error(
         "{path}: it holds for rings of 2^{found}, the plan's has 2^{expected}; measure one with `sotto bench --cost-table`"
     )]
+    #[diagnostic(code(cost::ring))]
     Ring {
         /// The file.
         path: PathBuf,
@@ -37,6 +41,7 @@ pub enum TableError {
     },
     /// A table from counts could not be made.
     #[error("cost table from counts: {0}")]
+    #[diagnostic(code(cost::counted))]
     Counted(#[from] BootstrapError),
 }
 

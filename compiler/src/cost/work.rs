@@ -1,5 +1,6 @@
 //! Which basic operations an operation of a program consists of.
 
+use miette::Diagnostic;
 use sotto_ir::params::poly::{Parity, PolyPlan};
 use sotto_ir::slot::{
     BootstrapKind, Layout, Op, PlainFactor, Program, Stage, StateDecl, TokenMatrix,
@@ -62,10 +63,11 @@ pub enum Work {
 }
 
 /// Why an operation has no price.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum WorkError {
     /// It names a table entry that does not exist or makes no sense; in words.
     #[error("{0}")]
+    #[diagnostic(code(cost::table))]
     Table(String),
 }
 

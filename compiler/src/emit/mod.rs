@@ -19,6 +19,7 @@ pub use disclose::disclosures;
 pub use figures::{Bootstraps, Figures, Measures};
 pub use summary::summary;
 
+use miette::Diagnostic;
 use sotto_ir::cost::{CostError, CostTable};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
@@ -40,10 +41,11 @@ pub struct Emitted {
 }
 
 /// Why a leveled program could not be emitted.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum EmitError {
     /// An operand is read before it is defined.
     #[error("template `{template}`, {site}: reads v{value} before it is defined")]
+    #[diagnostic(code(emit::undefined))]
     Undefined {
         /// Template name.
         template: String,
@@ -54,6 +56,7 @@ pub enum EmitError {
     },
     /// An operation names something that is not there.
     #[error("template `{template}`, {site}: {what}")]
+    #[diagnostic(code(emit::malformed))]
     Malformed {
         /// Template name.
         template: String,
@@ -64,9 +67,11 @@ pub enum EmitError {
     },
     /// A bootstrap kind does not exist in the parameter set.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The cost table is unusable.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Cost(#[from] CostError),
 }
 

@@ -1,6 +1,7 @@
 //! Text to token ids, by the checkpoint's `tokenizer.json`.
 
 use super::Checkpoint;
+use miette::Diagnostic;
 use std::path::PathBuf;
 
 /// A checkpoint's tokenizer and its first token.
@@ -11,12 +12,13 @@ pub struct Tokenizer {
 }
 
 /// Why text was not tokenized.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum TokenizerError {
     /// There is none.
     #[error(
         "{path} is missing: text needs the checkpoint's tokenizer.json, token ids (safetensors with input_ids) do not; add the file"
     )]
+    #[diagnostic(code(tokenizer::missing))]
     Missing {
         /// The file.
         path: PathBuf,
@@ -25,6 +27,7 @@ pub enum TokenizerError {
     #[error(
         "{path}: the tokenizer does not load; text needs the checkpoint's tokenizer.json, token ids do not"
     )]
+    #[diagnostic(code(tokenizer::load))]
     Load {
         /// The file.
         path: PathBuf,
@@ -33,6 +36,7 @@ pub enum TokenizerError {
     },
     /// The tokenizer refuses a text or ids.
     #[error("{path}: the tokenizer failed")]
+    #[diagnostic(code(tokenizer::run))]
     Run {
         /// The file.
         path: PathBuf,

@@ -2,6 +2,7 @@
 
 use super::{Page, TemplatePage};
 use crate::view::near;
+use miette::Diagnostic;
 use thiserror::Error;
 
 /// What is asked for; all of it where nothing is.
@@ -16,8 +17,9 @@ pub struct Wanted<'a> {
 }
 
 /// Nothing of that name.
-#[derive(Debug, Error)]
+#[derive(Debug, Error, Diagnostic)]
 #[error("there is no {what} `{asked}`{}", offered(.near))]
+#[diagnostic(code(inspect::not_there))]
 pub struct NotThere {
     /// Program, template or site.
     what: &'static str,

@@ -4,21 +4,24 @@
 //! included. The recorded range is what was seen times a margin, except that a value made to fill [-1, 1] (a polynomial's
 //! argument, or a vector whose unit is its reach: their windows have the margin already) has range 1 as long as it stays inside.
 
+use miette::Diagnostic;
 use sotto_ir::slot::{
     DataSource, InterpError, Interpreter, Op, Packed, Program, Seen, Session, Slots, Stage, ValueId,
 };
 use std::collections::HashMap;
 
 /// Why ranges could not be recorded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum RangeError {
     /// The program did not run.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Interp(#[from] InterpError),
     /// A polynomial's argument left [-1, 1], where it means nothing.
     #[error(
         "`{site}` reaches {reach:.3} on calibration data, outside the [-1, 1] its polynomial covers: raise the margin"
     )]
+    #[diagnostic(code(pack::escape))]
     Escape {
         /// Site of the polynomial.
         site: String,

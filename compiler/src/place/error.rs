@@ -1,14 +1,16 @@
 //! Why a packed program could not be placed.
 
+use miette::Diagnostic;
 use thiserror::Error;
 
 /// Why a packed program could not be placed.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum PlaceError {
     /// An operand is defined nowhere before its use.
     #[error(
         "template `{template}`, {site}: operand v{value} is neither a parameter nor an earlier result"
     )]
+    #[diagnostic(code(place::undefined))]
     Undefined {
         /// Template name.
         template: String,
@@ -21,6 +23,7 @@ pub enum PlaceError {
     #[error(
         "template `{template}`, {site}: `{op}` belongs to the leveled stage; a packed program must not contain it"
     )]
+    #[diagnostic(code(place::leveled))]
     Leveled {
         /// Template name.
         template: String,
@@ -31,6 +34,7 @@ pub enum PlaceError {
     },
     /// An operation names a table entry or a template that does not exist, or with other operands than it takes.
     #[error("template `{template}`, {site}: {what}")]
+    #[diagnostic(code(place::malformed))]
     Malformed {
         /// Template name.
         template: String,
@@ -43,6 +47,7 @@ pub enum PlaceError {
     #[error(
         "template `{template}`, {site}: state `{state}` is read before its append, or never appended in this template; append first"
     )]
+    #[diagnostic(code(place::state_order))]
     StateOrder {
         /// Template name.
         template: String,
@@ -57,6 +62,7 @@ pub enum PlaceError {
          (range at most 1, period within an available bootstrap) there are more levels than the {top} a refreshed value has; \
          scale the ranges there into [-1, 1] or lower the degree of the polynomial"
     )]
+    #[diagnostic(code(place::no_placement))]
     NoPlacement {
         /// Template name.
         template: String,
@@ -70,6 +76,7 @@ pub enum PlaceError {
         "step {step} (template `{template}`): no level at which it can hand its results to the next run; at least one value on \
          the way through the template must be refreshable (range at most 1)"
     )]
+    #[diagnostic(code(place::no_boundary))]
     NoBoundary {
         /// Index of the step.
         step: usize,
@@ -78,6 +85,7 @@ pub enum PlaceError {
     },
     /// The program has no steps, or consecutive ones do not fit.
     #[error("program `{program}`: {what}")]
+    #[diagnostic(code(place::steps))]
     Steps {
         /// Program name.
         program: String,

@@ -1,5 +1,6 @@
 //! Pins: decisions that the caller takes from the search.
 
+use miette::Diagnostic;
 use sotto_ir::decoder::Op;
 use std::str::FromStr;
 use thiserror::Error;
@@ -71,11 +72,12 @@ pub struct Pin {
 }
 
 /// A pin that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error(
     "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, once, copies, alone, with:SITE \
      (products); exact, additions (norms); about-zero, window (activations); inside:TOKENS, outside:TOKENS, diagonals:TOKENS, squarings:COUNT (attention)"
 )]
+#[diagnostic(code(pin::pin))]
 pub struct PinError(String);
 
 impl FromStr for Pin {

@@ -1,6 +1,7 @@
 //! What a path names: a plan, a stage file or a golden file.
 
 use crate::driver::{CompileError, StageFile, read_stage};
+use miette::Diagnostic;
 use sotto_ir::Digest;
 use sotto_ir::golden::{Golden, GoldenError};
 use sotto_ir::plan::{Plan, PlanError};
@@ -26,16 +27,19 @@ pub enum Given {
 }
 
 /// Why nothing was read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum GivenError {
     /// Not a plan, or a damaged one.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Plan(#[from] PlanError),
     /// Not a golden, or a damaged one.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Golden(#[from] GoldenError),
     /// Not a stage file, or a damaged one.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Stage(#[from] CompileError),
 }
 

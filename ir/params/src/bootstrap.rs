@@ -26,17 +26,19 @@ pub use evalmod::{EvalModConstants, EvalModSpec, irwin_hall_log2_tail};
 pub use split::{Bsgs, Giant};
 
 use crate::{LevelKind, ParamSet};
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// Why a bootstrap specification was refused.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum BootstrapError {
     /// Slot count not a power of two within the ring.
     #[error(
         "a bootstrap of {slots} slots does not fit: the count must be a power of two up to {max}"
     )]
+    #[diagnostic(code(bootstrap::slots))]
     Slots {
         /// Slots asked for.
         slots: usize,
@@ -45,6 +47,7 @@ pub enum BootstrapError {
     },
     /// The parameter set lacks an ephemeral secret or EvalMod or CtS levels.
     #[error("parameter set {set} cannot bootstrap: it has {what}")]
+    #[diagnostic(code(bootstrap::unsupported))]
     Unsupported {
         /// Name of the set.
         set: String,
@@ -55,6 +58,7 @@ pub enum BootstrapError {
     #[error(
         "the {part} part of a bootstrap of {slots} slots does not fit parameter set {set}: it was made for another set or version"
     )]
+    #[diagnostic(code(bootstrap::structure))]
     Structure {
         /// Slots of the bootstrap.
         slots: usize,
@@ -65,6 +69,7 @@ pub enum BootstrapError {
     },
     /// Number of StC or CtS factors out of range.
     #[error("{given} {transform} factors for {slots} slots: between {min} and {max} are possible")]
+    #[diagnostic(code(bootstrap::factors))]
     Factors {
         /// `StC` or `CtS`.
         transform: &'static str,

@@ -18,6 +18,7 @@ mod interpret;
 pub use build::MAX_DEGREE;
 pub use interpret::{clenshaw, interpolate};
 
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -73,16 +74,19 @@ impl Parity {
 }
 
 /// Why a plan or its coefficients were refused.
-#[derive(Clone, Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error, Diagnostic)]
 pub enum PolyError {
     /// The polynomial is a constant.
     #[error("a polynomial of degree 0 needs no evaluation: add its constant instead")]
+    #[diagnostic(code(poly::constant))]
     Constant,
     /// The degree exceeds what a plan is built for.
     #[error("polynomial degree {0} exceeds {MAX_DEGREE}: split the function or lower the degree")]
+    #[diagnostic(code(poly::degree))]
     Degree(usize),
     /// The coefficients do not fit the plan.
     #[error("{given} Chebyshev coefficients given, the plan of degree {degree} takes {}", degree + 1)]
+    #[diagnostic(code(poly::length))]
     Length {
         /// Number of coefficients given.
         given: usize,
@@ -93,6 +97,7 @@ pub enum PolyError {
     #[error(
         "coefficient {index} is {value}, but the plan was built for parity {parity:?}: build it for Parity::of(coefficients)"
     )]
+    #[diagnostic(code(poly::parity))]
     Parity {
         /// Index of the coefficient.
         index: usize,
@@ -103,6 +108,7 @@ pub enum PolyError {
     },
     /// A coefficient is infinite or not a number.
     #[error("coefficient {index} is {value}: coefficients must be finite")]
+    #[diagnostic(code(poly::not_finite))]
     NotFinite {
         /// Index of the coefficient.
         index: usize,

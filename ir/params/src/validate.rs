@@ -2,32 +2,40 @@
 
 use crate::arith::is_prime;
 use crate::set::{Ephemeral, ParamSet, log2_product};
+use miette::Diagnostic;
 
 /// Why a parameter set is refused.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error, Diagnostic)]
 pub enum ParamError {
     /// The ring degree is out of range.
     #[error("log_n = {0}: ring degrees from 2^5 to 2^16 are supported")]
+    #[diagnostic(code(params::ring_degree))]
     RingDegree(u32),
     /// A prime is not prime, too large, or lacks the root of unity.
     #[error("modulus {0}: need a prime below 2^30 that is 1 modulo 2N")]
+    #[diagnostic(code(params::prime))]
     Prime(u32),
     /// A prime occurs twice.
     #[error("prime {0} occurs twice")]
+    #[diagnostic(code(params::duplicate))]
     Duplicate(u32),
     /// A level's prime list is empty, unsorted or out of range.
     #[error("level {0}: its primes must be a nonempty ascending list of indices into q_primes")]
+    #[diagnostic(code(params::level))]
     Level(usize),
     /// There are no levels, no special primes, or too many primes.
     #[error("the set needs at least one level and one special prime, and at most 65535 primes")]
+    #[diagnostic(code(params::empty))]
     Empty,
     /// A level's modulus does not grow.
     #[error("level {0}: its modulus must exceed that of the level below")]
+    #[diagnostic(code(params::shrinking))]
     Shrinking(usize),
     /// A level's scale is not what the recurrence gives.
     #[error(
         "level {level}: scale 2^{found:.6}, but the level below and the moduli make it 2^{expected:.6}"
     )]
+    #[diagnostic(code(params::scale))]
     Scale {
         /// The level.
         level: usize,
@@ -38,11 +46,13 @@ pub enum ParamError {
     },
     /// The digits do not partition the Q-primes.
     #[error("the digits must hold each Q-prime exactly once")]
+    #[diagnostic(code(params::digits))]
     Digits,
     /// A digit is too large for the special primes: key-switching noise would exceed the rounding noise.
     #[error(
         "level {level}, digit {digit}: {primes} primes of {bits:.1} bits, but the special primes have {special_bits:.1} bits (and a digit at most 12 primes)"
     )]
+    #[diagnostic(code(params::digit_too_large))]
     DigitTooLarge {
         /// The level.
         level: usize,
@@ -59,6 +69,7 @@ pub enum ParamError {
     #[error(
         "{what}: {found}, at most {most}: lazily reduced sums would overflow; shorten the chain's steps"
     )]
+    #[diagnostic(code(params::sums))]
     Sums {
         /// `special primes`, `digits`, or `primes dropped from level 9`.
         what: String,
@@ -71,11 +82,13 @@ pub enum ParamError {
     #[error(
         "ephemeral secret: Hamming weight {0} and special primes must fit the ring and come from p_primes"
     )]
+    #[diagnostic(code(params::ephemeral))]
     Ephemeral(u32),
     /// The set does not reach 128 bits and is not marked insecure.
     #[error(
         "{secret}: its keys live under a modulus of {modulus_bits:.1} bits, {bound}; shorten the chain or mark the set insecure (tests only). Source: {source_name}"
     )]
+    #[diagnostic(code(params::insecure))]
     Insecure {
         /// Which secret.
         secret: &'static str,
@@ -90,9 +103,11 @@ pub enum ParamError {
     #[error(
         "error standard deviation {0}: must be at least 3.19 (the guidelines assume 8/sqrt(2π)) and below 64"
     )]
+    #[diagnostic(code(params::error_std))]
     ErrorStd(f64),
     /// An insecure set whose name does not say so.
     #[error("set `{0}` is marked insecure, so its name must start with INSECURE")]
+    #[diagnostic(code(params::name))]
     Name(String),
 }
 

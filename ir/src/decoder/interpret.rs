@@ -6,6 +6,7 @@
 use super::kernels::{centred, dot, linear, mean_square, rms_norm, softmax, turn};
 use super::{Decoder, Op, Template, Tensor, Value, WeightError, WeightSource, instantiate};
 use crate::Violations;
+use miette::Diagnostic;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -171,18 +172,21 @@ pub struct Pass {
 }
 
 /// Why a pass was not made. The cache is as it was before.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum InterpretError {
     /// The stage is malformed.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Verify(#[from] Violations),
     /// A tensor is missing, misshapen or unreadable.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Weight(#[from] WeightError),
     /// A token id outside the vocabulary.
     #[error(
         "token {token} at position {position} is not in the vocabulary of {vocab} tokens: was the text tokenized for another model?"
     )]
+    #[diagnostic(code(interpret::token))]
     Token {
         /// The id.
         token: u32,
@@ -193,6 +197,7 @@ pub enum InterpretError {
     },
     /// More tokens than the model was made for.
     #[error("{needed} positions exceed the model's context of {capacity}: shorten the input")]
+    #[diagnostic(code(interpret::capacity))]
     Capacity {
         /// Positions the pass would fill.
         needed: usize,
@@ -201,6 +206,7 @@ pub enum InterpretError {
     },
     /// A pass over no tokens.
     #[error("there are no tokens to interpret")]
+    #[diagnostic(code(interpret::empty))]
     Empty,
 }
 

@@ -1,5 +1,6 @@
 //! Where the interpreter finds the tensors that the stage names.
 
+use miette::Diagnostic;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,10 +34,11 @@ impl Tensor {
 }
 
 /// Why a tensor could not be had.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum WeightError {
     /// There is none of that name.
     #[error("the checkpoint has no tensor `{name}`{hint}")]
+    #[diagnostic(code(weights::missing))]
     Missing {
         /// The name asked for.
         name: String,
@@ -45,6 +47,7 @@ pub enum WeightError {
     },
     /// It has another shape than the model needs.
     #[error("tensor `{name}` has shape {actual:?}, the model's configuration needs {expected:?}")]
+    #[diagnostic(code(weights::shape))]
     Shape {
         /// The name asked for.
         name: String,
@@ -57,6 +60,7 @@ pub enum WeightError {
     #[error(
         "tensor `{name}` has {count} rows, rows {rows:?} are needed: the stage and the checkpoint do not belong together"
     )]
+    #[diagnostic(code(weights::rows))]
     Rows {
         /// The name asked for.
         name: String,
@@ -67,6 +71,7 @@ pub enum WeightError {
     },
     /// It is there and could not be read.
     #[error("tensor `{name}` could not be read")]
+    #[diagnostic(code(weights::read))]
     Read {
         /// The name asked for.
         name: String,

@@ -10,6 +10,7 @@ use super::noisy_poly;
 use super::{Backend, Diagonals, LevelNoise, NoiseModel};
 use crate::plan::Plan;
 use crate::slot::{self, At, BootstrapKind, Slots};
+use miette::Diagnostic;
 use num_complex::Complex64;
 use sotto_params::ParamSet;
 use sotto_params::bootstrap::BootstrapSpec;
@@ -20,10 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const PERIOD_TOLERANCE: f64 = 1e-3;
 
 /// Why the cleartext backend refused.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Diagnostic)]
 pub enum ClearError {
     /// Level or degree of an operand is wrong.
     #[error("an operand at level {}, degree {}; {expected} is needed", found.level, found.degree)]
+    #[diagnostic(code(clear::at))]
     At {
         /// Found.
         found: At,
@@ -32,23 +34,28 @@ pub enum ClearError {
     },
     /// A vector's length is not a power of two.
     #[error("{0} slots are not a power of two")]
+    #[diagnostic(code(clear::length))]
     Length(usize),
     /// The parameters have no such level for programs.
     #[error("level {0} is above the top application level")]
+    #[diagnostic(code(clear::level))]
     Level(u32),
     /// The plan has no such bootstrap.
     #[error("no bootstrap of {} {} slots is declared", kind.slots, if kind.complex { "complex" } else { "real" })]
+    #[diagnostic(code(clear::kind))]
     Kind {
         /// Asked for.
         kind: BootstrapKind,
     },
     /// A polynomial cannot be evaluated by products.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Poly(#[from] sotto_params::poly::PolyError),
     /// A bootstrap's input does not repeat.
     #[error(
         "the input of a bootstrap of {slots} slots does not repeat: slots differ by {deviation:.3e}"
     )]
+    #[diagnostic(code(clear::period))]
     Period {
         /// Slots of the kind.
         slots: u32,

@@ -6,16 +6,18 @@ use super::session::Pending;
 use super::{Backend, Session};
 use crate::plan::{Plan, PlanProgram};
 use crate::slot::{At, DataError, DataSource};
+use miette::Diagnostic;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Why a run stopped. The session is as it was before it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ExecError<E: std::error::Error + 'static> {
     /// The KV state is full.
     #[error(
         "the session holds {capacity} tokens, all that the plan provides for; compile with a larger --context"
     )]
+    #[diagnostic(code(execute::capacity))]
     Capacity {
         /// Tokens the plan holds.
         capacity: u32,
@@ -24,11 +26,13 @@ pub enum ExecError<E: std::error::Error + 'static> {
     #[error(
         "the plan takes a prompt token by token; compile with --block for a program that takes several at once"
     )]
+    #[diagnostic(code(execute::no_prefill))]
     NoPrefill,
     /// Tokens that are no block.
     #[error(
         "{count} tokens at position {position} are no block: blocks have 1 to {block} tokens, begin at multiples of {block}, and come before any token is decoded"
     )]
+    #[diagnostic(code(execute::block))]
     Block {
         /// Tokens asked for.
         count: u32,
@@ -39,6 +43,7 @@ pub enum ExecError<E: std::error::Error + 'static> {
     },
     /// The number of input ciphertexts differs from the program's.
     #[error("{found} input ciphertexts, the plan's program takes {expected}")]
+    #[diagnostic(code(execute::inputs))]
     Inputs {
         /// Taken.
         expected: usize,
@@ -48,6 +53,7 @@ pub enum ExecError<E: std::error::Error + 'static> {
     /// A value is not at the level and degree that the plan states.
     #[error("at {site}, layer {layer}: {what} is at level {}, degree {}, the plan says level {}, degree {}",
         found.level, found.degree, expected.level, expected.degree)]
+    #[diagnostic(code(execute::at))]
     At {
         /// Site.
         site: String,
@@ -62,6 +68,7 @@ pub enum ExecError<E: std::error::Error + 'static> {
     },
     /// The backend refused an operation.
     #[error("at {site}, layer {layer}: {op}: {cause}")]
+    #[diagnostic(code(execute::backend))]
     Backend {
         /// Site.
         site: String,
@@ -75,6 +82,7 @@ pub enum ExecError<E: std::error::Error + 'static> {
     },
     /// The backend could not encode a plaintext.
     #[error("encoding `{what}`: {cause}")]
+    #[diagnostic(code(execute::encode))]
     Encode {
         /// Name of the plaintext or matrix.
         what: String,
@@ -84,15 +92,19 @@ pub enum ExecError<E: std::error::Error + 'static> {
     },
     /// Packed data could not be read.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Data(#[from] DataError),
     /// The session does not fit the plan.
     #[error("the session does not fit the plan: {0}; start a new session")]
+    #[diagnostic(code(execute::session))]
     Session(String),
     /// The plan breaks a rule that the plan checker states.
     #[error("the plan is inconsistent: {0}; run `sottoc verify` on it")]
+    #[diagnostic(code(execute::plan))]
     Plan(String),
     /// The observer asked to stop.
     #[error("stopped at {site}, layer {layer}")]
+    #[diagnostic(code(execute::stopped))]
     Stopped {
         /// Site.
         site: String,

@@ -1,6 +1,7 @@
 //! What the client does: the two ends of the model.
 
 use crate::Digest;
+use miette::Diagnostic;
 use num_complex::Complex64;
 use serde::{Deserialize, Serialize};
 
@@ -74,10 +75,11 @@ pub struct Embedding<'a> {
 }
 
 /// Why tokens have no input.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
 pub enum NoInput {
     /// An id outside the vocabulary.
     #[error("token id {id} is outside the vocabulary of {vocab}")]
+    #[diagnostic(code(client_files::token))]
     Token {
         /// The id.
         id: u32,
@@ -86,12 +88,14 @@ pub enum NoInput {
     },
     /// A position that the model has no row for.
     #[error("the plan has no row for position {position}: the session is full")]
+    #[diagnostic(code(client_files::position))]
     Position {
         /// The position.
         position: u32,
     },
     /// No token, or more than stand side by side.
     #[error("{count} tokens at once, the plan takes 1 to {most}; split them")]
+    #[diagnostic(code(client_files::count))]
     Count {
         /// Given.
         count: usize,

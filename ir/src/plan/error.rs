@@ -2,13 +2,15 @@
 
 use super::PLAN_VERSION;
 use crate::Digest;
+use miette::Diagnostic;
 use std::path::{Path, PathBuf};
 
 /// Why a plan cannot be written or read; every case names the file and what was expected.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum PlanError {
     /// The operating system refused.
     #[error("{doing} {path}: {source}")]
+    #[diagnostic(code(plan::io))]
     Io {
         /// What was being done.
         doing: &'static str,
@@ -21,6 +23,7 @@ pub enum PlanError {
     #[error(
         "{dir} is no plan: it holds no plan.ron; make one with `sottoc compile MODEL -o {dir}`"
     )]
+    #[diagnostic(code(plan::no_plan))]
     NoPlan {
         /// The directory.
         dir: PathBuf,
@@ -30,12 +33,14 @@ pub enum PlanError {
         "{dir} was compiled without weights: it can be read, priced and given keys, not run; compile from a checkpoint, or with \
          `--weights synthetic:SEED`"
     )]
+    #[diagnostic(code(plan::no_weights))]
     NoWeights {
         /// The directory.
         dir: PathBuf,
     },
     /// `plan.ron` does not begin like one.
     #[error("{path} does not begin with `// sotto plan VERSION DIGEST`; it is damaged or no plan")]
+    #[diagnostic(code(plan::header))]
     Header {
         /// The file.
         path: PathBuf,
@@ -44,6 +49,7 @@ pub enum PlanError {
     #[error(
         "{path} has plan format {found}, this program reads {PLAN_VERSION}; compile the model again with the sottoc of this version"
     )]
+    #[diagnostic(code(plan::version))]
     Version {
         /// The file.
         path: PathBuf,
@@ -54,6 +60,7 @@ pub enum PlanError {
     #[error(
         "{path} is damaged: its content has digest {found}, expected is {expected}; compile the model again"
     )]
+    #[diagnostic(code(plan::digest))]
     Digest {
         /// The file.
         path: PathBuf,
@@ -64,6 +71,7 @@ pub enum PlanError {
     },
     /// `plan.ron` is intact but not a plan of this version.
     #[error("{path}:{place}: {message}")]
+    #[diagnostic(code(plan::syntax))]
     Syntax {
         /// The file.
         path: PathBuf,
@@ -74,6 +82,7 @@ pub enum PlanError {
     },
     /// A file of the plan is not there.
     #[error("{path} is missing; the plan expects {expected} bytes there with digest {digest}")]
+    #[diagnostic(code(plan::missing))]
     Missing {
         /// The file.
         path: PathBuf,
@@ -86,6 +95,7 @@ pub enum PlanError {
     #[error(
         "{path} has {found} bytes, the plan expects {expected}; it is truncated or belongs to another plan"
     )]
+    #[diagnostic(code(plan::size))]
     Size {
         /// The file.
         path: PathBuf,
@@ -96,18 +106,21 @@ pub enum PlanError {
     },
     /// A path leads out of the plan directory.
     #[error("the plan names the file `{path}`, which is not inside server/ or client/")]
+    #[diagnostic(code(plan::path))]
     Path {
         /// The path.
         path: String,
     },
     /// The target exists and is something else.
     #[error("{dir} exists and is no plan; choose another directory or remove it")]
+    #[diagnostic(code(plan::occupied))]
     Occupied {
         /// The directory.
         dir: PathBuf,
     },
     /// A number to be packed is infinite or not a number.
     #[error("`{name}` of layer {layer} holds {value} at entry {entry}; weights must be finite")]
+    #[diagnostic(code(plan::not_finite))]
     NotFinite {
         /// Declared name.
         name: String,
@@ -120,9 +133,11 @@ pub enum PlanError {
     },
     /// The compiler's source has no such data.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Data(#[from] crate::slot::DataError),
     /// A plan cannot be written as text.
     #[error("writing plan.ron: {0}")]
+    #[diagnostic(code(plan::text))]
     Text(String),
 }
 

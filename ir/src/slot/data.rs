@@ -1,5 +1,6 @@
 //! Data that programs name and never inline: recipes for packing checkpoint tensors, and position tables.
 
+use miette::Diagnostic;
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -248,10 +249,11 @@ pub trait DataSource: Sync {
 }
 
 /// Why data could not be resolved.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum DataError {
     /// The source has no such array.
     #[error("no data named `{name}` for layer {layer}: {remedy}")]
+    #[diagnostic(code(slots::missing))]
     Missing {
         /// Declared name.
         name: String,
@@ -262,6 +264,7 @@ pub enum DataError {
     },
     /// The array has another size than declared.
     #[error("data `{name}` has {found} entries, its declaration says {expected}")]
+    #[diagnostic(code(slots::size))]
     Size {
         /// Declared name.
         name: String,
@@ -272,6 +275,7 @@ pub enum DataError {
     },
     /// Reading failed.
     #[error("reading data `{name}`: {cause}")]
+    #[diagnostic(code(slots::read))]
     Read {
         /// Declared name.
         name: String,

@@ -10,6 +10,7 @@ use super::{
     Binding, DataError, DataSource, Layout, MatrixId, Op, Program, Slots, Stage, StateId, Template,
     ValueId, ValueType, apply, current_steps,
 };
+use miette::Diagnostic;
 use num_complex::Complex64;
 use std::collections::{BTreeMap, HashMap};
 
@@ -54,19 +55,22 @@ impl Session {
 }
 
 /// Why interpretation stopped.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum InterpError {
     /// Data could not be resolved.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Data(#[from] DataError),
     /// The KV state is full.
     #[error("the program holds {capacity} tokens and all are used; compile with a larger context")]
+    #[diagnostic(code(interpret_slots::capacity))]
     Capacity {
         /// Tokens the program holds.
         capacity: u32,
     },
     /// The program breaks a rule that its verifier states.
     #[error("template `{template}` at `{site}`: {what}; verify the program")]
+    #[diagnostic(code(interpret_slots::malformed))]
     Malformed {
         /// Where.
         template: String,

@@ -1,12 +1,14 @@
 //! A cursor over tokens with one method per thing a stage's grammar needs.
 
+use miette::Diagnostic;
 use std::str::FromStr;
 
 use super::lexer::{self, Position, Token, TokenKind};
 
 /// A text that is not what the grammar asks for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Diagnostic)]
 #[error("{at}: expected {expected}, found {found}")]
+#[diagnostic(code(text::parse))]
 pub struct ParseError {
     /// Where.
     pub at: Position,

@@ -1,6 +1,7 @@
 //! Reading traces, whole or cut short.
 
 use super::{Event, OpArgs, PLAN, PlanMark, RUN, RunArgs, YARDSTICK, Yardstick};
+use miette::Diagnostic;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
@@ -20,10 +21,11 @@ pub struct Trace {
 }
 
 /// Why a file is no trace.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum TraceError {
     /// The operating system refused.
     #[error("reading {path}: {cause}; `sotto serve --trace FILE` writes traces")]
+    #[diagnostic(code(trace::io))]
     Io {
         /// The file.
         path: PathBuf,
@@ -34,6 +36,7 @@ pub enum TraceError {
     #[error(
         "{path}, line {line}: no trace event: {cause}; `sotto serve --trace FILE` writes traces, and so does `sotto check --backend cpu --trace FILE`"
     )]
+    #[diagnostic(code(trace::event))]
     Event {
         /// The file.
         path: PathBuf,
@@ -44,17 +47,20 @@ pub enum TraceError {
     },
     /// No operation in it.
     #[error("{path}: no operation of a plan in it; let the server compute a token first")]
+    #[diagnostic(code(trace::empty))]
     Empty {
         /// The file.
         path: PathBuf,
     },
     /// No run of a program that came to its end.
     #[error("no token in the trace came to its end; let the server compute one")]
+    #[diagnostic(code(trace::unfinished))]
     Unfinished,
     /// An operation that the plan does not have.
     #[error(
         "the trace has an operation at {site} that {program} of this plan does not have; give the plan that ran"
     )]
+    #[diagnostic(code(trace::unknown))]
     Unknown {
         /// The site in the trace.
         site: String,
@@ -63,6 +69,7 @@ pub enum TraceError {
     },
     /// The trace of another plan.
     #[error("the trace is of plan {found}, this is plan {expected}; give the plan that ran")]
+    #[diagnostic(code(trace::foreign))]
     Foreign {
         /// Digest in the trace.
         found: String,

@@ -1,5 +1,6 @@
 //! What can go wrong, with the remedy.
 
+use miette::Diagnostic;
 use sotto_params::ParamError;
 use sotto_params::bootstrap::BootstrapError;
 use sotto_params::poly::PolyError;
@@ -9,13 +10,15 @@ use std::path::PathBuf;
 pub type Result<T> = std::result::Result<T, CkksError>;
 
 /// An error of the scheme. Every variant names the thing at fault.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CkksError {
     /// The parameter set is inconsistent or not secure.
     #[error("parameter set refused: {0}")]
+    #[diagnostic(code(ckks::params))]
     Params(#[from] ParamError),
     /// The NTT has no plan for a prime.
     #[error("no number-theoretic transform of {n} points modulo {prime}")]
+    #[diagnostic(code(ckks::no_transform))]
     NoTransform {
         /// Ring degree.
         n: usize,
@@ -24,6 +27,7 @@ pub enum CkksError {
     },
     /// A level that the parameter set, key or operation does not have.
     #[error("{op}: level {level} is out of range, the highest possible here is {highest}")]
+    #[diagnostic(code(ckks::level))]
     Level {
         /// The operation.
         op: &'static str,
@@ -36,6 +40,7 @@ pub enum CkksError {
     #[error(
         "{op}: operands at level {left_level} (degree {left_degree}) and level {right_level} (degree {right_degree}) do not match; rescale or drop one of them first"
     )]
+    #[diagnostic(code(ckks::mismatch))]
     Mismatch {
         /// The operation.
         op: &'static str,
@@ -52,6 +57,7 @@ pub enum CkksError {
     #[error(
         "{op}: operand at level {level} has degree {degree}, but the operation needs degree {needed} (a product becomes degree 1 by rescale)"
     )]
+    #[diagnostic(code(ckks::degree))]
     Degree {
         /// The operation.
         op: &'static str,
@@ -66,6 +72,7 @@ pub enum CkksError {
     #[error(
         "{op} at level {level}: the evaluation keys lack {key}; generate it at level {level} or above"
     )]
+    #[diagnostic(code(ckks::missing_key))]
     MissingKey {
         /// The operation.
         op: &'static str,
@@ -76,6 +83,7 @@ pub enum CkksError {
     },
     /// Slot vectors have the wrong length.
     #[error("{op}: {len} slots given; need a power of two up to {max}")]
+    #[diagnostic(code(ckks::slots))]
     Slots {
         /// The operation.
         op: &'static str,
@@ -88,6 +96,7 @@ pub enum CkksError {
     #[error(
         "{op}: a value of magnitude {magnitude:e} at scale 2^{log_scale:.1} does not fit level {level} (modulus of {log_q:.0} bits)"
     )]
+    #[diagnostic(code(ckks::range))]
     Range {
         /// The operation.
         op: &'static str,
@@ -104,6 +113,7 @@ pub enum CkksError {
     #[error(
         "linear transform: {given} diagonals given do not match the {split} of the baby-step/giant-step split"
     )]
+    #[diagnostic(code(ckks::diagonals))]
     Diagonals {
         /// Number given.
         given: usize,
@@ -112,11 +122,13 @@ pub enum CkksError {
     },
     /// A polynomial that cannot be evaluated.
     #[error("polynomial refused: {0}")]
+    #[diagnostic(code(ckks::polynomial))]
     Polynomial(#[from] PolyError),
     /// A polynomial needs more levels than are left.
     #[error(
         "polynomial: it consumes {depth} levels, but its argument is at level {level}; bootstrap first or lower the degree"
     )]
+    #[diagnostic(code(ckks::too_deep))]
     TooDeep {
         /// Levels consumed.
         depth: usize,
@@ -125,11 +137,13 @@ pub enum CkksError {
     },
     /// A bootstrap that the parameter set does not allow.
     #[error("bootstrap refused: {0}")]
+    #[diagnostic(code(ckks::bootstrap))]
     Bootstrap(#[from] BootstrapError),
     /// A bootstrap's operand lies below the level it starts from.
     #[error(
         "bootstrap: the operand is at level {level}, but slots-to-coefficients starts at level {needed}; bootstrap before that level is used up"
     )]
+    #[diagnostic(code(ckks::below_input))]
     BelowInput {
         /// Level of the operand.
         level: usize,
@@ -138,6 +152,7 @@ pub enum CkksError {
     },
     /// Objects of different parameter sets.
     #[error("{what} belongs to another parameter set (its digest differs from that of `{set}`)")]
+    #[diagnostic(code(ckks::foreign_params))]
     ForeignParams {
         /// What was given.
         what: &'static str,
@@ -146,6 +161,7 @@ pub enum CkksError {
     },
     /// Objects of different secret keys.
     #[error("{op}: {what} belongs to another secret key")]
+    #[diagnostic(code(ckks::foreign_key))]
     ForeignKey {
         /// The operation.
         op: &'static str,
@@ -154,6 +170,7 @@ pub enum CkksError {
     },
     /// Bytes that are not what they should be.
     #[error("{what}: {why}")]
+    #[diagnostic(code(ckks::corrupt))]
     Corrupt {
         /// What was being read.
         what: &'static str,
@@ -162,9 +179,11 @@ pub enum CkksError {
     },
     /// The parameter set cannot bootstrap.
     #[error("parameter set `{0}` has no ephemeral secret, so it cannot bootstrap")]
+    #[diagnostic(code(ckks::no_ephemeral))]
     NoEphemeral(String),
     /// Reading or writing a file failed.
     #[error("{path}: {source}", path = path.display())]
+    #[diagnostic(code(ckks::io))]
     Io {
         /// The file.
         path: PathBuf,
@@ -173,5 +192,6 @@ pub enum CkksError {
     },
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy: {0}")]
+    #[diagnostic(code(ckks::entropy))]
     Entropy(String),
 }

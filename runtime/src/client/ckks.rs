@@ -2,6 +2,7 @@
 
 use super::model::{ClientModel, ModelError};
 use super::seal::{Sealer, Tokens};
+use miette::Diagnostic;
 use sotto_ckks::{Ciphertext, CkksError, Context, Encoder, SecretKey};
 use std::sync::Arc;
 
@@ -13,19 +14,22 @@ pub struct CkksSealer {
 }
 
 /// Why sealing or opening failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum SealError {
     /// The scheme refused.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
     /// The model's part refused.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Model(#[from] ModelError),
     /// An answer at another level or degree than the plan's.
     #[error(
         "ciphertext {index} of the answer is at level {level}, degree {degree}, where the plan's is at level {expected}, degree 1; \
          use the same plan and version of sotto on both sides"
     )]
+    #[diagnostic(code(encryption::answer_at))]
     AnswerAt {
         /// Which of the answer's ciphertexts.
         index: usize,

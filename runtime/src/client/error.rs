@@ -2,13 +2,15 @@
 
 use crate::keys::KeyDirError;
 use crate::proto::{Fault, FaultCode};
+use miette::Diagnostic;
 use tonic::{Code, Status};
 
 /// Why the client cannot go on.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ClientError {
     /// Nobody answers at the address.
     #[error("no server at {server}: {cause}; start one with `sotto serve --plan PLAN --addr ADDR`")]
+    #[diagnostic(code(client::unreachable))]
     Unreachable {
         /// Address tried.
         server: String,
@@ -20,6 +22,7 @@ pub enum ClientError {
         "the server at {server} is gone while {during} ({cause}); the text so far is kept, and its KV state is lost unless the \
          server still runs"
     )]
+    #[diagnostic(code(client::server_gone))]
     ServerGone {
         /// Address of the server.
         server: String,
@@ -30,6 +33,7 @@ pub enum ClientError {
     },
     /// The server refused.
     #[error("the server at {server} refuses: {fault}")]
+    #[diagnostic(code(client::refused))]
     Refused {
         /// Address of the server.
         server: String,
@@ -38,9 +42,11 @@ pub enum ClientError {
     },
     /// The keys on disk cannot be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Keys(#[from] KeyDirError),
     /// Encrypting or decrypting failed.
     #[error("{doing}: {cause}")]
+    #[diagnostic(code(client::seal))]
     Seal {
         /// `encrypting token 3`.
         doing: String,
@@ -49,6 +55,7 @@ pub enum ClientError {
     },
     /// Input that the plan cannot take.
     #[error("{thing}: {remedy}")]
+    #[diagnostic(code(client::input))]
     Input {
         /// What is wrong, naming it.
         thing: String,

@@ -3,6 +3,7 @@
 use super::Unfinished;
 use crate::cpu::{key_name, parameters_digest, request};
 use crate::keys::{KEY_FILE, KeyDirError, KeyEntry, MANIFEST_VERSION, Manifest};
+use miette::Diagnostic;
 use sotto_ckks::{CkksError, Context, KeyGenerator, SecretKey};
 use sotto_ir::plan::Plan;
 use std::fs::{self, File};
@@ -19,15 +20,17 @@ const OTHERS: u32 = 0o077;
 const EVALUATION_DIR: &str = "evaluation";
 
 /// Why a key folder cannot be made or used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum KeyringError {
     /// There is something at the output path already.
     #[error("{0} exists already, and keys are never overwritten; choose another -o or remove it")]
+    #[diagnostic(code(keyring::exists))]
     Exists(PathBuf),
     /// Writing failed; nothing is left behind.
     #[error(
         "writing keys to {path}: {cause}; about {bytes} bytes are needed there, and nothing was left behind"
     )]
+    #[diagnostic(code(keyring::write))]
     Write {
         /// The output folder.
         path: PathBuf,
@@ -38,6 +41,7 @@ pub enum KeyringError {
     },
     /// The folder holds no secret key.
     #[error("there is no secret.key in {dir}: {remedy}")]
+    #[diagnostic(code(keyring::no_secret))]
     NoSecret {
         /// The folder.
         dir: PathBuf,
@@ -49,6 +53,7 @@ pub enum KeyringError {
         "{path} may be read or changed by others than its owner (mode {mode:o}); run `chmod 600 {path}`, and make new keys if somebody \
          may have read it"
     )]
+    #[diagnostic(code(keyring::exposed))]
     Exposed {
         /// The secret key's file.
         path: PathBuf,
@@ -57,9 +62,11 @@ pub enum KeyringError {
     },
     /// The scheme refused.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
     /// The evaluation keys cannot be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Evaluation(#[from] KeyDirError),
 }
 
@@ -195,11 +202,13 @@ impl Keyring {
 }
 
 /// Why a key folder was not filled.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 enum Unfilled {
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
     #[error(transparent)]
+    #[diagnostic(code(keyring::io))]
     Io(#[from] io::Error),
 }
 

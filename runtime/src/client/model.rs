@@ -2,6 +2,7 @@
 
 use super::seal::Tokens;
 use crate::plan::PlanDir;
+use miette::Diagnostic;
 use num_complex::Complex64;
 use sotto_ir::plan::{
     ClientPart, Embedding, FileEntry, NoInput, OutputKind, Placement, PlanError, Weights, Wire,
@@ -25,31 +26,36 @@ pub struct ClientModel {
 }
 
 /// Why the client's part of a plan cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ModelError {
     /// A file of the plan cannot be used.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Plan(#[from] PlanError),
     /// The tokenizer file is not one.
     #[error(
         "the plan's tokenizer cannot be read: {0}; compile again from a checkpoint with a working tokenizer.json"
     )]
+    #[diagnostic(code(client_model::tokenizer))]
     Tokenizer(String),
     /// The plan has no tokenizer.
     #[error(
         "the plan has no tokenizer, because its checkpoint had no tokenizer.json; add one and compile again"
     )]
+    #[diagnostic(code(client_model::no_tokenizer))]
     NoTokenizer,
     /// The plan was compiled from a preset.
     #[error(
         "the plan was compiled from a preset, which has no tokenizer and no meaning: there is no text to continue; compile from a \
          checkpoint that has a tokenizer.json"
     )]
+    #[diagnostic(code(client_model::synthetic))]
     Synthetic,
     /// A table's size is wrong.
     #[error(
         "the plan's {what} has {found} entries where rows × hidden size is {expected}; compile again"
     )]
+    #[diagnostic(code(client_model::table))]
     Table {
         /// Which table.
         what: &'static str,
@@ -60,17 +66,20 @@ pub enum ModelError {
     },
     /// A table that the plan's placement needs is absent.
     #[error("the plan leaves the {what} to the client but has no such file; compile again")]
+    #[diagnostic(code(client_model::absent))]
     Absent {
         /// Which table.
         what: &'static str,
     },
     /// Tokens that cannot be sent.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Input(#[from] NoInput),
     /// An answer of the wrong shape.
     #[error(
         "the answer has {found} ciphertexts, the plan says {expected}; use the same plan and version of sotto on both sides"
     )]
+    #[diagnostic(code(client_model::answer))]
     Answer {
         /// Found.
         found: usize,

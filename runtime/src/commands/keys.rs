@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// The store in a folder that is there.
 fn store(dir: &Path) -> Result<KeyStore, Failure> {
     match dir.is_dir() {
-        true => KeyStore::open(dir).map_err(Failure::input),
+        true => KeyStore::open(dir).map_err(Failure::foreign),
         false => Err(Failure::Input(format!(
             "--key-store {}: there is no such folder; name the one that `sotto serve --key-store` was given",
             dir.display()
@@ -75,7 +75,7 @@ fn store(dir: &Path) -> Result<KeyStore, Failure> {
 
 fn list(dir: &Path, json: bool) -> Result<(), Failure> {
     let store = store(dir)?;
-    let mut fingerprints = store.fingerprints().map_err(Failure::input)?;
+    let mut fingerprints = store.fingerprints().map_err(Failure::foreign)?;
     fingerprints.sort();
     for fingerprint in fingerprints {
         let Some(set) = store.find(&fingerprint) else {
@@ -109,7 +109,5 @@ fn delete(dir: &Path, fingerprint: &str) -> Result<(), Failure> {
             dir.display()
         )));
     }
-    store
-        .remove(fingerprint)
-        .map_err(|fault| Failure::Input(fault.to_string()))
+    store.remove(fingerprint).map_err(Failure::input)
 }

@@ -17,6 +17,7 @@ pub mod traces;
 mod trials;
 
 use crate::client::{ClientError, Unfinished};
+use miette::Diagnostic;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
@@ -36,6 +37,15 @@ pub enum Failure {
     Input(String),
     /// Server or transport failed. Exit code 3.
     Remote(String),
+    /// An error with a code of its own.
+    Coded {
+        /// Exit code.
+        exit: u8,
+        /// Name of the error.
+        code: String,
+        /// The error with its causes.
+        text: String,
+    },
     /// Ctrl-C or SIGTERM came before there was anything to judge. Exit code 130.
     Interrupted(String),
     /// Whoever read standard output has read enough (`sotto … | head`). No failure: exit code 0, and not a word.
@@ -45,23 +55,43 @@ pub enum Failure {
 impl Failure {
     /// Says why and gives the exit code.
     pub fn report(&self) -> ExitCode {
-        let code: u8 = match self {
-            Self::Check(_) => 1,
-            Self::Input(_) => 2,
-            Self::Remote(_) => 3,
+        let (exit, code): (u8, &str) = match self {
+            Self::Check(_) => (1, "check"),
+            Self::Input(_) => (2, "command"),
+            Self::Remote(_) => (3, "server"),
+            Self::Coded { exit, code, .. } => (*exit, code),
             Self::Interrupted(text) => {
                 eprintln!("{text}");
                 return INTERRUPTED.into();
             }
             Self::Unheard => return ExitCode::SUCCESS,
         };
-        eprintln!("error: {self}");
-        code.into()
+        eprintln!("error[{code}]: {self}");
+        exit.into()
     }
 
     /// Bad input: the error with its causes.
-    pub fn input(error: impl Error) -> Self {
+    pub fn input(error: impl Diagnostic) -> Self {
+        Self::coded(2, &error)
+    }
+
+    /// Bad input: an error of another library with its causes.
+    pub fn foreign(error: impl Error) -> Self {
         Self::Input(with_causes(&error))
+    }
+
+    /// Server or transport: the error with its causes.
+    pub fn remote(error: impl Diagnostic) -> Self {
+        Self::coded(3, &error)
+    }
+
+    fn coded(exit: u8, error: &impl Diagnostic) -> Self {
+        let text = with_causes(error);
+        match error.code().map(|code| code.to_string()) {
+            Some(code) => Self::Coded { exit, code, text },
+            None if exit == 3 => Self::Remote(text),
+            None => Self::Input(text),
+        }
     }
 }
 
@@ -69,6 +99,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Check(text) | Self::Input(text) | Self::Remote(text) => f.write_str(text),
+            Self::Coded { text, .. } => f.write_str(text),
             Self::Interrupted(text) => f.write_str(text),
             Self::Unheard => f.write_str("nobody reads standard output any more"),
         }
@@ -78,7 +109,7 @@ impl fmt::Display for Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         if error.is_remote() {
-            Self::Remote(with_causes(&error))
+            Self::remote(error)
         } else {
             Self::input(error)
         }
@@ -167,5 +198,5 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(Failure::input)
+        .map_err(Failure::foreign)
 }

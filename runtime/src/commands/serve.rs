@@ -147,7 +147,7 @@ fn store(chosen: Option<&Path>) -> Result<(KeyStore, Option<TempDir>), Failure> 
 fn listen_failure(error: ListenError) -> Failure {
     match error {
         ListenError::Remote(_) => Failure::input(error),
-        ListenError::Bind { .. } | ListenError::Serve(_) => Failure::Remote(error.to_string()),
+        ListenError::Bind { .. } | ListenError::Serve(_) => Failure::remote(error),
     }
 }
 

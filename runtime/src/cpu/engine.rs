@@ -6,6 +6,7 @@ use crate::keys::{KEY_FILE, NeededKey};
 use crate::proto::{Fault, FaultCode};
 use crate::server::{Engine, StepOutput, Watch};
 use crate::trace::Trace;
+use miette::Diagnostic;
 use sotto_ckks::serialize::EvaluationKeyFile;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyKind};
 use sotto_ir::exec::{Event, ExecError, Executor, Session};
@@ -30,10 +31,11 @@ pub struct EngineOptions {
 }
 
 /// Why an engine does not start.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum EngineError {
     /// The plan's parameters are refused.
     #[error("the plan's parameters are refused: {0}")]
+    #[diagnostic(code(engine::parameters))]
     Parameters(#[from] CkksError),
     /// The plan needs more memory than it may use.
     #[error(
@@ -41,6 +43,7 @@ pub enum EngineError {
         if *.stated { "allowed by --memory" } else { "free on this machine" },
         if *.stated { "raise --memory or compile with a smaller --context" } else { "free memory, compile with a smaller --context, or insist with --memory" }
     )]
+    #[diagnostic(code(engine::memory))]
     Memory {
         /// Peak that the plan states.
         needed: u64,

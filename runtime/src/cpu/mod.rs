@@ -8,6 +8,7 @@ mod keys;
 pub use engine::{CpuEngine, EngineError, EngineOptions};
 pub use keys::{key_name, needed_keys, parameters_digest, request};
 
+use miette::Diagnostic;
 use num_complex::Complex64;
 use sotto_ckks::bootstrap::Bootstrapper;
 use sotto_ckks::linear::LinearTransform;
@@ -23,19 +24,22 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Why the CPU backend refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum CpuError {
     /// The scheme refused.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
     /// A bootstrap that the plan does not declare.
     #[error("the plan declares no bootstrap of {} {} slots", kind.slots, if kind.complex { "complex" } else { "real" })]
+    #[diagnostic(code(cpu::kind))]
     Kind {
         /// Asked for.
         kind: BootstrapKind,
     },
     /// A bootstrap's operand at another level than its structure states.
     #[error("bootstrap: the operand is at level {found}, its structure starts at level {expected}")]
+    #[diagnostic(code(cpu::bootstrap_level))]
     BootstrapLevel {
         /// Level of the operand.
         found: u32,
@@ -44,6 +48,7 @@ pub enum CpuError {
     },
     /// A matrix without a single entry.
     #[error("a matrix of zeros only: it has no diagonals to multiply with")]
+    #[diagnostic(code(cpu::empty_matrix))]
     EmptyMatrix,
 }
 

@@ -1,14 +1,16 @@
 //! One error shape on the wire: a code, the thing that is wrong, and the remedy.
 
 use super::wire;
+use miette::Diagnostic;
 use prost::Message;
 use tonic::{Code, Status};
 
 pub use wire::fault::Code as FaultCode;
 
 /// An error that crosses the wire as a gRPC status with [`wire::Fault`] details.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
 #[error("{thing}: {remedy}")]
+#[diagnostic(code(fault::fault))]
 pub struct Fault {
     /// What kind.
     pub code: FaultCode,

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::service::Service;
 use crate::proto::{MAX_MESSAGE, wire::sotto_server::SottoServer};
+use miette::Diagnostic;
 use std::net::SocketAddr;
 use tokio::net::TcpListener;
 use tonic::transport::server::TcpIncoming;
@@ -12,16 +13,18 @@ use tonic::transport::server::TcpIncoming;
 const WINDOW: u32 = 16 << 20;
 
 /// Why the server does not listen.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum ListenError {
     /// An address that other machines can reach, without consent.
     #[error(
         "{0} can be reached from other machines, and the protocol has neither authentication nor encryption of its own; \
          bind a loopback address, or pass --allow-remote"
     )]
+    #[diagnostic(code(serve::remote))]
     Remote(SocketAddr),
     /// The address cannot be bound.
     #[error("cannot listen on {addr}: {cause}; choose another --addr")]
+    #[diagnostic(code(serve::bind))]
     Bind {
         /// The address.
         addr: SocketAddr,
@@ -30,6 +33,7 @@ pub enum ListenError {
     },
     /// Serving failed.
     #[error("serving failed: {0}")]
+    #[diagnostic(code(serve::serve))]
     Serve(#[from] tonic::transport::Error),
 }
 

@@ -1,14 +1,16 @@
 //! What can be wrong with an ONNX file.
 
 use super::super::FrontendError;
+use miette::Diagnostic;
 use std::fmt;
 use std::path::PathBuf;
 
 /// Why an ONNX file was not imported: what, where, and what to do about it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, Diagnostic)]
 pub enum OnnxError {
     /// The file system refused.
     #[error("{path}: {source}")]
+    #[diagnostic(code(onnx::io))]
     Io {
         /// The file.
         path: PathBuf,
@@ -17,6 +19,7 @@ pub enum OnnxError {
     },
     /// No ONNX file, or a damaged one.
     #[error("{path}: not an ONNX file, or a damaged one: {cause}; export it again")]
+    #[diagnostic(code(onnx::parse))]
     Parse {
         /// The file.
         path: PathBuf,
@@ -25,6 +28,7 @@ pub enum OnnxError {
     },
     /// The model as a whole is not what is read here.
     #[error("{path}: {found}; {remedy}")]
+    #[diagnostic(code(onnx::model))]
     Model {
         /// The file.
         path: PathBuf,
@@ -35,6 +39,7 @@ pub enum OnnxError {
     },
     /// A stored tensor does not read.
     #[error("{path}: initializer `{name}` {cause}; {remedy}")]
+    #[diagnostic(code(onnx::initializer))]
     Initializer {
         /// The file.
         path: PathBuf,
@@ -47,6 +52,7 @@ pub enum OnnxError {
     },
     /// An operation is none of a Llama decoder's, or not where it should be.
     #[error("{path}: {place}: {found}; expected here: {expected}")]
+    #[diagnostic(code(onnx::node))]
     Node {
         /// The file.
         path: PathBuf,
@@ -59,6 +65,7 @@ pub enum OnnxError {
     },
     /// The checkpoint could not be written, or does not read back.
     #[error(transparent)]
+    #[diagnostic(transparent)]
     Checkpoint(#[from] FrontendError),
 }
 

@@ -142,7 +142,7 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
     };
     if let Some(threads) = args.threads {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads as usize);
-        pool.build_global().map_err(Failure::input)?;
+        pool.build_global().map_err(Failure::foreign)?;
     }
     let rows = match args.rows.is_empty() {
         true => Row::ALL.to_vec(),
@@ -163,7 +163,7 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
     };
     match args.json {
         true => {
-            let line = serde_json::to_string(&table).map_err(Failure::input)?;
+            let line = serde_json::to_string(&table).map_err(Failure::foreign)?;
             print(format_args!("{line}\n"))
         }
         false => print(format_args!("{}", page(&table, context.params()))),

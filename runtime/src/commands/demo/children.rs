@@ -82,8 +82,8 @@ fn write_ids(path: &Path, ids: &[u32]) -> Result<(), Failure> {
         .collect();
     let view =
         safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![1, ids.len()], &bytes)
-            .map_err(Failure::input)?;
-    let file = safetensors::serialize([("input_ids", view)], None).map_err(Failure::input)?;
+            .map_err(Failure::foreign)?;
+    let file = safetensors::serialize([("input_ids", view)], None).map_err(Failure::foreign)?;
     fs::write(path, file)
         .map_err(|cause| Failure::Input(format!("writing {}: {cause}", path.display())))
 }
