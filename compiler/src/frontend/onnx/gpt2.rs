@@ -8,7 +8,7 @@
 //! | first stream | embedding + positions |
 
 use super::blocks::{ATTENTION, Blocks, Branch, Projection};
-use super::error::Step;
+use super::error::{Refusal, Step};
 use super::value::{Term, TermId, Terms};
 use super::weight::Weight;
 use sotto_ir::decoder::Activation;
@@ -59,8 +59,13 @@ pub(super) fn recognize(terms: &Terms, logits: TermId) -> Step<Gpt2> {
     let (final_norm, mut stream) = found.norm(x, "the final LayerNorm")?;
     let mut layers = Vec::new();
     let (embedding, positions) = loop {
-        if let Term::Positioned { x, table } = terms.get(stream) {
-            break (found.embedding(*x)?, table.clone());
+        match terms.get(stream) {
+            Term::Positioned { x, table } => break (found.embedding(*x)?, table.clone()),
+            Term::Embed(_) => {
+                let expected = "Add of the rows of a table of positions to the embedding";
+                return Err(found.blocks.wrong(stream, expected));
+            }
+            _ => {}
         }
         let (layer, before) = found.layer(stream)?;
         layers.push(layer);
@@ -201,10 +206,11 @@ impl Layers<'_> {
         }
         let width = attended.heads * attended.head_dim;
         let thirds = [attended.q, attended.k, attended.v];
-        let x = self.third(thirds[0], 0, width)?;
+        let wrong = |i: usize| self.not_third(attend, thirds[i], PARTS[i]);
+        let x = self.third(thirds[0], 0, width).ok_or_else(|| wrong(0))?;
         for (i, &id) in thirds.iter().enumerate() {
-            if self.third(id, i, width)? != x {
-                return Err(self.blocks.wrong(id, PARTS[i]));
+            if self.third(id, i, width) != Some(x) {
+                return Err(wrong(i));
             }
         }
         let (fused, x) = self.affine(x, "the projection to queries, keys and values")?;
@@ -217,15 +223,30 @@ impl Layers<'_> {
     }
 
     /// What the queries, keys or values are third `i` of.
-    fn third(&self, id: TermId, i: usize, width: usize) -> Step<TermId> {
-        match *self.blocks.terms.get(id) {
-            Term::Part { x, first }
-                if (first, self.blocks.terms.width(x)) == (i * width, PARTS.len() * width) =>
-            {
-                Ok(x)
+    fn third(&self, id: TermId, i: usize, width: usize) -> Option<TermId> {
+        let terms = self.blocks.terms;
+        match *terms.get(id) {
+            Term::Part { x, first } => {
+                let found = (first, terms.width(x));
+                (found == (i * width, PARTS.len() * width)).then_some(x)
             }
-            _ => Err(self.blocks.wrong(id, PARTS[i])),
+            _ => None,
         }
+    }
+
+    /// A refusal of what attention takes for queries, keys or values.
+    fn not_third(&self, attend: TermId, id: TermId, expected: &str) -> Refusal {
+        let terms = self.blocks.terms;
+        let found = match *terms.get(id) {
+            Term::Part { x, first } => format!(
+                "it takes features {first} to {} of the projection of {} at node {} of the graph",
+                first + terms.width(id) - 1,
+                terms.width(x),
+                terms.node(x) + 1
+            ),
+            ref other => format!("it takes {}", other.describe()),
+        };
+        Refusal::new(found, expected).blaming(terms.node(attend))
     }
 }
 
