@@ -157,6 +157,6 @@ fn line(out: &mut String, site: &Site) {
             _ => ("", ""),
         };
         let shape = format!("{:?}", tensor.shape);
-        let _ = writeln!(out, "  {name:32} {op:8} {shape:14} {}", tensor.initializer);
+        let _ = writeln!(out, "  {name:32} {op:9} {shape:14} {}", tensor.initializer);
     }
 }

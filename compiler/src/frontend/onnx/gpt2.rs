@@ -134,18 +134,11 @@ impl Layers<'_> {
         Ok((Affine { weight, bias }, *x))
     }
 
-    /// A projection with its bias, and what it is of.
+    /// A projection with its bias, zeros if it has none, and what it is of.
     fn affine(&self, id: TermId, expected: &str) -> Step<(Affine, TermId)> {
-        match self.blocks.linear(id, expected)? {
-            (
-                Projection {
-                    weight,
-                    bias: Some(bias),
-                },
-                x,
-            ) => Ok((Affine { weight, bias }, x)),
-            _ => Err(self.blocks.wrong(id, &format!("{expected}, with a bias"))),
-        }
+        let (Projection { weight, bias }, x) = self.blocks.linear(id, expected)?;
+        let bias = bias.unwrap_or_else(|| Weight::zeros(self.blocks.terms.width(id)));
+        Ok((Affine { weight, bias }, x))
     }
 
     /// A layer by its result; also the stream before it.

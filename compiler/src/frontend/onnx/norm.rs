@@ -4,6 +4,7 @@ use super::call::Call;
 use super::error::{Refusal, Step};
 use super::rules::Rules;
 use super::value::{Rows, Term, TermId, Value};
+use super::weight::Weight;
 
 /// A step that keeps the shape.
 fn step(
@@ -87,19 +88,16 @@ pub(super) fn rms_norm(rules: &mut Rules<'_>, call: &Call<'_>) -> Step<Value> {
 pub(super) fn layer_norm(rules: &mut Rules<'_>, call: &Call<'_>) -> Step<Value> {
     let rows = rules.whole(call, 0)?;
     check_axis(call, &rows)?;
-    if !call.has(2) {
-        return Err(Refusal::new(
-            "a LayerNorm without a bias",
-            "LayerNormalization with a weight and a bias",
-        ));
-    }
+    let width = rules.terms.width(rows.term);
     let term = Term::LayerNorm {
         x: rows.term,
         eps: epsilon(call),
         weight: call.weight(1)?,
-        bias: call.weight(2)?,
+        bias: match call.has(2) {
+            true => call.weight(2)?,
+            false => Weight::zeros(width),
+        },
     };
-    let width = rules.terms.width(rows.term);
     rules.made(call, term, width, &rows)
 }
 

@@ -20,6 +20,8 @@ enum Source {
     /// Entries of an initializer at these places, counted row by row.
     Picked(Arc<Stored>, Arc<Array<usize>>),
     Folded(Arc<Array<f64>>),
+    /// As many zeros.
+    Zeros(usize),
 }
 
 impl PartialEq for Weight {
@@ -30,6 +32,7 @@ impl PartialEq for Weight {
                 Arc::ptr_eq(a, b) && from == other_from
             }
             (Source::Folded(a), Source::Folded(b)) => a == b,
+            (Source::Zeros(a), Source::Zeros(b)) => a == b,
             _ => false,
         };
         same && self.transposed == other.transposed
@@ -47,6 +50,14 @@ impl Weight {
     pub(super) fn folded(array: &Array<f64>) -> Self {
         Self {
             source: Source::Folded(Arc::new(array.clone())),
+            transposed: false,
+        }
+    }
+
+    /// A bias that the graph leaves out, as exporters do where all its entries are 0.
+    pub(super) fn zeros(count: usize) -> Self {
+        Self {
+            source: Source::Zeros(count),
             transposed: false,
         }
     }
@@ -115,6 +126,7 @@ impl Weight {
             Source::Stored(stored) => stored.shape.clone(),
             Source::Picked(_, places) => places.shape.clone(),
             Source::Folded(array) => array.shape.clone(),
+            &Source::Zeros(count) => vec![count],
         };
         if self.transposed {
             shape.reverse();
@@ -135,6 +147,7 @@ impl Weight {
         match &self.source {
             Source::Stored(stored) | Source::Picked(stored, _) => &stored.name,
             Source::Folded(_) => "computed from constants",
+            Source::Zeros(_) => "not in the graph: zeros",
         }
     }
 
@@ -172,6 +185,7 @@ impl Weight {
         let shape = self.shape();
         let data = match &self.source {
             Source::Folded(array) => array.data.clone(),
+            &Source::Zeros(count) => vec![0.0; count],
             Source::Stored(stored) => numbers(stored, model)?,
             Source::Picked(stored, places) => {
                 let all = numbers(stored, model)?;
