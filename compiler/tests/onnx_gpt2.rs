@@ -86,6 +86,47 @@ fn positions_may_be_a_slice_of_their_table() {
     });
 }
 
+/// Puts an operation between a node and whoever reads its result.
+fn behind(model: &mut ModelProto, name: &str, op: &str, inputs: &[&str]) -> usize {
+    let value = node(model, name).output[0].clone();
+    reread(model, &value, "moved");
+    let nodes = &mut model.graph.as_mut().unwrap().node;
+    let at = nodes.iter().position(|node| node.name == name).unwrap() + 1;
+    let inputs = [&[value.as_str()], inputs].concat();
+    nodes.insert(at, made(op, "moved", &inputs));
+    at
+}
+
+#[test]
+fn positions_are_added_token_by_token() {
+    same(WHOLE, |model| {
+        behind(model, "node_embedding", "Squeeze", &["val_13"]);
+    });
+    same(WHOLE, |model| {
+        behind(model, "node_embedding_1", "Squeeze", &["val_13"]);
+    });
+    // Every position to every token, and every token's branch to every token's stream.
+    for (name, sum, expected) in [
+        (
+            "node_embedding_1",
+            "node_add_1",
+            "those of the tokens' positions",
+        ),
+        ("node_add_9", "node_add_10", ""),
+    ] {
+        refused(WHOLE, sum, expected, |model| {
+            let at = behind(model, name, "Transpose", &[]);
+            let perm = AttributeProto {
+                name: "perm".into(),
+                type_: AttributeType::INTS.into(),
+                ints: vec![1, 0, 2],
+                ..Default::default()
+            };
+            model.graph.as_mut().unwrap().node[at].attribute.push(perm);
+        });
+    }
+}
+
 #[test]
 fn the_gelu_with_tanh_may_be_one_operation_or_others() {
     same(PAST, |model| {

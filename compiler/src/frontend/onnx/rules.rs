@@ -4,7 +4,7 @@
 //! family of decoders needs its own parts here (another norm, another activation) and its own module of blocks.
 
 use super::activation;
-use super::array::{Array, zip};
+use super::array::{Array, broadcast, count, zip};
 use super::attention;
 use super::call::Call;
 use super::error::{Refusal, Step};
@@ -229,11 +229,11 @@ impl Rules<'_> {
             return made;
         }
         if let (Some(a), Some(b)) = (self.terms.whole(&a), self.terms.whole(&b))
-            && a.tokens == b.tokens
-            && a.shape.last() == b.shape.last()
+            && let Some(both) = a.beside(&b)
+            && self.terms.width(a.term) == self.terms.width(b.term)
         {
             let width = self.terms.width(a.term);
-            return self.made(call, Term::Sum(a.term, b.term), width, &a);
+            return self.made(call, Term::Sum(a.term, b.term), width, &both);
         }
         let positions = Positions {
             first: self.past,
@@ -291,7 +291,10 @@ impl Rules<'_> {
         let (x, width) = (rows.term, self.terms.width(rows.term));
         let added = call.weight(constant)?;
         let in_order = (0..).zip(&rows.tokens).all(|(i, &token)| i == token);
-        let same = added.shape().iter().product::<usize>() == rows.tokens.len() * width;
+        // Row by row: broadcasting adds an extent of 1 to either at most.
+        let shape = broadcast(&rows.shape, &added.shape()).ok_or_else(|| call.misfit())?;
+        let entries = [&shape, &rows.shape, &added.shape()].map(|shape| count(shape));
+        let same = entries == [Some(rows.tokens.len() * width); 3];
         let table = added.table(self.past, width).filter(|_| in_order && same);
         let table = table.ok_or_else(|| {
             let (first, last) = (self.past, self.past + rows.tokens.len());
@@ -303,6 +306,7 @@ impl Rules<'_> {
                 ),
             )
         })?;
+        let rows = Rows { shape, ..rows };
         self.made(call, Term::Positioned { x, table }, width, &rows)
     }
 
@@ -347,9 +351,7 @@ impl Rules<'_> {
     /// The product of two activations: a square or cube, what a norm divides, a SiLU, or the gated MLP's.
     fn product(&mut self, call: &Call<'_>) -> Step<Value> {
         let (a, b) = (self.rows(call, 0)?, self.rows(call, 1)?);
-        if a.tokens != b.tokens {
-            return Err(call.misfit());
-        }
+        let both = a.beside(&b).ok_or_else(|| call.misfit())?;
         let pair = |one: &Rows, other: &Rows| match *self.terms.get(other.term) {
             Term::InverseRoot(x, eps) if x == one.term => Some(Term::Normed(x, eps)),
             Term::Sigmoid(x) if x == one.term => Some(Term::Activated(x, Activation::Silu)),
@@ -357,13 +359,8 @@ impl Rules<'_> {
             _ => None,
         };
         let width = self.terms.width(a.term).max(self.terms.width(b.term));
-        let like = if a.shape.last() == Some(&width) {
-            &a
-        } else {
-            &b
-        };
         if let Some(term) = pair(&a, &b).or_else(|| pair(&b, &a)) {
-            return self.made(call, term, width, like);
+            return self.made(call, term, width, &both);
         }
         let (a, b) = (self.whole(call, 0)?, self.whole(call, 1)?);
         if self.terms.width(a.term) != self.terms.width(b.term) {
@@ -373,7 +370,7 @@ impl Rules<'_> {
             true => Term::Square(a.term),
             false => Term::Product(a.term, b.term),
         };
-        self.made(call, term, width, &a)
+        self.made(call, term, width, &both)
     }
 
     fn divide(&mut self, call: &Call<'_>) -> Step<Value> {
@@ -394,11 +391,10 @@ impl Rules<'_> {
             return self.made(call, Term::InverseRoot(x, eps), 1, &root);
         }
         let rows = self.rows(call, 0)?;
-        if rows.term != x || rows.tokens != root.tokens {
-            return Err(self.misused(call));
-        }
+        let both = rows.beside(&root).filter(|_| rows.term == x);
+        let both = both.ok_or_else(|| self.misused(call))?;
         let width = self.terms.width(x);
-        self.made(call, Term::Normed(x, eps), width, &rows)
+        self.made(call, Term::Normed(x, eps), width, &both)
     }
 
     /// Powers on the way to a norm or a GELU.

@@ -5,7 +5,7 @@
 //! factor: reshapes, transposes, slices and repetitions just move entries, and whether a transposed and repeated tensor is the
 //! keys of a grouped-query attention is seen entry by entry, however the exporter wrote it.
 
-use super::array::Array;
+use super::array::{Array, broadcast, count};
 use super::error::{Refusal, Step};
 use super::weight::Weight;
 use sotto_ir::decoder::{Activation, Architecture};
@@ -314,4 +314,22 @@ pub(super) struct Rows {
     pub(super) tokens: Vec<u32>,
     /// Of the array; the last extent is the term's width.
     pub(super) shape: Vec<usize>,
+}
+
+impl Rows {
+    /// Extents ahead of the features.
+    fn outer(&self) -> &[usize] {
+        self.shape.split_last().map_or(&[], |(_, outer)| outer)
+    }
+
+    /// The rows that an operation entry by entry makes of these and others, of this term; none unless each token's meet the same
+    /// token's: broadcasting may put every token's together with every other's.
+    pub(super) fn beside(&self, other: &Self) -> Option<Self> {
+        let outer = broadcast(self.outer(), other.outer())?;
+        let paired = self.tokens == other.tokens && count(&outer) == Some(self.tokens.len());
+        paired.then(|| Self {
+            shape: [&outer[..], &self.shape[self.outer().len()..]].concat(),
+            ..self.clone()
+        })
+    }
 }

@@ -98,8 +98,8 @@ impl Weight {
         }
     }
 
-    /// The table [rows, width] whose rows from `first` on these are, in order: all of an initializer, for a graph of fixed size holds
-    /// just the rows that it uses.
+    /// The table [rows, width] whose rows from `first` on these are, in order. That is the whole initializer: a graph of fixed
+    /// size holds just the rows that it uses.
     pub(super) fn table(&self, first: usize, width: usize) -> Option<Self> {
         let in_order = |places: &Array<usize>| {
             let mut each = places.data.iter().enumerate();
