@@ -2,115 +2,34 @@
 
 mod common;
 
-use common::fixture;
+use common::graph::{Bench, bytes, graph, initializer, insert, node, places};
 use onnx_protobuf::tensor_proto::DataLocation;
-use onnx_protobuf::{Message, ModelProto, NodeProto, StringStringEntryProto, TensorProto};
+use onnx_protobuf::{Message, ModelProto, StringStringEntryProto};
 use proptest::prelude::*;
-use sotto_compiler::frontend::onnx::{Import, OnnxError, Unsaid};
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 const OLDER: &str = "llama-gqa-20-past-sdpa-dynamic";
 const NEWER: &str = "llama-gqa-23-whole-sdpa-dynamic";
 const FIXED: &str = "llama-gqa-20-whole-eager-fixed";
 
-/// A directory to put changed graphs into, beside the weights they share.
-struct Bench {
-    dir: tempfile::TempDir,
-}
+/// GPT-2's, of the same forms, and with its GELU as one operation.
+const GPT2: [&str; 4] = [
+    "gpt2-20-past-sdpa-dynamic",
+    "gpt2-23-whole-sdpa-dynamic",
+    "gpt2-20-whole-eager-fixed",
+    "gpt2-20-past-sdpa-gelu",
+];
 
-impl Bench {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let weights = "llama-gqa.weights";
-        std::fs::copy(fixture("onnx").join(weights), dir.path().join(weights)).unwrap();
-        Self { dir }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("graph.onnx")
-    }
-
-    fn import(&self, bytes: &[u8]) -> Result<Import, OnnxError> {
-        std::fs::write(self.path(), bytes).unwrap();
-        Import::open(&self.path(), &Unsaid::default())
-    }
-
-    /// The error of a changed graph.
-    fn refusal(&self, name: &str, change: impl FnOnce(&mut ModelProto)) -> String {
-        let mut model = graph(name);
-        change(&mut model);
-        let imported = self.import(&model.write_to_bytes().unwrap());
-        imported.err().expect("refused").to_string()
-    }
-}
-
-fn bytes(name: &str) -> Vec<u8> {
-    std::fs::read(fixture("onnx").join(format!("{name}.onnx"))).unwrap()
-}
-
-fn graph(name: &str) -> ModelProto {
-    ModelProto::parse_from_bytes(&bytes(name)).unwrap()
-}
-
-fn node<'m>(model: &'m mut ModelProto, name: &str) -> &'m mut NodeProto {
-    let nodes = &mut model.graph.as_mut().unwrap().node;
-    nodes.iter_mut().find(|node| node.name == name).unwrap()
-}
-
-fn initializer<'m>(model: &'m mut ModelProto, name: &str) -> &'m mut TensorProto {
-    let tensors = &mut model.graph.as_mut().unwrap().initializer;
-    tensors
-        .iter_mut()
-        .find(|tensor| tensor.name == name)
-        .unwrap()
-}
-
-/// Puts an operation behind the node at `at`: whoever read its first output now reads the operation's.
-fn insert(model: &mut ModelProto, at: usize, op: &str, domain: &str) {
-    let graph = model.graph.as_mut().unwrap();
-    let value = graph.node[at].output[0].clone();
-    let foreign = NodeProto {
-        name: "the_foreign_one".into(),
-        op_type: op.into(),
-        domain: domain.into(),
-        input: vec![value.clone()],
-        output: vec!["foreign".into()],
-        ..Default::default()
-    };
-    for node in &mut graph.node[at + 1..] {
-        for input in node.input.iter_mut().filter(|input| **input == value) {
-            *input = "foreign".into();
-        }
-    }
-    for output in graph
-        .output
-        .iter_mut()
-        .filter(|output| output.name == value)
-    {
-        output.name = "foreign".into();
-    }
-    graph.node.insert(at + 1, foreign);
-}
-
-/// How many nodes have a result that somebody reads.
-fn places(name: &str) -> Vec<usize> {
-    let graph = graph(name).graph.unwrap();
-    let read: BTreeSet<&String> = graph
-        .node
-        .iter()
-        .flat_map(|node| &node.input)
-        .chain(graph.output.iter().map(|output| &output.name))
-        .collect();
-    (0..graph.node.len())
-        .filter(|&at| read.contains(&graph.node[at].output[0]))
-        .collect()
-}
+/// What is inserted, cut and damaged.
+const ALL: [&str; 7] = [OLDER, NEWER, FIXED, GPT2[0], GPT2[1], GPT2[2], GPT2[3]];
 
 #[test]
 fn a_foreign_operation_is_named_wherever_it_stands() {
     let bench = Bench::new();
-    for name in [OLDER, NEWER, FIXED] {
+    for name in ALL {
+        let other = match GPT2.contains(&name) {
+            true => "part of a Llama decoder",
+            false => "part of a GPT-2 decoder",
+        };
         for at in places(name) {
             for (op, domain) in [("Relu", ""), ("Erf", ""), ("FusedThing", "com.example")] {
                 let error = bench.refusal(name, |model| insert(model, at, op, domain));
@@ -124,6 +43,7 @@ fn a_foreign_operation_is_named_wherever_it_stands() {
                     error.contains(&place) && error.contains("expected here: "),
                     "{name} behind {at}: {error}"
                 );
+                assert!(!error.contains(other), "{name} behind {at}: {error}");
             }
         }
     }
@@ -137,14 +57,25 @@ fn a_known_operation_where_it_does_not_belong_is_refused() {
         "Add",
         "Mul",
         "Gather",
+        "Gemm",
         "RMSNormalization",
+        "LayerNormalization",
+        "Pow",
+        "Tanh",
+        "Gelu",
         "Softmax",
+        "Attention",
     ];
-    for name in [OLDER, NEWER, FIXED] {
+    for name in ALL {
         let nodes = graph(name).graph.unwrap().node;
-        let made_late = |at: &usize| *at > 40 && float.contains(&nodes[*at].op_type.as_str());
+        // What comes before the first norm of GPT-2's shorter graphs is shapes, positions and masks.
+        let first = nodes
+            .iter()
+            .position(|node| node.op_type == "LayerNormalization");
+        let first = first.unwrap_or(41);
+        let made_late = |at: &usize| *at >= first && float.contains(&nodes[*at].op_type.as_str());
         for at in places(name).into_iter().filter(made_late) {
-            for op in ["Sigmoid", "Neg", "Softmax", "Sqrt", "Reciprocal"] {
+            for op in ["Sigmoid", "Neg", "Softmax", "Sqrt", "Reciprocal", "Tanh"] {
                 let mut model = graph(name);
                 insert(&mut model, at, op, "");
                 let imported = bench.import(&model.write_to_bytes().unwrap());
@@ -339,19 +270,22 @@ fn graphs_of_other_kinds_are_refused_as_a_whole() {
 #[test]
 fn a_truncated_file_is_an_error_wherever_it_ends() {
     let bench = Bench::new();
-    let whole = bytes(NEWER);
-    for length in (0..whole.len()).step_by(13) {
-        assert!(bench.import(&whole[..length]).is_err(), "{length} bytes");
+    for name in [NEWER, GPT2[1]] {
+        let whole = bytes(name);
+        for length in (0..whole.len()).step_by(13) {
+            let cut = bench.import(&whole[..length]);
+            assert!(cut.is_err(), "{length} bytes of {name}");
+        }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(600) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1200) })]
 
     /// Damage gives an error, or a model that holds together: never a panic.
     #[test]
     fn damage_never_panics(
-        name in prop::sample::select(vec![OLDER, NEWER, FIXED]),
+        name in prop::sample::select(ALL.to_vec()),
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
     ) {
         let bench = Bench::new();
@@ -368,7 +302,7 @@ proptest! {
     /// Whole numbers that shapes, axes and slices are made with, replaced by any.
     #[test]
     fn shapes_gone_wrong_never_panic(
-        name in prop::sample::select(vec![OLDER, NEWER, FIXED]),
+        name in prop::sample::select(ALL.to_vec()),
         which in any::<prop::sample::Index>(),
         entry in any::<prop::sample::Index>(),
         value in prop_oneof![any::<i64>(), -9i64..9, Just(i64::MIN), Just(i64::MAX)],

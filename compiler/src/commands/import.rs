@@ -4,10 +4,11 @@ use super::{Failure, print, say_replacing};
 use crate::frontend::Checkpoint;
 use crate::frontend::onnx::{Import, Site, Unsaid};
 use serde_json::json;
+use sotto_ir::decoder::{Architecture, Positions};
 use std::fmt::Write;
 use std::path::PathBuf;
 
-/// Recognize a Llama decoder in an ONNX graph, and make a checkpoint of it.
+/// Recognize a Llama or GPT-2 decoder in an ONNX graph, and make a checkpoint of it.
 ///
 /// Blocks are recognized by structure and weights by their place, at opset 18 to 23: for whole sequences, or for steps with earlier
 /// keys and values. What was recognized is printed; with -o it is also written as a checkpoint directory (f32, exactly), which
@@ -36,7 +37,7 @@ pub struct Args {
     /// Token that ends a text; may be given several times [default: none].
     #[arg(long, value_name = "ID")]
     eos: Vec<u32>,
-    /// Longest sequence the model was made for [default: what the graph is fixed to, else 2048].
+    /// Longest sequence the model was made for [default: what the graph is fixed to, else 2048]; learned positions say it themselves.
     #[arg(long, value_name = "N")]
     max_positions: Option<usize>,
     /// Print JSON.
@@ -82,9 +83,24 @@ fn text(args: &Args, import: &Import) -> String {
         (false, Some(n)) => format!("a whole sequence of {n} tokens"),
         (false, None) => "whole sequences".into(),
     };
+    let family = match facts.architecture {
+        Architecture::Llama => "Llama",
+        Architecture::Gpt2 => "GPT-2",
+    };
+    // A table of positions is in the graph, and with it how many there are.
+    let (positions, unsaid) = match facts.positions {
+        Positions::Learned => (
+            format!("learned positions up to {}", facts.max_positions),
+            String::new(),
+        ),
+        Positions::Rotary(_) => (
+            format!("positions by {}", facts.positions),
+            format!("up to {} positions, ", facts.max_positions),
+        ),
+    };
     let lines = [
         format!(
-            "{}: a Llama decoder; {form}; opset {}, {} nodes, by {}",
+            "{}: a {family} decoder; {form}; opset {}, {} nodes, by {}",
             args.graph.display(),
             about.opset,
             about.nodes,
@@ -101,16 +117,15 @@ fn text(args: &Args, import: &Import) -> String {
             facts.vocab
         ),
         format!(
-            "  norms' eps {:e}, positions by {}, attention biases {}, MLP biases {}, {} head",
+            "  norms' eps {:e}, {positions}, activation {}, attention biases {}, MLP biases {}, {} head",
             facts.norm_eps,
-            facts.positions,
+            facts.activation.name(),
             facts.attention_bias.name(),
             facts.mlp_bias,
             if facts.tied { "tied" } else { "untied" }
         ),
         format!(
-            "  taken as given, not in the graph: up to {} positions, BOS {}, end {:?}",
-            facts.max_positions,
+            "  taken as given, not in the graph: {unsaid}BOS {}, end {:?}",
             facts.bos.map_or("none".into(), |id| id.to_string()),
             facts.eos
         ),
@@ -142,6 +157,6 @@ fn line(out: &mut String, site: &Site) {
             _ => ("", ""),
         };
         let shape = format!("{:?}", tensor.shape);
-        let _ = writeln!(out, "  {name:32} {op:8} {shape:14} {}", tensor.initializer);
+        let _ = writeln!(out, "  {name:32} {op:9} {shape:14} {}", tensor.initializer);
     }
 }

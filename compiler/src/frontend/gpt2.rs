@@ -15,7 +15,7 @@ pub(super) const HEAD: &str = "lm_head.weight";
 /// The embedding table.
 pub(super) const EMBEDDING: &str = "transformer.wte.weight";
 /// The table of positions.
-const POSITIONS: &str = "transformer.wpe.weight";
+pub(super) const POSITIONS: &str = "transformer.wpe.weight";
 /// What names of the model without its head begin without.
 pub(super) const PREFIX: &str = "transformer.";
 /// A layer's fused projection.

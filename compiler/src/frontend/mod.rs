@@ -31,7 +31,7 @@ use sotto_ir::decoder::{Architecture, Decoder, ModelFacts, Tensor, WeightError, 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-use store::Store;
+use store::{Store, View};
 
 /// An opened checkpoint: its facts and its tensors by name.
 pub struct Checkpoint {
@@ -53,7 +53,7 @@ impl Checkpoint {
         let mut store = Store::open(dir)?;
         if facts.architecture == Architecture::Gpt2 {
             store.imply(gpt2::PREFIX);
-            store.view(gpt2::views(&facts));
+            store.view(views(&facts));
         }
         let checkpoint = Self {
             dir: dir.into(),
@@ -134,6 +134,14 @@ fn stage(facts: &ModelFacts, digest: Digest) -> Decoder {
     match facts.architecture {
         Architecture::Llama => llama::decoder(facts, digest),
         Architecture::Gpt2 => gpt2::decoder(facts, digest),
+    }
+}
+
+/// What of the stage's tensors a checkpoint stores otherwise: their names, and where they are.
+fn views(facts: &ModelFacts) -> Vec<(String, View)> {
+    match facts.architecture {
+        Architecture::Llama => Vec::new(),
+        Architecture::Gpt2 => gpt2::views(facts),
     }
 }
 

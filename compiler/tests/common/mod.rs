@@ -1,6 +1,8 @@
 //! Fixture checkpoints, and copies of them to damage.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod graph;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Output;

@@ -4,7 +4,8 @@ use super::array::Array;
 use super::call::Call;
 use super::error::{Refusal, Step};
 use super::rules::Rules;
-use super::value::{Cached, Entry, Rows, Term, TermId, Value};
+use super::value::{Cached, Entry, Rows, Term, TermId, Terms, Value};
+use sotto_ir::decoder::Architecture;
 
 /// A masked score is below this; what f32 can hold of it vanishes in the softmax.
 const MASKED: f64 = -1e4;
@@ -39,11 +40,46 @@ fn heads(array: &Array<Entry>) -> Option<[usize; 3]> {
     }
 }
 
-/// The factor that all entries have, if they have one.
-fn factor(array: &Array<Entry>) -> Option<f64> {
-    let factor = array.data.first()?.factor;
-    let same = array.data.iter().all(|entry| entry.factor == factor);
-    same.then_some(factor)
+/// Whether attention scores are of such queries or keys: rotated ones in a Llama, projections as they are in a GPT-2.
+fn is_scored(rules: &Rules<'_>, id: TermId) -> bool {
+    match rules.terms.get(id) {
+        Term::Rope { .. } => true,
+        Term::Linear { .. } | Term::Part { .. } => rules.terms.family() == Some(Architecture::Gpt2),
+        _ => false,
+    }
+}
+
+/// Entries that are a stretch of a projection's features, as entries of a part of their own: queries, keys and values that are
+/// computed side by side. Anything else stays as it is.
+fn part(rules: &mut Rules<'_>, call: &Call<'_>, array: &Array<Entry>) -> Array<Entry> {
+    // The last position is of the tokens at hand, whatever came before.
+    let Some(x) = array.data.last().map(|entry| entry.term) else {
+        return array.clone();
+    };
+    let features = || {
+        let of_x = array.data.iter().filter(|entry| entry.term == x);
+        of_x.map(|entry| entry.feature)
+    };
+    let (Some(first), Some(last)) = (features().min(), features().max()) else {
+        return array.clone();
+    };
+    let width = (last - first) as usize + 1;
+    if !matches!(rules.terms.get(x), Term::Linear { .. }) || width == rules.terms.width(x) {
+        return array.clone();
+    }
+    let term = Term::Part {
+        x,
+        first: first as usize,
+    };
+    let term = rules.terms.add(term, width, call.number);
+    array.map(|entry| match entry.term == x {
+        true => Entry {
+            term,
+            feature: entry.feature - first,
+            ..*entry
+        },
+        false => *entry,
+    })
 }
 
 /// Products of queries [heads, tokens, head_dim] and keys [heads, positions, head_dim], with the factor both have together.
@@ -54,6 +90,7 @@ fn scores(
     keys: &Array<Entry>,
 ) -> Step<(Value, TermId)> {
     let expected = "queries of all heads times the keys of all positions";
+    let (queries, keys) = (&part(rules, call, queries), &part(rules, call, keys));
     let Some(([count, tokens, head_dim], [same, positions, same_dim])) =
         heads(queries).zip(heads(keys))
     else {
@@ -69,7 +106,7 @@ fn scores(
         return Err(call.misfit());
     }
     let q = match rules.first(queries) {
-        Some((q, Term::Rope { .. })) => q,
+        Some((q, _)) if is_scored(rules, q) => q,
         _ => return Err(rules.misused(call)),
     };
     let in_place = queries.data.iter().enumerate().all(|(i, entry)| {
@@ -84,13 +121,16 @@ fn scores(
         ));
     }
     let (k, key_factor) = cached(rules, keys, tokens)?;
-    if !matches!(rules.terms.get(k.now), Term::Rope { .. }) {
+    if !is_scored(rules, k.now) {
         return Err(Refusal::new(
-            "the keys are not rotated",
-            "keys after rotary embedding",
+            format!("the keys are {}", rules.terms.get(k.now).describe()),
+            match rules.terms.family() {
+                Some(Architecture::Gpt2) => "the key projection",
+                _ => "keys after rotary embedding",
+            },
         ));
     }
-    let query_factor = factor(queries).ok_or_else(|| call.misfit())?;
+    let query_factor = queries.factor().ok_or_else(|| call.misfit())?;
     let scale = query_factor * key_factor;
     let heads = count;
     let width = heads * positions;
@@ -160,7 +200,7 @@ fn cached(rules: &Rules<'_>, array: &Array<Entry>, tokens: usize) -> Step<(Cache
             && entry.token as usize == token
             && entry.feature as usize == head / group * head_dim + j
     });
-    let factor = factor(array);
+    let factor = array.factor();
     match (in_place, factor) {
         (true, Some(factor)) => Ok((
             Cached {
@@ -197,7 +237,7 @@ fn accept_mask(
     let Some((id, Term::Scores { .. })) = rules.first(scores) else {
         return Err(rules.misused(call));
     };
-    let scale = factor(scores).ok_or_else(|| call.misfit())?;
+    let scale = scores.factor().ok_or_else(|| call.misfit())?;
     if mask.shape != scores.shape || !whole_rows(rules, scores) {
         return Err(call.misfit());
     }
@@ -269,7 +309,7 @@ pub(super) fn softmax(rules: &mut Rules<'_>, call: &Call<'_>) -> Step<Value> {
         return Err(rules.misused(call));
     }
     let masked = match rules.first(&array) {
-        Some((id, Term::Masked(..))) if factor(&array) == Some(1.0) => id,
+        Some((id, Term::Masked(..))) if array.factor() == Some(1.0) => id,
         Some((_, Term::Scores { .. })) => {
             // One token sees all positions: there is nothing to mask, and any other number of tokens is refused here.
             let open = Array::filled(&array.shape, 0.0).ok_or_else(|| call.misfit())?;
@@ -340,6 +380,7 @@ fn mixed(
     probabilities: &Array<Entry>,
     values: &Array<Entry>,
 ) -> Step<Value> {
+    let values = &part(rules, call, values);
     let shapes = heads(probabilities).zip(heads(values));
     let Some(([count, tokens, positions], [same, same_positions, head_dim])) = shapes else {
         return Err(call.misfit());
@@ -369,7 +410,10 @@ fn mixed(
             "the softmax of the scores times the values of all positions",
         ));
     }
-    if !matches!(rules.terms.get(v.now), Term::Linear { .. }) {
+    if !matches!(
+        rules.terms.get(v.now),
+        Term::Linear { .. } | Term::Part { .. }
+    ) {
         return Err(Refusal::new(
             format!("{} are mixed", rules.terms.get(v.now).describe()),
             "the value projection",
@@ -510,10 +554,7 @@ fn attention_mask(rules: &Rules<'_>, call: &Call<'_>, scores: &Array<Entry>) -> 
 }
 
 /// The scores that probabilities are of: their term, and what they are scaled by.
-pub(super) fn scores_of(
-    terms: &super::value::Terms,
-    probabilities: TermId,
-) -> Option<(&Term, f64)> {
+pub(super) fn scores_of(terms: &Terms, probabilities: TermId) -> Option<(&Term, f64)> {
     let Term::Probabilities(masked) = *terms.get(probabilities) else {
         return None;
     };

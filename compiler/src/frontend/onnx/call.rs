@@ -3,7 +3,8 @@
 use super::array::{Array, axis};
 use super::error::{Refusal, Step};
 use super::graph::{Attribute, Node, Stored, floats, ints};
-use super::value::{Entry, Value, Weight};
+use super::value::{Entry, Value};
+use super::weight::Weight;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -112,6 +113,13 @@ impl Call<'_> {
     pub(super) fn float_attribute(&self, name: &str, default: f32) -> f32 {
         match self.node.attributes.get(name) {
             Some(Attribute::Float(value)) => *value,
+            _ => default,
+        }
+    }
+
+    pub(super) fn text_attribute<'t>(&'t self, name: &str, default: &'t str) -> &'t str {
+        match self.node.attributes.get(name) {
+            Some(Attribute::Text(value)) => value,
             _ => default,
         }
     }

@@ -50,7 +50,7 @@ pub enum OnnxError {
         /// What to do.
         remedy: &'static str,
     },
-    /// An operation is none of a Llama decoder's, or not where it should be.
+    /// An operation is none of a decoder's, or not where it should be.
     #[error("{path}: {place}: {found}; expected here: {expected}")]
     #[diagnostic(code(onnx::node))]
     Node {

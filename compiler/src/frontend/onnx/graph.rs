@@ -40,10 +40,11 @@ pub(super) struct Node {
 pub(super) enum Attribute {
     Int(i64),
     Float(f32),
+    Text(String),
     Ints(Vec<i64>),
     Floats(Vec<f32>),
     Tensor(Arc<Stored>),
-    /// A kind that nothing here reads: text, a graph, a list of tensors.
+    /// A kind that nothing here reads: a graph, a list of tensors.
     Other,
 }
 

@@ -7,16 +7,11 @@
 //! | middle of a layer | stream + o(attend(rope(q(n)), rope(k(n)), v(n))), n = norm(stream) |
 //! | first stream | embedding |
 
-use super::attention::scores_of;
-use super::error::{Refusal, Step};
-use super::value::{Cached, Term, TermId, Terms, Weight};
-
-/// A linear map: weight [out, in], bias [out].
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Projection {
-    pub(super) weight: Weight,
-    pub(super) bias: Option<Weight>,
-}
+use super::blocks::{ATTENTION, Blocks, Branch, Projection};
+use super::error::Step;
+use super::value::{Term, TermId, Terms};
+use super::weight::Weight;
+use sotto_ir::decoder::Activation;
 
 /// A layer's weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,33 +44,25 @@ pub(super) struct Llama {
 
 /// Recognizes the Llama whose logits are the term `logits`.
 pub(super) fn recognize(terms: &Terms, logits: TermId) -> Step<Llama> {
-    let mut blocks = Blocks {
-        terms,
+    let mut found = Layers {
+        blocks: Blocks::new(terms),
         shape: None,
-        eps: None,
-        pasts: Vec::new(),
     };
-    let (head, x) = blocks.linear(
-        logits,
-        "the head: a projection to the vocabulary without bias",
-    )?;
-    if head.bias.is_some() {
-        return Err(blocks.wrong(logits, "the head: a projection without bias"));
-    }
-    let (final_norm, mut stream) = blocks.norm(x, "the final RMSNorm")?;
+    let (head, x) = found.blocks.head(logits)?;
+    let (final_norm, mut stream) = found.norm(x, "the final RMSNorm")?;
     let mut layers = Vec::new();
     let embedding = loop {
         if let Term::Embed(table) = terms.get(stream) {
             break table.clone();
         }
-        let (layer, before) = blocks.layer(stream)?;
+        let (layer, before) = found.layer(stream)?;
         layers.push(layer);
         stream = before;
     };
     layers.reverse();
     let expected = "at least one decoder layer between the embedding and the head";
-    let (Some(shape), Some(eps)) = (blocks.shape.take(), blocks.eps) else {
-        return Err(blocks.wrong(stream, expected));
+    let (Some(shape), Some(eps)) = (found.shape, found.blocks.eps) else {
+        return Err(found.blocks.wrong(stream, expected));
     };
     Ok(Llama {
         heads: shape.heads,
@@ -86,7 +73,7 @@ pub(super) fn recognize(terms: &Terms, logits: TermId) -> Step<Llama> {
         embedding,
         layers,
         final_norm,
-        head: head.weight,
+        head,
     })
 }
 
@@ -102,62 +89,51 @@ struct Shape {
     biases: [bool; 7],
 }
 
-struct Blocks<'t> {
-    terms: &'t Terms,
+/// The MLP's part of a layer.
+const MLP: Branch = Branch {
+    ends_with: |term| matches!(term, Term::Product(..)),
+    expected: "the residual stream plus an MLP: down(silu(gate(x)) · up(x))",
+};
+
+struct Layers<'t> {
+    blocks: Blocks<'t>,
     shape: Option<Shape>,
-    eps: Option<f64>,
-    /// Inputs of earlier keys and values that a layer has taken.
-    pasts: Vec<Option<TermId>>,
 }
 
-impl Blocks<'_> {
-    /// A refusal that names the node a term was made at.
-    fn wrong(&self, term: TermId, expected: &str) -> Refusal {
-        let found = format!("here is {}", self.terms.get(term).describe());
-        Refusal::new(found, expected).blaming(self.terms.node(term))
-    }
-
-    fn linear(&self, id: TermId, expected: &str) -> Step<(Projection, TermId)> {
-        match self.terms.get(id) {
-            Term::Linear { x, weight, bias } => {
-                let (weight, bias) = (weight.clone(), bias.clone());
-                Ok((Projection { weight, bias }, *x))
-            }
-            _ => Err(self.wrong(id, expected)),
-        }
-    }
-
+impl Layers<'_> {
     /// The norm's weight and what it norms.
     fn norm(&mut self, id: TermId, expected: &str) -> Step<(Weight, TermId)> {
-        let Term::Norm { x, eps, weight } = self.terms.get(id) else {
-            return Err(self.wrong(id, expected));
+        let Term::Norm { x, eps, weight } = self.blocks.terms.get(id) else {
+            return Err(self.blocks.wrong(id, expected));
         };
-        if *self.eps.get_or_insert(*eps) != *eps {
-            return Err(self.wrong(id, "the same eps in every RMSNorm"));
-        }
+        self.blocks.same_eps(id, *eps, "RMSNorm")?;
         Ok((weight.clone(), *x))
     }
 
     /// A layer by its result; also the stream before it.
     fn layer(&mut self, out: TermId) -> Step<(Layer, TermId)> {
-        let (middle, down) = self.residual(out, out, Branch::Mlp)?;
-        let (stream, o) = self.residual(middle, out, Branch::Attention)?;
-        let (down, product) = self.linear(down, "the MLP's down projection")?;
+        let (middle, down) = self.blocks.residual(out, out, &MLP)?;
+        let (stream, o) = self.blocks.residual(middle, out, &ATTENTION)?;
+        let (down, product) = self.blocks.linear(down, "the MLP's down projection")?;
         let (gate, up) = self.gated(product)?;
-        let (gate, gate_x) = self.linear(gate, "the MLP's gate projection")?;
-        let (up, up_x) = self.linear(up, "the MLP's up projection")?;
+        let (gate, gate_x) = self.blocks.linear(gate, "the MLP's gate projection")?;
+        let (up, up_x) = self.blocks.linear(up, "the MLP's up projection")?;
         if gate_x != up_x {
-            return Err(self.wrong(product, "gate and up projections of one norm"));
+            return Err(self
+                .blocks
+                .wrong(product, "gate and up projections of one norm"));
         }
         let (mlp_norm, normed) = self.norm(gate_x, "the RMSNorm before the MLP")?;
         if normed != middle {
-            return Err(self.wrong(gate_x, "the RMSNorm of the stream that the MLP is added to"));
+            return Err(self
+                .blocks
+                .wrong(gate_x, "the RMSNorm of the stream that the MLP is added to"));
         }
-        let (o, attend) = self.linear(o, "attention's output projection")?;
+        let (o, attend) = self.blocks.linear(o, "attention's output projection")?;
         let attention = self.attention(attend)?;
         let (attention_norm, normed) = self.norm(attention.x, "the RMSNorm before attention")?;
         if normed != stream {
-            return Err(self.wrong(
+            return Err(self.blocks.wrong(
                 attention.x,
                 "the RMSNorm of the stream that attention is added to",
             ));
@@ -196,13 +172,13 @@ impl Blocks<'_> {
         };
         let [q, k, v, o, mlp @ ..] = shape.biases;
         if (q, q) != (k, v) || (o && !q) || mlp != [mlp[0]; 3] {
-            return Err(self.wrong(
+            return Err(self.blocks.wrong(
                 out,
                 "biases on q, k and v or none, on o with them or not, on the MLP's projections all or none",
             ));
         }
         if *self.shape.get_or_insert_with(|| shape.clone()) != shape {
-            return Err(self.wrong(
+            return Err(self.blocks.wrong(
                 out,
                 "layers alike: heads, widths, rotary frequencies, which biases there are",
             ));
@@ -210,80 +186,44 @@ impl Blocks<'_> {
         Ok(())
     }
 
-    /// A sum's residual stream and branch; `user` is what reads it.
-    fn residual(&self, sum: TermId, user: TermId, branch: Branch) -> Step<(TermId, TermId)> {
-        let Term::Sum(a, b) = *self.terms.get(sum) else {
-            let refusal = self.wrong(sum, branch.expected());
-            return Err(match self.terms.get(sum) {
-                // The embedding is right where it is: who reads it too early is not.
-                Term::Embed(_) => refusal.blaming(self.terms.node(user)),
-                _ => refusal,
-            });
-        };
-        let is_branch = |id: TermId| match self.terms.get(id) {
-            Term::Linear { x, .. } => branch.ends_with(self.terms.get(*x)),
-            _ => false,
-        };
-        match (is_branch(a), is_branch(b)) {
-            (false, true) => Ok((a, b)),
-            (true, false) => Ok((b, a)),
-            _ => Err(self.wrong(sum, branch.expected())),
-        }
-    }
-
     /// The operands of SiLU(gate) · up.
     fn gated(&self, product: TermId) -> Step<(TermId, TermId)> {
         let expected = "SiLU of the gate projection times the up projection";
-        let Term::Product(a, b) = *self.terms.get(product) else {
-            return Err(self.wrong(product, expected));
+        let Term::Product(a, b) = *self.blocks.terms.get(product) else {
+            return Err(self.blocks.wrong(product, expected));
         };
-        match (self.terms.get(a), self.terms.get(b)) {
-            (Term::Silu(gate), _) => Ok((*gate, b)),
-            (_, Term::Silu(gate)) => Ok((*gate, a)),
-            _ => Err(self.wrong(product, expected)),
+        match (self.blocks.terms.get(a), self.blocks.terms.get(b)) {
+            (Term::Activated(gate, Activation::Silu), _) => Ok((*gate, b)),
+            (_, Term::Activated(gate, Activation::Silu)) => Ok((*gate, a)),
+            _ => Err(self.blocks.wrong(product, expected)),
         }
     }
 
     fn attention(&mut self, attend: TermId) -> Step<Attention> {
-        let expected = "attention: softmax of scaled, masked scores times values";
-        let Term::Attend { probabilities, v } = self.terms.get(attend) else {
-            return Err(self.wrong(attend, expected));
-        };
-        let Some((Term::Scores { q, k, heads }, scale)) = scores_of(self.terms, *probabilities)
-        else {
-            return Err(self.wrong(attend, expected));
-        };
-        let (rotated_q, q_frequencies) = self.rotated(*q)?;
-        let (rotated_k, k_frequencies) = self.rotated(k.now)?;
+        let attended = self.blocks.attended(attend)?;
+        let (rotated_q, q_frequencies) = self.rotated(attended.q)?;
+        let (rotated_k, k_frequencies) = self.rotated(attended.k)?;
+        let blocks = &self.blocks;
         if q_frequencies != k_frequencies {
-            return Err(self.wrong(k.now, "queries and keys rotated by the same frequencies"));
+            let expected = "queries and keys rotated by the same frequencies";
+            return Err(blocks.wrong(attended.k, expected));
         }
-        let head_dim = self.terms.width(*q) / heads.max(&1);
-        if 2 * q_frequencies.len() != head_dim {
-            return Err(self.wrong(*q, "rotary embedding of whole heads"));
+        if 2 * q_frequencies.len() != attended.head_dim {
+            return Err(blocks.wrong(attended.q, "rotary embedding of whole heads"));
         }
-        if (scale * (head_dim as f64).sqrt() - 1.0).abs() > 1e-5 {
-            let expected = format!("scores scaled by 1/sqrt(head_dim) = 1/sqrt({head_dim})");
-            let refusal = Refusal::new(format!("scores are scaled by {scale}"), expected);
-            return Err(refusal.blaming(self.terms.node(attend)));
+        let (q, q_x) = blocks.linear(rotated_q, "the query projection")?;
+        let (k, k_x) = blocks.linear(rotated_k, "the key projection")?;
+        let (v, v_x) = blocks.linear(attended.v, "the value projection")?;
+        if q_x != k_x || q_x != v_x {
+            return Err(blocks.wrong(attend, "queries, keys and values of one norm"));
         }
-        let (q, q_x) = self.linear(rotated_q, "the query projection")?;
-        let (k_projection, k_x) = self.linear(rotated_k, "the key projection")?;
-        let (v_projection, v_x) = self.linear(v.now, "the value projection")?;
-        if q_x != k_x || q_x != v_x || k.kv_heads != v.kv_heads {
-            return Err(self.wrong(
-                attend,
-                "queries, keys and values of one norm, in one grouping",
-            ));
-        }
-        self.take(attend, k, v)?;
         Ok(Attention {
             x: q_x,
-            projections: [q, k_projection, v_projection],
+            projections: [q, k, v],
             shape: Shape {
-                heads: *heads,
-                kv_heads: k.kv_heads,
-                head_dim,
+                heads: attended.heads,
+                kv_heads: attended.kv_heads,
+                head_dim: attended.head_dim,
                 frequencies: q_frequencies,
                 intermediate: 0,
                 biases: [false; 7],
@@ -291,24 +231,10 @@ impl Blocks<'_> {
         })
     }
 
-    /// Sees that a layer's earlier keys and values are its own.
-    fn take(&mut self, attend: TermId, k: &Cached, v: &Cached) -> Step<()> {
-        for past in [k.past, v.past] {
-            if past.is_some() && self.pasts.contains(&past) {
-                return Err(self.wrong(
-                    attend,
-                    "earlier keys and values of each layer in inputs of their own",
-                ));
-            }
-            self.pasts.push(past);
-        }
-        Ok(())
-    }
-
     fn rotated(&self, id: TermId) -> Step<(TermId, Vec<f64>)> {
-        match self.terms.get(id) {
+        match self.blocks.terms.get(id) {
             Term::Rope { x, frequencies } => Ok((*x, frequencies.clone())),
-            _ => Err(self.wrong(id, "rotary embedding of a projection")),
+            _ => Err(self.blocks.wrong(id, "rotary embedding of a projection")),
         }
     }
 }
@@ -319,26 +245,4 @@ struct Attention {
     /// Queries, keys, values.
     projections: [Projection; 3],
     shape: Shape,
-}
-
-#[derive(Clone, Copy)]
-enum Branch {
-    Mlp,
-    Attention,
-}
-
-impl Branch {
-    fn ends_with(self, term: &Term) -> bool {
-        match self {
-            Self::Mlp => matches!(term, Term::Product(..)),
-            Self::Attention => matches!(term, Term::Attend { .. }),
-        }
-    }
-
-    fn expected(self) -> &'static str {
-        match self {
-            Self::Mlp => "the residual stream plus an MLP: down(silu(gate(x)) · up(x))",
-            Self::Attention => "the residual stream plus attention's output projection",
-        }
-    }
 }

@@ -1,11 +1,12 @@
-//! ONNX graphs of Llama decoders, as PyTorch's exporter writes them, to the same stage and weights that a checkpoint gives.
+//! ONNX graphs of Llama and GPT-2 decoders, as PyTorch's exporter writes them, to the same stage and weights that a checkpoint gives.
 //!
 //! | step | module |
 //! |---|---|
 //! | the file to a graph of our own | `proto`, `graph` |
-//! | what the graph leaves open is bound to small sizes, and it is evaluated: constants are computed, activations are told by which feature of which term each entry is | `eval`, `fold`, `moves`, `value` |
-//! | what operations make of activations: norms, projections, rotary embedding, attention | `rules`, `rotary`, `attention` |
-//! | blocks, from the logits back to the token ids | `llama` |
+//! | what the graph leaves open is bound to small sizes, and it is evaluated: constants are computed, activations are told by which feature of which term each entry is | `eval`, `fold`, `moves`, `value`, `weight` |
+//! | what operations make of activations: norms, projections, positions, attention, activations | `rules`, `norm`, `rotary`, `attention`, `activation` |
+//! | blocks, from the logits back to the token ids | `blocks`, `llama`, `gpt2` |
+//! | facts, and tensors by the checkpoint's naming | `model` |
 //! | rotary frequencies to theta and scaling | `frequencies` |
 //! | a checkpoint directory, from which everything goes on as usual | `write` |
 //!
@@ -13,43 +14,46 @@
 //! evaluated at two sizes and must mean the same at both. Whatever is not understood is refused with the node, and what would
 //! have been right there: an importer that guesses compiles another model.
 
+mod activation;
 mod array;
 mod attention;
+mod blocks;
 mod call;
 mod error;
 mod eval;
 mod fold;
 mod frequencies;
+mod gpt2;
 mod graph;
 mod llama;
+mod model;
 mod moves;
+mod norm;
 mod proto;
 mod rotary;
 mod rules;
 mod value;
+mod weight;
+mod words;
 mod write;
 
 pub use error::{OnnxError, Place};
 
-use super::llama as names;
-use super::stage;
+use super::store::View;
+use super::{stage, views};
 use array::Array;
 use eval::{Evaluation, SIZES};
 use graph::Graph;
-use llama::{Llama, Projection};
+use model::Model;
 use sotto_ir::Digest;
 use sotto_ir::decoder::{
-    Activation, Architecture, AttentionBias, Decoder, ModelFacts, Positions, Tensor, WeightError,
-    WeightSource, check_rows, instantiate,
+    Decoder, ModelFacts, Tensor, WeightError, WeightSource, check_rows, instantiate,
 };
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use value::Weight;
-
-/// Longest sequence of a model that is made for any, unless told otherwise: the transformers library's default for Llama.
-const POSITIONS: usize = 2048;
+use weight::Weight;
 
 /// What a graph does not say.
 #[derive(Clone, Debug, Default)]
@@ -58,7 +62,8 @@ pub struct Unsaid {
     pub bos: Option<u32>,
     /// Tokens that end a text.
     pub eos: Vec<u32>,
-    /// Longest sequence the model was made for, in tokens [default: what the graph is fixed to, else 2048].
+    /// Longest sequence the model was made for, in tokens [default: what the graph is fixed to, else 2048]. A table of learned
+    /// positions says it by its rows; then anything else is refused.
     pub max_positions: Option<usize>,
 }
 
@@ -66,7 +71,10 @@ pub struct Unsaid {
 pub struct Import {
     path: PathBuf,
     facts: ModelFacts,
+    /// By the checkpoint's naming, as checkpoints store them.
     tensors: BTreeMap<String, Weight>,
+    /// Those of the stage's tensors that checkpoints store otherwise.
+    views: BTreeMap<String, View>,
     about: About,
 }
 
@@ -118,9 +126,9 @@ impl Import {
         let graph = proto::read(path)?;
         let [first, second] = SIZES;
         let evaluation = eval::evaluate(&graph, path, first, None)?;
-        let llama = recognize(&graph, path, &evaluation)?;
-        let again = eval::evaluate(&graph, path, second, Some(&llama.frequencies))?;
-        if recognize(&graph, path, &again)? != llama {
+        let model = recognize(&graph, path, &evaluation)?;
+        let again = eval::evaluate(&graph, path, second, model.frequencies())?;
+        if recognize(&graph, path, &again)? != model {
             return Err(OnnxError::Model {
                 path: path.into(),
                 found: "it computes one model for some numbers of tokens and another for others"
@@ -128,10 +136,11 @@ impl Import {
                 remedy: "export it with dynamic numbers of tokens".into(),
             });
         }
-        let facts = facts(path, &llama, &evaluation, unsaid)?;
+        let facts = model.facts(path, &evaluation, unsaid)?;
         let import = Self {
             path: path.into(),
-            tensors: tensors(&facts, llama),
+            tensors: model.tensors(&facts),
+            views: views(&facts).into_iter().collect(),
             facts,
             about: About {
                 opset: graph.opset,
@@ -163,12 +172,10 @@ impl Import {
             let named = |text: &str| layer.map_or(text.into(), |layer| instantiate(text, layer));
             let found = |name: &str| {
                 let name = named(name);
-                let weight = self.tensors.get(&name)?;
-                let (shape, initializer) = (weight.shape(), weight.name().into());
                 Some(Found {
+                    shape: self.shape_of(&name)?,
+                    initializer: self.tensors.get(self.origin(&name))?.name().into(),
                     name,
-                    shape,
-                    initializer,
                 })
             };
             let sites = template.insts.iter().map(|inst| Site {
@@ -214,7 +221,7 @@ impl Import {
             refuse(format!("what it computes is no decoder: {violations}"))
         })?;
         for (name, expected) in stage.tensors() {
-            let shape = self.tensors.get(&name).map(Weight::shape);
+            let shape = self.shape_of(&name);
             if shape.as_ref() != Some(&expected) {
                 return Err(refuse(format!(
                     "what should be `{name}` has shape {shape:?}, the rest of the model needs {expected:?}"
@@ -224,7 +231,41 @@ impl Import {
         Ok(())
     }
 
-    /// A tensor's content; an f32 holds every entry exactly.
+    /// The name of the stored tensor that one of the stage's is or is a view of.
+    fn origin<'n>(&'n self, name: &'n str) -> &'n str {
+        self.views.get(name).map_or(name, |view| &view.tensor)
+    }
+
+    /// Extents of one of the stage's tensors.
+    fn shape_of(&self, name: &str) -> Option<Vec<usize>> {
+        let stored = self.tensors.get(self.origin(name))?.shape();
+        Some(match self.views.get(name) {
+            Some(view) => view.shape(&stored),
+            None => stored,
+        })
+    }
+
+    /// One of the stage's tensors.
+    fn viewed(&self, name: &str) -> Result<Tensor, OnnxError> {
+        let Some(view) = self.views.get(name) else {
+            return self.read(name);
+        };
+        let Tensor { shape, data } = self.read(&view.tensor)?;
+        let rows = 0..view.shape(&shape).first().copied().unwrap_or(0);
+        let outputs = view.outputs(&shape, rows);
+        let all = match (view.transposed, &shape[..]) {
+            (true, &[inputs, width]) => Tensor {
+                shape: vec![width, inputs],
+                data: (0..data.len())
+                    .map(|i| data[i % inputs * width + i / inputs])
+                    .collect(),
+            },
+            _ => Tensor { shape, data },
+        };
+        Ok(all.slice(outputs))
+    }
+
+    /// A stored tensor's content; an f32 holds every entry exactly.
     fn read(&self, name: &str) -> Result<Tensor, OnnxError> {
         let Some(weight) = self.tensors.get(name) else {
             return Err(OnnxError::Model {
@@ -249,15 +290,14 @@ impl Import {
 
 impl WeightSource for Import {
     fn shape(&self, name: &str) -> Result<Vec<usize>, WeightError> {
-        let weight = self.tensors.get(name).ok_or_else(|| WeightError::Missing {
+        self.shape_of(name).ok_or_else(|| WeightError::Missing {
             name: name.into(),
             hint: String::new(),
-        })?;
-        Ok(weight.shape())
+        })
     }
 
     fn tensor(&self, name: &str) -> Result<Arc<Tensor>, WeightError> {
-        let read = self.read(name).map_err(|source| WeightError::Read {
+        let read = self.viewed(name).map_err(|source| WeightError::Read {
             name: name.into(),
             source: Box::new(source),
         })?;
@@ -270,8 +310,8 @@ impl WeightSource for Import {
     }
 }
 
-fn recognize(graph: &Graph, path: &Path, evaluation: &Evaluation) -> Result<Llama, OnnxError> {
-    let found = llama::recognize(&evaluation.terms, evaluation.logits);
+fn recognize(graph: &Graph, path: &Path, evaluation: &Evaluation) -> Result<Model, OnnxError> {
+    let found = Model::recognize(&evaluation.terms, evaluation.logits);
     found.map_err(|refusal| match refusal.error {
         Some(error) => *error,
         None => OnnxError::Node {
@@ -281,94 +321,4 @@ fn recognize(graph: &Graph, path: &Path, evaluation: &Evaluation) -> Result<Llam
             expected: refusal.expected,
         },
     })
-}
-
-fn facts(
-    path: &Path,
-    llama: &Llama,
-    evaluation: &Evaluation,
-    unsaid: &Unsaid,
-) -> Result<ModelFacts, OnnxError> {
-    let Some(rope) = frequencies::explain(&llama.frequencies) else {
-        return Err(OnnxError::Model {
-            path: path.into(),
-            found: format!("its rotary frequencies are {:?}", llama.frequencies),
-            remedy: "known are powers of one base, all divided by a factor (linear), or scaled as Llama 3's".into(),
-        });
-    };
-    let (vocab, hidden) = match llama.embedding.shape()[..] {
-        [vocab, hidden] => (vocab, hidden),
-        _ => (0, 0),
-    };
-    let layer = llama.layers.first();
-    let has =
-        |of: fn(&llama::Layer) -> &Projection| layer.is_some_and(|layer| of(layer).bias.is_some());
-    // A graph of fixed size says how long its sequences are; with a past it says nothing.
-    let fixed = evaluation.fixed_tokens.filter(|_| !evaluation.has_past);
-    Ok(ModelFacts {
-        architecture: Architecture::Llama,
-        hidden,
-        layers: llama.layers.len(),
-        heads: llama.heads,
-        kv_heads: llama.kv_heads,
-        head_dim: llama.head_dim,
-        intermediate: layer.map_or(0, |layer| layer.gate.weight.shape()[0]),
-        vocab,
-        norm_eps: llama.eps,
-        positions: Positions::Rotary(rope),
-        activation: Activation::Silu,
-        tied: tied(path, llama)?,
-        attention_bias: match (has(|layer| &layer.q), has(|layer| &layer.o)) {
-            (false, _) => AttentionBias::None,
-            (true, false) => AttentionBias::Qkv,
-            (true, true) => AttentionBias::All,
-        },
-        mlp_bias: has(|layer| &layer.gate),
-        bos: unsaid.bos,
-        eos: unsaid.eos.clone(),
-        max_positions: unsaid.max_positions.or(fixed).unwrap_or(POSITIONS),
-    })
-}
-
-/// Whether head and embedding are one table: exporters store it twice, once transposed.
-fn tied(path: &Path, llama: &Llama) -> Result<bool, OnnxError> {
-    let (table, head) = (&llama.embedding, &llama.head);
-    if table.shape() != head.shape() {
-        return Ok(false);
-    }
-    table.same(head, path)
-}
-
-/// Every tensor by the checkpoint's naming.
-fn tensors(facts: &ModelFacts, llama: Llama) -> BTreeMap<String, Weight> {
-    let mut tensors = BTreeMap::from([
-        (names::EMBEDDING.into(), llama.embedding),
-        ("model.norm.weight".into(), llama.final_norm),
-    ]);
-    if !facts.tied {
-        tensors.insert(names::HEAD.into(), llama.head);
-    }
-    for (i, layer) in llama.layers.into_iter().enumerate() {
-        let projections = [
-            ("self_attn.q_proj", layer.q),
-            ("self_attn.k_proj", layer.k),
-            ("self_attn.v_proj", layer.v),
-            ("self_attn.o_proj", layer.o),
-            ("mlp.gate_proj", layer.gate),
-            ("mlp.up_proj", layer.up),
-            ("mlp.down_proj", layer.down),
-        ];
-        let norms = [
-            ("input_layernorm", layer.attention_norm),
-            ("post_attention_layernorm", layer.mlp_norm),
-        ];
-        for (module, Projection { weight, bias }) in projections {
-            tensors.insert(format!("model.layers.{i}.{module}.weight"), weight);
-            tensors.extend(bias.map(|bias| (format!("model.layers.{i}.{module}.bias"), bias)));
-        }
-        for (module, weight) in norms {
-            tensors.insert(format!("model.layers.{i}.{module}.weight"), weight);
-        }
-    }
-    tensors
 }

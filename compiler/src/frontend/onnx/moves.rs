@@ -4,6 +4,7 @@ use super::array::Array;
 use super::call::Call;
 use super::error::{Refusal, Step};
 use super::value::Value;
+use super::weight::Weight;
 
 /// One step of a move.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,7 +58,10 @@ fn apply(call: &Call<'_>, moves: &[Move]) -> Step<Value> {
                 Move::Transpose(axes) if axes[..] == [1, 0] => {
                     Some(Value::Weight(weight.transpose()))
                 }
-                _ => each.apply(&weight.load(call.path)?).map(Value::float),
+                _ => match picked(weight, each) {
+                    Some(weight) => Some(Value::Weight(weight)),
+                    None => each.apply(&weight.load(call.path)?).map(Value::float),
+                },
             },
             Value::Float(array) => each.apply(array).map(Value::float),
             Value::Int(array) => each.apply(array).map(Value::int),
@@ -68,6 +72,15 @@ fn apply(call: &Call<'_>, moves: &[Move]) -> Step<Value> {
         value = changed.ok_or_else(|| call.misfit())?;
     }
     Ok(value)
+}
+
+/// A move of a weight's entries that need not be loaded for it.
+fn picked(weight: &Weight, each: &Move) -> Option<Weight> {
+    let rows = match each {
+        Move::Pick(0, rows) => weight.rows(rows),
+        _ => None,
+    };
+    rows.or_else(|| weight.moved(|places| each.apply(places)))
 }
 
 /// A constant as extents.

@@ -132,6 +132,9 @@ impl Door<'_> {
         Ok(match attribute.type_.enum_value() {
             Ok(AttributeType::INT) => Attribute::Int(attribute.i),
             Ok(AttributeType::FLOAT) => Attribute::Float(attribute.f),
+            Ok(AttributeType::STRING) => {
+                Attribute::Text(String::from_utf8_lossy(&attribute.s).into_owned())
+            }
             Ok(AttributeType::INTS) => Attribute::Ints(attribute.ints),
             Ok(AttributeType::FLOATS) => Attribute::Floats(attribute.floats),
             Ok(AttributeType::TENSOR) => match attribute.t.take() {

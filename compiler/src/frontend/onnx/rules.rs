@@ -1,15 +1,20 @@
 //! What each operation makes of activations: the parts that decoder blocks consist of.
 //!
-//! A rule looks at its operands only. Whether the parts make blocks is for [`super::llama`] to see; a further family of decoders
-//! needs its own parts here (another norm, another activation) and its own module of blocks.
+//! A rule looks at its operands only. Whether the parts make blocks is for [`super::llama`] and [`super::gpt2`] to see; a further
+//! family of decoders needs its own parts here (another norm, another activation) and its own module of blocks.
 
-use super::array::{Array, zip};
+use super::activation;
+use super::array::{Array, broadcast, count, zip};
 use super::attention;
 use super::call::Call;
 use super::error::{Refusal, Step};
 use super::graph::Format;
+use super::norm;
 use super::rotary::{self, Positions};
-use super::value::{Entry, Rows, Term, TermId, Terms, Value, Weight};
+use super::value::{Entry, Rows, Term, TermId, Terms, Value};
+use super::weight::Weight;
+use super::words;
+use sotto_ir::decoder::Activation;
 
 /// What the rules work with.
 pub(super) struct Rules<'r> {
@@ -33,16 +38,11 @@ impl Rules<'_> {
             "Div" => self.divide(call)?,
             "Neg" => scaled(call.act(0)?, -1.0),
             "Pow" => self.power(call)?,
-            "ReduceMean" => self.mean(call)?,
-            "Sqrt" => self.step(call, |term| match *term {
-                Term::Shifted(x, eps) => Some(Term::Root(x, eps)),
-                _ => None,
-            })?,
-            "Reciprocal" => self.step(call, |term| match *term {
-                Term::Root(x, eps) => Some(Term::InverseRoot(x, eps)),
-                _ => None,
-            })?,
-            "RMSNormalization" => self.rms_norm(call)?,
+            "ReduceMean" => norm::mean(self, call)?,
+            "Sqrt" => norm::root(self, call)?,
+            "Reciprocal" => norm::inverse(self, call)?,
+            "RMSNormalization" => norm::rms_norm(self, call)?,
+            "LayerNormalization" => norm::layer_norm(self, call)?,
             "MatMul" => match call.value(1)? {
                 Value::Act(_) => attention::multiplied(self, call)?,
                 _ => {
@@ -51,8 +51,10 @@ impl Rules<'_> {
                 }
             },
             "Gemm" => self.gemm(call)?,
-            "Sigmoid" => self.sigmoid(call)?,
-            "Swish" => self.swish(call)?,
+            "Sigmoid" => activation::sigmoid(self, call)?,
+            "Swish" => activation::swish(self, call)?,
+            "Gelu" => activation::gelu(self, call)?,
+            "Tanh" | "Erf" => activation::gelu_gate(self, call)?,
             "RotaryEmbedding" => self.rotary(call)?,
             "Softmax" => attention::softmax(self, call)?,
             "IsNaN" => attention::nan_test(self, call)?,
@@ -68,10 +70,15 @@ impl Rules<'_> {
             Value::Act(array) => array.data.first(),
             _ => None,
         });
+        let family = self.terms.family();
         match operand.map(|entry| self.terms.get(entry.term)) {
             Some(term) => Refusal::new(
-                format!("{op} of {} is no part of a Llama decoder", term.describe()),
-                term.continuation(),
+                format!(
+                    "{op} of {} is no part of {}",
+                    term.describe(),
+                    words::decoder(family)
+                ),
+                term.continuation(family),
             ),
             None => Refusal::new(format!("{op} of nothing"), "an operand with entries"),
         }
@@ -95,7 +102,7 @@ impl Rules<'_> {
                     term.describe(),
                     array.shape
                 ),
-                term.continuation(),
+                term.continuation(self.terms.family()),
             ),
             None => Refusal::new("it leaves nothing", "an operand with entries"),
         };
@@ -106,7 +113,7 @@ impl Rules<'_> {
     }
 
     /// Operand `i` as rows of a term that is no unfinished part of another.
-    fn whole(&self, call: &Call<'_>, i: usize) -> Step<Rows> {
+    pub(super) fn whole(&self, call: &Call<'_>, i: usize) -> Step<Rows> {
         let rows = self.rows(call, i)?;
         match self.terms.whole(call.act(i)?) {
             Some(rows) => Ok(rows),
@@ -117,7 +124,7 @@ impl Rules<'_> {
                     term.describe(),
                     call.node.op
                 );
-                let refusal = Refusal::new(found, term.continuation());
+                let refusal = Refusal::new(found, term.continuation(self.terms.family()));
                 Err(refusal.blaming(self.terms.node(rows.term)))
             }
         }
@@ -137,18 +144,6 @@ impl Rules<'_> {
             *last = width;
         }
         self.terms.entries(id, &like.tokens, &shape)
-    }
-
-    /// A step of a norm that keeps the shape.
-    fn step(&mut self, call: &Call<'_>, next: impl Fn(&Term) -> Option<Term>) -> Step<Value> {
-        let rows = self.rows(call, 0)?;
-        match next(self.terms.get(rows.term)) {
-            Some(term) => {
-                let width = self.terms.width(rows.term);
-                self.made(call, term, width, &rows)
-            }
-            None => Err(self.misused(call)),
-        }
     }
 
     /// A cast that keeps what an activation is: floats stay floats, token ids whole numbers.
@@ -230,12 +225,15 @@ impl Rules<'_> {
             return self.add_constant(call, act, constant);
         };
         let (a, b) = (a.clone(), b.clone());
+        if let Some(made) = activation::gelu_argument(self, call, &a, &b) {
+            return made;
+        }
         if let (Some(a), Some(b)) = (self.terms.whole(&a), self.terms.whole(&b))
-            && a.tokens == b.tokens
-            && a.shape.last() == b.shape.last()
+            && let Some(both) = a.beside(&b)
+            && self.terms.width(a.term) == self.terms.width(b.term)
         {
             let width = self.terms.width(a.term);
-            return self.made(call, Term::Sum(a.term, b.term), width, &a);
+            return self.made(call, Term::Sum(a.term, b.term), width, &both);
         }
         let positions = Positions {
             first: self.past,
@@ -250,7 +248,7 @@ impl Rules<'_> {
         Err(self.misused(call))
     }
 
-    /// A bias, a norm's eps, or a mask.
+    /// A bias, learned positions, a norm's eps, a GELU's 1, or a mask.
     fn add_constant(&mut self, call: &Call<'_>, act: usize, constant: usize) -> Step<Value> {
         let array = call.act(act)?;
         let first = array.data.first().map(|entry| entry.term);
@@ -259,11 +257,13 @@ impl Rules<'_> {
         };
         match term {
             Term::Scores { .. } => attention::masked(self, call, act, constant),
-            Term::MeanSquare(x) => {
+            Term::MeanSquare(x) => norm::shifted(self, call, x, act, constant),
+            Term::GeluGate(x, function) if call.scalar(constant) == Some(1.0) => {
                 let rows = self.rows(call, act)?;
-                let eps = call.scalar(constant).ok_or_else(|| call.misfit())?;
-                self.made(call, Term::Shifted(x, decimal(eps)), 1, &rows)
+                let width = self.terms.width(rows.term);
+                self.made(call, Term::GeluShare(x, function), width, &rows)
             }
+            Term::Embed(_) => self.position(call, act, constant),
             Term::Linear {
                 x,
                 weight,
@@ -285,9 +285,40 @@ impl Rules<'_> {
         }
     }
 
+    /// Learned positions: to each token's embedding, the row of a table for its position.
+    fn position(&mut self, call: &Call<'_>, act: usize, constant: usize) -> Step<Value> {
+        let rows = self.rows(call, act)?;
+        let (x, width) = (rows.term, self.terms.width(rows.term));
+        let added = call.weight(constant)?;
+        let in_order = (0..).zip(&rows.tokens).all(|(i, &token)| i == token);
+        // Row by row: broadcasting adds an extent of 1 to either at most.
+        let shape = broadcast(&rows.shape, &added.shape()).ok_or_else(|| call.misfit())?;
+        let entries = [&shape, &rows.shape, &added.shape()].map(|shape| count(shape));
+        let same = entries == [Some(rows.tokens.len() * width); 3];
+        let table = added.table(self.past, width).filter(|_| in_order && same);
+        let table = table.ok_or_else(|| {
+            let (first, last) = (self.past, self.past + rows.tokens.len());
+            Refusal::new(
+                format!("{} is added to the embedding", added.name()),
+                format!(
+                    "rows {first} to {} of a table of positions [positions, {width}]: those of the tokens' positions, as they are",
+                    last.saturating_sub(1)
+                ),
+            )
+        })?;
+        let rows = Rows { shape, ..rows };
+        self.made(call, Term::Positioned { x, table }, width, &rows)
+    }
+
     fn multiply(&mut self, call: &Call<'_>) -> Step<Value> {
         match (call.value(0)?, call.value(1)?) {
-            (Value::Act(_), Value::Act(_)) => self.product(call),
+            (Value::Act(a), Value::Act(b)) => {
+                let (a, b) = (a.clone(), b.clone());
+                match activation::gelu_product(self, call, &a, &b) {
+                    Some(made) => made,
+                    None => self.product(call),
+                }
+            }
             (Value::Act(_), _) => self.multiply_constant(call, 0, 1),
             _ => self.multiply_constant(call, 1, 0),
         }
@@ -317,25 +348,19 @@ impl Rules<'_> {
         result.map(Value::act).ok_or_else(|| call.misfit())
     }
 
-    /// The product of two activations: a square, what a norm divides, a SiLU, or the gated MLP's.
+    /// The product of two activations: a square or cube, what a norm divides, a SiLU, or the gated MLP's.
     fn product(&mut self, call: &Call<'_>) -> Step<Value> {
         let (a, b) = (self.rows(call, 0)?, self.rows(call, 1)?);
-        if a.tokens != b.tokens {
-            return Err(call.misfit());
-        }
+        let both = a.beside(&b).ok_or_else(|| call.misfit())?;
         let pair = |one: &Rows, other: &Rows| match *self.terms.get(other.term) {
             Term::InverseRoot(x, eps) if x == one.term => Some(Term::Normed(x, eps)),
-            Term::Sigmoid(x) if x == one.term => Some(Term::Silu(x)),
+            Term::Sigmoid(x) if x == one.term => Some(Term::Activated(x, Activation::Silu)),
+            Term::Square(x) if x == one.term => Some(Term::Cube(x)),
             _ => None,
         };
         let width = self.terms.width(a.term).max(self.terms.width(b.term));
-        let like = if a.shape.last() == Some(&width) {
-            &a
-        } else {
-            &b
-        };
         if let Some(term) = pair(&a, &b).or_else(|| pair(&b, &a)) {
-            return self.made(call, term, width, like);
+            return self.made(call, term, width, &both);
         }
         let (a, b) = (self.whole(call, 0)?, self.whole(call, 1)?);
         if self.terms.width(a.term) != self.terms.width(b.term) {
@@ -345,7 +370,7 @@ impl Rules<'_> {
             true => Term::Square(a.term),
             false => Term::Product(a.term, b.term),
         };
-        self.made(call, term, width, &a)
+        self.made(call, term, width, &both)
     }
 
     fn divide(&mut self, call: &Call<'_>) -> Step<Value> {
@@ -366,78 +391,29 @@ impl Rules<'_> {
             return self.made(call, Term::InverseRoot(x, eps), 1, &root);
         }
         let rows = self.rows(call, 0)?;
-        if rows.term != x || rows.tokens != root.tokens {
-            return Err(self.misused(call));
-        }
+        let both = rows.beside(&root).filter(|_| rows.term == x);
+        let both = both.ok_or_else(|| self.misused(call))?;
         let width = self.terms.width(x);
-        self.made(call, Term::Normed(x, eps), width, &rows)
+        self.made(call, Term::Normed(x, eps), width, &both)
     }
 
+    /// Powers on the way to a norm or a GELU.
     fn power(&mut self, call: &Call<'_>) -> Step<Value> {
         let exponent = match call.value(1)? {
             Value::Int(x) => x.single().map(|&x| x as f64),
             _ => call.scalar(1),
         };
         if exponent == Some(-0.5) {
-            return self.step(call, |term| match *term {
-                Term::Shifted(x, eps) => Some(Term::InverseRoot(x, eps)),
-                _ => None,
-            });
+            return norm::inverse_root(self, call);
         }
         let rows = self.whole(call, 0)?;
-        if exponent != Some(2.0) {
-            return Err(self.misused(call));
-        }
+        let term = match exponent {
+            Some(2.0) => Term::Square(rows.term),
+            Some(3.0) => Term::Cube(rows.term),
+            _ => return Err(self.misused(call)),
+        };
         let width = self.terms.width(rows.term);
-        self.made(call, Term::Square(rows.term), width, &rows)
-    }
-
-    fn mean(&mut self, call: &Call<'_>) -> Step<Value> {
-        let rows = self.rows(call, 0)?;
-        let rank = rows.shape.len();
-        let axes = call.list_or(1, "axes")?.unwrap_or_default();
-        let last = axes.len() == 1 && call.axis_of(axes[0], rank)? == rank - 1;
-        match *self.terms.get(rows.term) {
-            Term::Square(x) if last && call.int_attribute("keepdims", 1) == 1 => {
-                self.made(call, Term::MeanSquare(x), 1, &rows)
-            }
-            _ => Err(self.misused(call)),
-        }
-    }
-
-    fn rms_norm(&mut self, call: &Call<'_>) -> Step<Value> {
-        let rows = self.whole(call, 0)?;
-        let weight = call.weight(1)?;
-        let width = self.terms.width(rows.term);
-        let rank = rows.shape.len();
-        if call.axis(-1, rank)? != rank - 1 || weight.shape() != [width] {
-            return Err(Refusal::new(
-                format!(
-                    "a norm from axis {} with a weight of shape {:?}",
-                    call.int_attribute("axis", -1),
-                    weight.shape()
-                ),
-                format!("a norm over the last axis with a weight of shape [{width}]"),
-            ));
-        }
-        let eps = decimal(f64::from(call.float_attribute("epsilon", 1e-5)));
-        let x = rows.term;
-        self.made(call, Term::Norm { x, eps, weight }, width, &rows)
-    }
-
-    fn sigmoid(&mut self, call: &Call<'_>) -> Step<Value> {
-        let rows = self.whole(call, 0)?;
-        let width = self.terms.width(rows.term);
-        self.made(call, Term::Sigmoid(rows.term), width, &rows)
-    }
-
-    fn swish(&mut self, call: &Call<'_>) -> Step<Value> {
-        let rows = self.whole(call, 0)?;
-        if call.float_attribute("alpha", 1.0) != 1.0 {
-            return Err(self.misused(call));
-        }
-        let width = self.terms.width(rows.term);
-        self.made(call, Term::Silu(rows.term), width, &rows)
+        self.made(call, term, width, &rows)
     }
 
     fn rotary(&mut self, call: &Call<'_>) -> Step<Value> {
@@ -476,14 +452,9 @@ impl Rules<'_> {
 }
 
 /// Every entry times a number.
-fn scaled(array: &Array<Entry>, factor: f64) -> Value {
+pub(super) fn scaled(array: &Array<Entry>, factor: f64) -> Value {
     Value::act(array.map(|entry| Entry {
         factor: entry.factor * factor,
         ..*entry
     }))
-}
-
-/// The number a person wrote, of which the file holds the nearest f32.
-fn decimal(x: f64) -> f64 {
-    (x as f32).to_string().parse().unwrap_or(x)
 }

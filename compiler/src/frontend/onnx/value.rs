@@ -5,134 +5,11 @@
 //! factor: reshapes, transposes, slices and repetitions just move entries, and whether a transposed and repeated tensor is the
 //! keys of a grouped-query attention is seen entry by entry, however the exporter wrote it.
 
-use super::array::Array;
-use super::error::{OnnxError, Refusal, Step};
-use super::graph::{Stored, floats};
-use std::path::Path;
+use super::array::{Array, broadcast, count};
+use super::error::{Refusal, Step};
+use super::weight::Weight;
+use sotto_ir::decoder::{Activation, Architecture};
 use std::rc::Rc;
-use std::sync::Arc;
-
-/// A weight: an initializer, or a small array that was computed from constants.
-#[derive(Clone, Debug)]
-pub(super) struct Weight {
-    source: Source,
-    /// Whether rows and columns of the source change places.
-    transposed: bool,
-}
-
-#[derive(Clone, Debug)]
-enum Source {
-    Stored(Arc<Stored>),
-    Folded(Arc<Array<f64>>),
-}
-
-impl PartialEq for Weight {
-    fn eq(&self, other: &Self) -> bool {
-        let same = match (&self.source, &other.source) {
-            (Source::Stored(a), Source::Stored(b)) => Arc::ptr_eq(a, b),
-            (Source::Folded(a), Source::Folded(b)) => a == b,
-            _ => false,
-        };
-        same && self.transposed == other.transposed
-    }
-}
-
-impl Weight {
-    pub(super) fn stored(stored: &Arc<Stored>) -> Self {
-        Self {
-            source: Source::Stored(stored.clone()),
-            transposed: false,
-        }
-    }
-
-    pub(super) fn folded(array: &Array<f64>) -> Self {
-        Self {
-            source: Source::Folded(Arc::new(array.clone())),
-            transposed: false,
-        }
-    }
-
-    /// Extents, after transposition.
-    pub(super) fn shape(&self) -> Vec<usize> {
-        let mut shape = match &self.source {
-            Source::Stored(stored) => stored.shape.clone(),
-            Source::Folded(array) => array.shape.clone(),
-        };
-        if self.transposed {
-            shape.reverse();
-        }
-        shape
-    }
-
-    /// Rows and columns exchanged; a vector stays what it is.
-    pub(super) fn transpose(&self) -> Self {
-        Self {
-            source: self.source.clone(),
-            transposed: self.transposed != (self.shape().len() == 2),
-        }
-    }
-
-    /// The name in the file, for people.
-    pub(super) fn name(&self) -> &str {
-        match &self.source {
-            Source::Stored(stored) => &stored.name,
-            Source::Folded(_) => "computed from constants",
-        }
-    }
-
-    /// Whether both hold the same matrix. Stored ones are compared as they lie, for they may be as large as models get.
-    pub(super) fn same(&self, other: &Self, model: &Path) -> Result<bool, OnnxError> {
-        let (Source::Stored(a), Source::Stored(b)) = (&self.source, &other.source) else {
-            return Ok(self.load(model)? == other.load(model)?);
-        };
-        let (&[rows, columns], Some(each)) = (&self.shape()[..], a.format.bytes()) else {
-            return Ok(self.load(model)? == other.load(model)?);
-        };
-        if self == other {
-            return Ok(true);
-        }
-        if a.format != b.format || self.shape() != other.shape() {
-            return Ok(false);
-        }
-        let (a, b) = (a.bytes(model)?, b.bytes(model)?);
-        let place = |transposed: bool, row: usize, column: usize| {
-            let entry = match transposed {
-                true => column * rows + row,
-                false => row * columns + column,
-            };
-            entry * each..(entry + 1) * each
-        };
-        Ok((0..rows).all(|row| {
-            (0..columns).all(|column| {
-                a[place(self.transposed, row, column)] == b[place(other.transposed, row, column)]
-            })
-        }))
-    }
-
-    /// The numbers, row-major after transposition.
-    pub(super) fn load(&self, model: &Path) -> Result<Array<f64>, OnnxError> {
-        let shape = self.shape();
-        let data = match &self.source {
-            Source::Folded(array) => array.data.clone(),
-            Source::Stored(stored) => {
-                let data = floats(stored.format, &stored.bytes(model)?);
-                data.ok_or_else(|| OnnxError::Initializer {
-                    path: model.into(),
-                    name: stored.name.clone(),
-                    cause: format!("holds {:?}, weights are floats", stored.format),
-                    remedy: "export the model again",
-                })?
-            }
-        };
-        let data = match (self.transposed, &shape[..]) {
-            (true, &[rows, columns]) => (0..rows * columns)
-                .map(|i| data[i % columns * rows + i / columns])
-                .collect(),
-            _ => data,
-        };
-        Ok(Array { shape, data })
-    }
-}
 
 /// A value of the graph.
 #[derive(Clone, Debug)]
@@ -189,6 +66,15 @@ pub(super) struct Entry {
     pub(super) factor: f64,
 }
 
+impl Array<Entry> {
+    /// The factor that all entries have, if they have one.
+    pub(super) fn factor(&self) -> Option<f64> {
+        let factor = self.data.first()?.factor;
+        let same = self.data.iter().all(|entry| entry.factor == factor);
+        same.then_some(factor)
+    }
+}
+
 /// A term by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct TermId(pub(super) u32);
@@ -211,6 +97,11 @@ pub(super) enum Term {
     /// Keys or values of earlier tokens: which input of the graph.
     Past(usize),
     Embed(Weight),
+    /// An embedding plus the row of a table [positions, hidden] for the token's position.
+    Positioned {
+        x: TermId,
+        table: Weight,
+    },
     /// The weight is [out, in].
     Linear {
         x: TermId,
@@ -234,6 +125,18 @@ pub(super) enum Term {
         eps: f64,
         weight: Weight,
     },
+    /// (x − mean) over the root of the variance plus eps, times weight, plus bias.
+    LayerNorm {
+        x: TermId,
+        eps: f64,
+        weight: Weight,
+        bias: Weight,
+    },
+    /// Neighbouring features of a wider projection, from `first` on.
+    Part {
+        x: TermId,
+        first: usize,
+    },
     /// Each head turned by the position times these frequencies.
     Rope {
         x: TermId,
@@ -256,82 +159,43 @@ pub(super) enum Term {
         v: Cached,
     },
     Sigmoid(TermId),
-    Silu(TermId),
+    /// On the way to a GELU: x³.
+    Cube(TermId),
+    /// x + 0.044715·x³.
+    GeluArgument(TermId),
+    /// tanh(√(2/π)·argument), or erf(x/√2): the GELU it is a step to.
+    GeluGate(TermId, Activation),
+    /// One more than the gate.
+    GeluShare(TermId, Activation),
+    Activated(TermId, Activation),
     Product(TermId, TermId),
     Sum(TermId, TermId),
 }
 
 impl Term {
-    /// In words.
-    pub(super) fn describe(&self) -> &'static str {
-        match self {
-            Self::Tokens => "the token ids",
-            Self::Past(_) => "keys or values of earlier tokens",
-            Self::Embed(_) => "the embedding",
-            Self::Linear { .. } => "a projection",
-            Self::Square(_) => "a square",
-            Self::MeanSquare(_) => "a mean square",
-            Self::Shifted(..) => "a mean square plus eps",
-            Self::Root(..) => "a root mean square",
-            Self::InverseRoot(..) => "an inverse root mean square",
-            Self::Normed(..) => "an RMSNorm without its weight",
-            Self::Norm { .. } => "an RMSNorm",
-            Self::Rope { .. } => "rotated queries or keys",
-            Self::Scores { .. } => "attention scores",
-            Self::Masked(..) => "masked attention scores",
-            Self::Probabilities(_) => "attention probabilities",
-            Self::NanTest(_) => "a test for NaN",
-            Self::Attend { .. } => "attention's output",
-            Self::Sigmoid(_) => "a sigmoid",
-            Self::Silu(_) => "a SiLU",
-            Self::Product(..) => "a product",
-            Self::Sum(..) => "a sum on the residual stream",
-        }
-    }
-
-    /// What a decoder does with it.
-    pub(super) fn continuation(&self) -> &'static str {
-        match self {
-            Self::Tokens => "Gather from the embedding table",
-            Self::Past(_) => "Concat with the new keys or values",
-            Self::Embed(_) | Self::Sum(..) => {
-                "RMSNorm (RMSNormalization, or Pow, ReduceMean, Add, Sqrt, Reciprocal, Mul, Mul), or Add to a branch"
-            }
-            Self::Linear { .. } => {
-                "Add of a bias, Reshape to heads, rotary embedding, SiLU (Sigmoid, Mul), Mul by the gate, or Add to the \
-                 residual stream"
-            }
-            Self::Square(_) => "ReduceMean over the features (RMSNorm)",
-            Self::MeanSquare(_) => "Add of eps (RMSNorm)",
-            Self::Shifted(..) => "Sqrt (RMSNorm)",
-            Self::Root(..) => "Reciprocal (RMSNorm)",
-            Self::InverseRoot(..) => "Mul with what was normed (RMSNorm)",
-            Self::Normed(..) => "Mul by the weight (RMSNorm)",
-            Self::Norm { .. } => "MatMul or Gemm with a projection's weight",
-            Self::Rope { .. } => "attention, or Concat with earlier keys",
-            Self::Scores { .. } => "scaling, Add of a causal mask, Softmax",
-            Self::Masked(..) => "Softmax over the positions",
-            Self::Probabilities(_) => "MatMul with the values",
-            Self::NanTest(_) => "Where that puts 0 for NaN",
-            Self::Attend { .. } => "the output projection",
-            Self::Sigmoid(_) => "Mul with its own operand (SiLU)",
-            Self::Silu(_) => "Mul by the up projection",
-            Self::Product(..) => "the down projection",
-        }
-    }
-
     /// Whether it is whole: a partial term is one step of several, and must not be used for anything else.
     fn is_whole(&self) -> bool {
         matches!(
             self,
             Self::Embed(_)
+                | Self::Positioned { .. }
                 | Self::Linear { .. }
                 | Self::Norm { .. }
+                | Self::LayerNorm { .. }
                 | Self::Attend { .. }
-                | Self::Silu(_)
+                | Self::Activated(..)
                 | Self::Product(..)
                 | Self::Sum(..)
         )
+    }
+
+    /// The family of decoders that it is a part of, if it is of one only.
+    fn family(&self) -> Option<Architecture> {
+        match self {
+            Self::Norm { .. } | Self::Rope { .. } => Some(Architecture::Llama),
+            Self::Positioned { .. } | Self::LayerNorm { .. } => Some(Architecture::Gpt2),
+            _ => None,
+        }
     }
 }
 
@@ -363,6 +227,11 @@ impl Terms {
 
     pub(super) fn get(&self, id: TermId) -> &Term {
         &self.list[id.0 as usize].term
+    }
+
+    /// The family of decoders that the graph is of, as far as can be seen.
+    pub(super) fn family(&self) -> Option<Architecture> {
+        self.list.iter().find_map(|known| known.term.family())
     }
 
     pub(super) fn width(&self, id: TermId) -> usize {
@@ -400,6 +269,16 @@ impl Terms {
             .filter(|rows| self.get(rows.term).is_whole())
     }
 
+    /// The same of an array whose entries are all times one factor, with that.
+    pub(super) fn scaled_rows(&self, array: &Array<Entry>) -> Option<(Rows, f64)> {
+        let factor = array.factor()?;
+        let plain = array.map(|entry| Entry {
+            factor: 1.0,
+            ..*entry
+        });
+        Some((self.rows(&plain)?, factor))
+    }
+
     /// The term whose tokens are the array's rows, with all features in order and as they are.
     pub(super) fn rows(&self, array: &Array<Entry>) -> Option<Rows> {
         let width = array.width();
@@ -435,4 +314,22 @@ pub(super) struct Rows {
     pub(super) tokens: Vec<u32>,
     /// Of the array; the last extent is the term's width.
     pub(super) shape: Vec<usize>,
+}
+
+impl Rows {
+    /// Extents ahead of the features.
+    fn outer(&self) -> &[usize] {
+        self.shape.split_last().map_or(&[], |(_, outer)| outer)
+    }
+
+    /// The rows that an operation entry by entry makes of these and others, of this term; none unless each token's meet the same
+    /// token's: broadcasting may put every token's together with every other's.
+    pub(super) fn beside(&self, other: &Self) -> Option<Self> {
+        let outer = broadcast(self.outer(), other.outer())?;
+        let paired = self.tokens == other.tokens && count(&outer) == Some(self.tokens.len());
+        paired.then(|| Self {
+            shape: [&outer[..], &self.shape[self.outer().len()..]].concat(),
+            ..self.clone()
+        })
+    }
 }

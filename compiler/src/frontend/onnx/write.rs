@@ -2,7 +2,7 @@
 
 use super::{Import, OnnxError};
 use serde_json::{Map, Value, json};
-use sotto_ir::decoder::{AttentionBias, ModelFacts, Rope, RopeScaling};
+use sotto_ir::decoder::{Activation, Architecture, AttentionBias, ModelFacts, Rope, RopeScaling};
 use sotto_ir::write_whole;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -96,6 +96,36 @@ impl Import {
 
 /// The configuration in the transformers library's keys.
 fn config_of(facts: &ModelFacts) -> Value {
+    match facts.architecture {
+        Architecture::Llama => llama_config(facts),
+        Architecture::Gpt2 => gpt2_config(facts),
+    }
+}
+
+fn gpt2_config(facts: &ModelFacts) -> Value {
+    json!({
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "dtype": "float32",
+        "activation_function": match facts.activation {
+            Activation::Silu => "silu",
+            Activation::GeluTanh => "gelu_new",
+            Activation::Gelu => "gelu",
+        },
+        "n_embd": facts.hidden,
+        "n_layer": facts.layers,
+        "n_head": facts.heads,
+        "n_inner": facts.intermediate,
+        "n_positions": facts.max_positions,
+        "vocab_size": facts.vocab,
+        "layer_norm_epsilon": facts.norm_eps,
+        "tie_word_embeddings": facts.tied,
+        "bos_token_id": facts.bos,
+        "eos_token_id": eos_of(facts),
+    })
+}
+
+fn llama_config(facts: &ModelFacts) -> Value {
     let (class, kind) = match facts.attention_bias {
         AttentionBias::Qkv => ("Qwen2ForCausalLM", "qwen2"),
         AttentionBias::None | AttentionBias::All => ("LlamaForCausalLM", "llama"),
@@ -119,13 +149,17 @@ fn config_of(facts: &ModelFacts) -> Value {
         "attention_bias": facts.attention_bias.on_inputs(),
         "mlp_bias": facts.mlp_bias,
         "bos_token_id": facts.bos,
-        "eos_token_id": match &facts.eos[..] {
-            [] => Value::Null,
-            [one] => json!(one),
-            several => json!(several),
-        },
+        "eos_token_id": eos_of(facts),
         "max_position_embeddings": facts.max_positions,
     })
+}
+
+fn eos_of(facts: &ModelFacts) -> Value {
+    match &facts.eos[..] {
+        [] => Value::Null,
+        [one] => json!(one),
+        several => json!(several),
+    }
 }
 
 fn rope_of(rope: &Rope) -> Value {

@@ -15,7 +15,7 @@ pub struct View {
 
 impl View {
     /// The shape of the view of a stored tensor.
-    pub(super) fn shape(&self, stored: &[usize]) -> Vec<usize> {
+    pub(in super::super) fn shape(&self, stored: &[usize]) -> Vec<usize> {
         let mut shape = self.turned(stored);
         if let (Some((_, parts)), Some(outputs)) = (self.part, shape.first_mut()) {
             *outputs /= parts;
@@ -33,7 +33,7 @@ impl View {
     }
 
     /// Rows of the view, as outputs of the stored tensor, whose shape it is.
-    pub(super) fn outputs(&self, stored: &[usize], rows: Range<usize>) -> Range<usize> {
+    pub(in super::super) fn outputs(&self, stored: &[usize], rows: Range<usize>) -> Range<usize> {
         let (index, _) = self.part.unwrap_or((0, 1));
         let count = self.shape(stored).first().copied().unwrap_or(0);
         index * count + rows.start..index * count + rows.end
