@@ -146,7 +146,7 @@ impl Space {
         check_pins(&templates, pins)?;
         let mut found = Found {
             choices: self.plain.clone(),
-            note: self.note.clone(),
+            note: self.note,
             exact: true,
             nanos: 0,
             decisions: Vec::new(),

@@ -207,7 +207,8 @@ enum Unfilled {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
-    #[error(transparent)]
+    /// The file could not be written.
+    #[error("{0}")]
     #[diagnostic(code(keyring::io))]
     Io(#[from] io::Error),
 }
