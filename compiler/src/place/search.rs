@@ -5,8 +5,9 @@
 //! At a node the result's need fixes the level of the operands; for each operand that does not yet have that level there is one
 //! decision: raise its need, or read its refreshed copy. A copy needs its original at the bootstrap's input level only.
 //!
-//! A state that needs no more than another, has at least its copies and costs no more is as good or better whatever follows, so
-//! the other is dropped. Exact unless the beam cuts; the outcome says so. Drops are not priced here (a drop costs less than a
+//! A state that needs no more than another and costs no more, even once it has paid for the copies that only the other has, is as good
+//! or better whatever follows, so the other is dropped: where the other reads such a copy, it can make its own then, whose original the
+//! other already needs at the bootstrap's level. Exact unless the beam cuts; the outcome says so. Drops are not priced here (a drop costs less than a
 //! hundredth of a rotation): the estimate counts them.
 
 use super::placement::Placement;
@@ -109,7 +110,7 @@ pub fn search(
                 }
             }
         }
-        let (kept, cut) = next.prune(beam);
+        let (kept, cut) = next.prune(beam, &step.copy_prices());
         if kept.is_empty() {
             return Err(Stuck { node: n });
         }
@@ -217,6 +218,13 @@ impl<'a> Step<'a> {
         })
     }
 
+    /// What a copy of each value live afterwards costs.
+    fn copy_prices(&self) -> Vec<u64> {
+        let values = self.after.iter().map(|v| &self.region.values[*v]);
+        let price = values.map(|value| value.refresh.map_or(u64::MAX, |refresh| refresh.cost));
+        price.collect()
+    }
+
     fn choices(&self) -> u8 {
         1 << self.operands.len()
     }
@@ -286,8 +294,8 @@ impl Candidates {
         &self.bytes[i * self.width..(i + 1) * self.width]
     }
 
-    /// Undominated candidates by cost, at most `beam`, and whether any were cut for that.
-    fn prune(&self, beam: usize) -> (Vec<usize>, bool) {
+    /// Undominated candidates by cost, at most `beam`, and whether any were cut for that; `prices` are those of each value's copy.
+    fn prune(&self, beam: usize, prices: &[u64]) -> (Vec<usize>, bool) {
         let mut order: Vec<usize> = (0..self.cost.len()).collect();
         order.sort_by(|&a, &b| (self.cost[a], self.row(a), a).cmp(&(self.cost[b], self.row(b), b)));
         let mut kept: Vec<usize> = Vec::new();
@@ -296,8 +304,12 @@ impl Candidates {
         for c in order {
             let row: Vec<u64> = self.row(c).chunks(8).map(word).collect();
             // a row of no values is dominated by any
-            let mut best = known.chunks_exact(words.max(1));
-            if best.any(|k| dominates(k, &row)) || (words == 0 && !kept.is_empty()) {
+            let mut best = kept.iter().zip(known.chunks_exact(words.max(1)));
+            let beaten = best.any(|(&k, known)| {
+                let spare = self.cost[c] - self.cost[k];
+                missing(known, &row, prices).is_some_and(|price| price <= spare)
+            });
+            if beaten || (words == 0 && !kept.is_empty()) {
                 continue;
             }
             if kept.len() == beam {
@@ -317,15 +329,25 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(padded)
 }
 
-/// Whether a state with row `a` (and no higher cost) is at least as good as one with row `b`: no need higher, no copy missing. Eight
-/// values at a time, since placement spends most of its time here.
-fn dominates(a: &[u64], b: &[u64]) -> bool {
+/// What a state with row `a` would have to pay for the copies that only row `b` has, if it needs no value at a higher level; None if it
+/// does. Eight values at a time, since placement spends most of its time here.
+fn missing(a: &[u64], b: &[u64], prices: &[u64]) -> Option<u64> {
     const COPIES: u64 = u64::from_le_bytes([COPIED; 8]);
-    a.iter().zip(b).all(|(a, b)| {
-        // needs have seven bits: no byte borrows from the next, and its top bit survives where b's need is as high
-        let needs = ((b | COPIES) - (a & !COPIES)) & COPIES;
-        needs == COPIES && (b & !a) & COPIES == 0
-    })
+    // needs have seven bits: no byte borrows from the next, and its top bit survives where b's need is as high
+    let lower = |(a, b): (&u64, &u64)| ((b | COPIES) - (a & !COPIES)) & COPIES == COPIES;
+    if !a.iter().zip(b).all(lower) {
+        return None;
+    }
+    let mut price = 0u64;
+    for (word, (a, b)) in a.iter().zip(b).enumerate() {
+        let mut copies = b & !a & COPIES;
+        while copies != 0 {
+            let slot = 8 * word + copies.trailing_zeros() as usize / 8;
+            price = price.saturating_add(prices[slot]);
+            copies &= copies - 1;
+        }
+    }
+    Some(price)
 }
 
 impl Frontier {
@@ -351,15 +373,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn words_dominate_as_their_bytes_do(rows in prop::collection::vec(any::<(u8, u8)>(), 0..20)) {
-            let (a, b): (Vec<u8>, Vec<u8>) = rows.into_iter().unzip();
-            let byte = |(a, b): (&u8, &u8)| {
-                a & !COPIED <= b & !COPIED && a & COPIED >= b & COPIED
-            };
+        fn words_compare_as_their_bytes_do(
+            rows in prop::collection::vec(any::<(u8, u8, u32)>(), 0..20)
+        ) {
+            let pairs = rows.iter().map(|(a, b, _)| (*a, *b));
+            let (a, b): (Vec<u8>, Vec<u8>) = pairs.unzip();
+            let prices: Vec<u64> = rows.iter().map(|(.., price)| u64::from(*price)).collect();
+            let lower = rows.iter().all(|(a, b, _)| a & !COPIED <= b & !COPIED);
+            let only = rows.iter().filter(|(a, b, _)| b & !a & COPIED != 0);
+            let price: u64 = only.map(|(.., price)| u64::from(*price)).sum();
             let words = |row: &[u8]| row.chunks(8).map(word).collect::<Vec<u64>>();
-            let expected = a.iter().zip(&b).all(byte);
-            prop_assert_eq!(dominates(&words(&a), &words(&b)), expected);
-            prop_assert!(dominates(&words(&a), &words(&a)));
+            let found = missing(&words(&a), &words(&b), &prices);
+            prop_assert_eq!(found, lower.then_some(price));
+            prop_assert_eq!(missing(&words(&a), &words(&a), &prices), Some(0));
         }
     }
 }
