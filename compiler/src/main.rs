@@ -10,7 +10,7 @@ use sotto_compiler::commands::{
 };
 use std::process::ExitCode;
 
-/// Compile a Llama decoder into a plan that the sotto runtime executes under encryption.
+/// Compile a Llama or GPT-2 decoder into a plan that the sotto runtime executes under encryption.
 #[derive(Parser)]
 #[command(
     version,

@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// Checkpoint directory: config.json, safetensors, tokenizer.json.
     model: Option<PathBuf>,
-    /// Compile a model's shape and assumed ranges instead: llama-3-8b or tinyllama-1.1b.
+    /// Compile a model's shape and assumed ranges instead: llama-3-8b, tinyllama-1.1b or gpt2-small.
     #[arg(long, value_name = "NAME", requires = "weights", conflicts_with_all = ["calibrate", "from"])]
     preset: Option<String>,
     /// The preset's weights: drawn from a seed, or none, for a plan to read, price and make keys by.

@@ -2,7 +2,7 @@
 
 use super::{Failure, json, print};
 use crate::driver::Stage;
-use crate::inspect::{Wanted, dot, narrow, page, stage_name, text};
+use crate::inspect::{ProgramPage, Wanted, dot, narrow, page, stage_name, text};
 use crate::view::read;
 use miette::Diagnostic;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use thiserror::Error;
 Examples:
   sottoc inspect tiny.plan | less
   sottoc inspect tiny.plan --site layers.1.mlp.up_proj
-  sottoc inspect dumps --stage leveled --template layers.0-1 --dot | dot -Tsvg -o layer.svg
+  sottoc inspect dumps --stage leveled --program decode --template final --dot | dot -Tsvg -o final.svg
   sottoc inspect dumps/02.packed.decode.txt --json"
 )]
 pub struct Args {
@@ -56,7 +56,9 @@ enum Unshown {
     #[diagnostic(code(inspect::golden))]
     Golden(PathBuf),
     /// Too much for one graph.
-    #[error("--dot draws one template; name one with --template: {0}")]
+    #[error(
+        "--dot draws one template of one program; name them with --program and --template: {0}"
+    )]
     #[diagnostic(code(inspect::several))]
     Several(String),
 }
@@ -81,7 +83,14 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     match templates[..] {
         [one] => print(format_args!("{}", dot(one))),
         _ => {
-            let names: Vec<&str> = templates.iter().map(|t| t.name.as_str()).collect();
+            let programs = page.programs.iter();
+            let of = |p: &ProgramPage| -> Vec<String> {
+                let templates = p.templates.iter();
+                templates
+                    .map(|t| format!("{} of {}", t.name, p.name))
+                    .collect()
+            };
+            let names: Vec<String> = programs.flat_map(of).collect();
             Err(Unshown::Several(names.join(", ")).into())
         }
     }

@@ -97,7 +97,7 @@ pub fn print_bytes(text: &[u8]) -> Result<(), Failure> {
 
 /// Says that what is at `path` gives way, before it does.
 fn say_replacing(path: &Path) {
-    if path.exists() {
+    if path.is_file() || path.is_dir() {
         eprintln!("replacing {}", path.display());
     }
 }

@@ -15,7 +15,7 @@ const CONTEXT: u32 = 512;
 pub struct Subject {
     /// Checkpoint directory: config.json, safetensors, tokenizer.json.
     model: Option<PathBuf>,
-    /// Instead of MODEL, a shape and assumed ranges: llama-3-8b or tinyllama-1.1b.
+    /// Instead of MODEL, a shape and assumed ranges: llama-3-8b, tinyllama-1.1b or gpt2-small.
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Text, a conversation per line, or safetensors with input_ids [B, T] [default: calibration.txt or

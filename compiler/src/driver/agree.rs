@@ -36,17 +36,27 @@ pub struct Agreed {
 impl Agreed {
     /// One line for people.
     pub fn summary(&self) -> String {
+        let placed = self.placed.len();
+        let fastest = self.placed.iter().copied().fold(f64::INFINITY, f64::min);
+        if fastest.is_infinite() {
+            return format!("search: none of {placed} programs can be placed as wanted");
+        }
         let end = match self.settled {
             true => "agree",
             false => "did not come to agree",
         };
-        let placed = self.placed.len();
-        let fastest = self.placed.iter().copied().fold(f64::INFINITY, f64::min);
         let first = self.placed.first().copied().unwrap_or(fastest);
-        let saved = 1e2 * (first - fastest) / first;
-        format!(
-            "search and placement {end}: {placed} programs placed, the fastest {saved:.1} % faster than the first"
-        )
+        match first.is_finite() {
+            true => {
+                let saved = 1e2 * (first - fastest) / first;
+                format!(
+                    "search and placement {end}: {placed} programs placed, the fastest {saved:.1} % faster than the first"
+                )
+            }
+            false => format!(
+                "search and placement {end}: {placed} programs tried, the first without a placement"
+            ),
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Escape {
     pub times: u32,
 }
 
+/// How far over its range a value may be: the scheme's noise, which ranges do not hold, is some 2^-20, and means nothing.
+const SLACK: f64 = 1e-5;
+
 /// Collects escapes: call [`RangeWatch::observe`] from an observer.
 #[derive(Clone, Debug, Default)]
 pub struct RangeWatch {
@@ -34,12 +37,13 @@ impl RangeWatch {
         // A loop's body reports for itself; taking the escape here would give it to the loop.
         if !matches!(event.instr.op, Op::SumGroups { .. })
             && let Some(seen) = backend.take_escape()
+            && seen > 1.0 + SLACK
         {
             self.note(event, true, 1.0, seen);
         }
         for (ct, ty) in results.iter().zip(&event.instr.types) {
             let seen = ct.slots.max_part();
-            if seen > ty.range {
+            if seen > ty.range + SLACK {
                 self.note(event, false, ty.range, seen);
             }
         }
