@@ -67,13 +67,13 @@ fn an_edited_stage_means_what_it_says() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edited.packed");
     let packed = done(compile("llama-gqa", &["--stop-after", "packed"]));
-    std::fs::write(&path, packed.replace("baby=16", "baby=4")).unwrap();
+    std::fs::write(&path, packed.replace("baby=8", "baby=4")).unwrap();
     let from = path.to_str().unwrap();
     let resumed = done(compile(
         "llama-gqa",
         &["--stop-after", "packed", "--from", from],
     ));
-    assert!(packed.contains("baby=16") && !resumed.contains("baby=16"));
+    assert!(packed.contains("baby=8") && !resumed.contains("baby=8"));
 }
 
 #[test]

@@ -3,10 +3,12 @@
 //! The search prices work and levels before it is known where anything runs. So its proposal is lowered and placed, on assumed ranges,
 //! and what placement made of it prices the next one: work at the level where its price is placement's, levels at what they came to in
 //! bootstraps ([`Space::learn`]). When a proposal comes back the two agree. Bootstraps are whole, so no one price of a level is right:
-//! others around the last one are tried, too. Of all that was placed the fastest wins.
+//! others around the last one are tried, too. Of all that was placed
+//! the fastest wins, where plaintexts that no server keeps are encoded for every token.
 
 use super::Planning;
 use super::subject::Subject;
+use crate::emit::Measures;
 use crate::level::level;
 use crate::lower::{Choices, LowerError, lower_typical};
 use crate::pack;
@@ -20,6 +22,9 @@ const PLACED: usize = 8;
 /// Prices of a level that are tried beside the last one, as its multiples, each with work at the same level and at those around it.
 const PRICES: [f64; 4] = [0.5, 2.0, 0.25, 4.0];
 const AROUND: [i32; 3] = [0, -2, 2];
+
+/// Bytes of encoded plaintexts that a server is taken to keep; what it does not keep it encodes anew for every token.
+const KEPT: u64 = 16 << 30;
 
 /// What search and placement agree on.
 pub struct Agreed {
@@ -68,6 +73,22 @@ struct Placed {
     levels: Levels,
     /// Predicted seconds of a token; infinite where there is no placement.
     seconds: f64,
+}
+
+/// Predicted seconds of a token of a program that was placed.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    /// All but its bootstraps.
+    work: f64,
+    refreshes: f64,
+    /// Encodings of plaintexts that are not kept.
+    encodings: f64,
+}
+
+impl Trial {
+    fn seconds(self) -> f64 {
+        self.work + self.refreshes + self.encodings
+    }
 }
 
 /// What came of one turn.
@@ -128,9 +149,8 @@ impl Subject<'_> {
         turns.end(settled)
     }
 
-    /// Predicted seconds of a token of a choice's program, of its work and of its bootstraps; None if it has no placement, or none within
-    /// the memory.
-    fn trial(&self, choices: &Choices) -> Result<Option<(f64, f64)>, LowerError> {
+    /// What a choice's program comes to; None if it has no placement, or none within the memory.
+    fn trial(&self, choices: &Choices) -> Result<Option<Trial>, LowerError> {
         let Planning {
             params,
             options,
@@ -147,7 +167,22 @@ impl Subject<'_> {
         let mut classes = estimate.op_classes.iter();
         let refreshes = classes.find(|class| class.name == "bootstrap");
         let refreshes = refreshes.map_or(0.0, |class| class.seconds);
-        Ok(Some((estimate.seconds - refreshes, refreshes)))
+        let measures = Measures {
+            program: &placed.emitted.decode,
+            capacity: options.context,
+            params,
+            table: &self.table,
+        };
+        let Ok(token) = measures.token() else {
+            return Ok(None);
+        };
+        let bytes = estimate.plaintext_bytes;
+        let kept = KEPT.min(bytes) as f64 / bytes.max(1) as f64;
+        Ok(Some(Trial {
+            work: estimate.seconds - refreshes,
+            refreshes,
+            encodings: token.encoding_seconds * (1.0 - kept),
+        }))
     }
 }
 
@@ -162,11 +197,11 @@ impl Turns<'_, '_> {
         let placed = self.subject.trial(&found.choices)?;
         let (turn, seconds) = match placed {
             None => (Turn::Unplaced, f64::INFINITY),
-            Some((work, refreshes)) => {
-                let nanos = [work, refreshes].map(|seconds| (seconds * 1e9) as u64);
+            Some(trial) => {
+                let nanos = [trial.work, trial.refreshes].map(|seconds| (seconds * 1e9) as u64);
                 let table = &self.subject.table;
                 let learned = self.space.learn(&found, levels, table, nanos);
-                (Turn::Placed(learned), work + refreshes)
+                (Turn::Placed(learned), trial.seconds())
             }
         };
         self.placed.push(seconds);
