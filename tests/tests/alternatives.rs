@@ -174,6 +174,8 @@ fn compiled(name: &str, (_, pins, block): &Alternative) -> Result<(Compiled, Vec
     });
     request.planning.guidance.pins = pins.collect::<std::result::Result<Vec<Pin>, _>>()?;
     request.planning.options.block = *block;
+    // what is pinned is what counts here
+    request.planning.proposals = 1;
     let mut said = Vec::new();
     let mut hear = |news: News<'_>| {
         if let News::Found(line) = news {

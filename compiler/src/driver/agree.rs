@@ -17,8 +17,6 @@ use crate::search::{Found, Guidance, Levels, Pin, Space};
 
 /// Most turns until both agree.
 const TURNS: usize = 4;
-/// Most proposals that are placed.
-const PLACED: usize = 8;
 /// Prices of a level that are tried beside the last one, as its multiples, each with work at the same level and at those around it.
 const PRICES: [f64; 4] = [0.5, 2.0, 0.25, 4.0];
 const AROUND: [i32; 3] = [0, -2, 2];
@@ -189,8 +187,11 @@ impl Subject<'_> {
 impl Turns<'_, '_> {
     /// Takes one turn.
     fn next(&mut self, levels: Levels) -> Result<Turn, LowerError> {
+        if self.seen.len() == self.subject.planning.proposals.max(1) {
+            return Ok(Turn::Known);
+        }
         let (found, room) = self.subject.proposed(&self.space, self.pins, levels)?;
-        if self.seen.len() == PLACED || self.seen.contains(&found.choices) {
+        if self.seen.contains(&found.choices) {
             return Ok(Turn::Known);
         }
         self.seen.push(found.choices.clone());

@@ -25,6 +25,8 @@ pub struct Planning {
     pub strategy: Strategy,
     /// What is wanted of a placement: memory, and time for keys.
     pub wanted: Wanted,
+    /// Most proposals of the search that are placed and compared; 1 takes the first.
+    pub proposals: usize,
 }
 
 impl Planning {
@@ -37,6 +39,7 @@ impl Planning {
             guidance: Guidance::default(),
             strategy: Strategy::default(),
             wanted: Wanted::default(),
+            proposals: 6,
         }
     }
 
