@@ -3,8 +3,7 @@
 //! The search prices work and levels before it is known where anything runs. So its proposal is lowered and placed, on assumed ranges,
 //! and what placement made of it prices the next one: work at the level where its price is placement's, levels at what they came to in
 //! bootstraps ([`Space::learn`]). When a proposal comes back the two agree. Bootstraps are whole, so no one price of a level is right:
-//! others around the last one are tried, too. Of all that was placed
-//! the fastest wins, where plaintexts that no server keeps are encoded for every token.
+//! others around the last one are tried, too. Of all that was placed the fastest wins, with the encodings of plaintexts that no server keeps.
 
 use super::Planning;
 use super::subject::Subject;
@@ -30,7 +29,8 @@ pub struct Agreed {
     pub found: Found,
     /// Tokens of a block that its cache has room for, more than one.
     pub room: Option<u32>,
-    /// Predicted seconds of each different proposal, in the order they were placed; infinite where there is no placement.
+    /// Predicted seconds of each different proposal, encodings included, in the order they were placed; infinite where there is no
+    /// placement.
     pub placed: Vec<f64>,
     /// Whether a proposal came back.
     pub settled: bool,
@@ -63,8 +63,8 @@ impl Agreed {
     }
 }
 
-/// A proposal that was placed.
-struct Placed {
+/// A proposal.
+struct Proposal {
     found: Found,
     room: Option<u32>,
     /// The prices under which it was proposed.
@@ -91,10 +91,10 @@ impl Trial {
 
 /// What came of one turn.
 enum Turn {
-    /// A proposal that was made before, or one too many.
+    /// A proposal that was made before.
     Known,
-    /// One without a placement.
-    Unplaced,
+    /// One without a placement, or one too many.
+    End,
     /// One that was placed, and what it teaches.
     Placed(Levels),
 }
@@ -106,7 +106,7 @@ struct Turns<'t, 'm> {
     pins: &'t [Pin],
     seen: Vec<Choices>,
     placed: Vec<f64>,
-    best: Option<Placed>,
+    best: Option<Proposal>,
 }
 
 impl Subject<'_> {
@@ -130,7 +130,7 @@ impl Subject<'_> {
         for _ in 0..TURNS {
             match turns.next(levels)? {
                 Turn::Placed(learned) => levels = learned,
-                Turn::Unplaced => break,
+                Turn::End => break,
                 Turn::Known => {
                     settled = true;
                     break;
@@ -188,7 +188,7 @@ impl Turns<'_, '_> {
     /// Takes one turn.
     fn next(&mut self, levels: Levels) -> Result<Turn, LowerError> {
         if self.seen.len() == self.subject.planning.proposals.max(1) {
-            return Ok(Turn::Known);
+            return Ok(Turn::End);
         }
         let (found, room) = self.subject.proposed(&self.space, self.pins, levels)?;
         if self.seen.contains(&found.choices) {
@@ -197,7 +197,7 @@ impl Turns<'_, '_> {
         self.seen.push(found.choices.clone());
         let placed = self.subject.trial(&found.choices)?;
         let (turn, seconds) = match placed {
-            None => (Turn::Unplaced, f64::INFINITY),
+            None => (Turn::End, f64::INFINITY),
             Some(trial) => {
                 let nanos = [trial.work, trial.refreshes].map(|seconds| (seconds * 1e9) as u64);
                 let table = &self.subject.table;
@@ -207,7 +207,7 @@ impl Turns<'_, '_> {
         };
         self.placed.push(seconds);
         if self.best.as_ref().is_none_or(|best| seconds < best.seconds) {
-            self.best = Some(Placed {
+            self.best = Some(Proposal {
                 found,
                 room,
                 levels,

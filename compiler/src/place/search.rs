@@ -7,8 +7,8 @@
 //!
 //! A state that needs no more than another and costs no more, even once it has paid for the copies that only the other has, is as good
 //! or better whatever follows, so the other is dropped: where the other reads such a copy, it can make its own then, whose original the
-//! other already needs at the bootstrap's level. Exact unless the beam cuts; the outcome says so. Drops are not priced here (a drop costs less than a
-//! hundredth of a rotation): the estimate counts them.
+//! other already needs at the bootstrap's level. Exact unless the beam cuts; the outcome says so. Drops are not priced here (a drop
+//! costs less than a hundredth of a rotation): the estimate counts them.
 
 use super::placement::Placement;
 use super::region::{Kind, Region, Val};
