@@ -30,6 +30,7 @@ pub fn reference(
     let prompt = &input[..prompt.min(input.len())];
     let (greedy_ids, greedy_logits) = greedy(interpreter, prompt, generate, &mut step)?;
     Ok(Golden {
+        checkpoint: Some(decoder.checkpoint.to_string()),
         input_ids: input.into(),
         logits: matrix(&logits),
         logits_stepwise,

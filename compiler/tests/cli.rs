@@ -135,6 +135,14 @@ fn bad_input_exits_2_names_the_cause_and_writes_nothing() {
             .unwrap()
             .contains("exceed the model's context of 128")
     );
+    // what does not fit is the continuation, not the input
+    std::fs::write(&long, "a b c").unwrap();
+    let done = reference(&gqa, &long, &output, &["--generate", "128"]);
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(
+        said.contains("--generate 128") && said.contains("has 128 positions"),
+        "{said}"
+    );
     assert_eq!(sottoc(&[&"reference"]).status.code(), Some(2));
     assert!(!output.exists());
 }

@@ -209,7 +209,7 @@ fn explain_says_what_was_chosen_and_on_what_it_relies() {
     };
     let up = json("layers.1.mlp.up_proj");
     assert_eq!(up["site"], "layers.{i}.mlp.up_proj");
-    let decisions = up["decisions"].as_array().unwrap();
+    let decisions = up["programs"][0]["decisions"].as_array().unwrap();
     let pair = decisions
         .iter()
         .find(|d| d["chosen"] == "one complex product")

@@ -133,7 +133,7 @@ fn refusals_name_the_cause_and_the_remedy() {
         (["--layers", "23"], ["--layers 23", "1 to 22"]),
         (["--calibrate", "x.txt"], ["--calibrate", "--preset"]),
         (["--context", "4096"], ["--context 4096", "2048"]),
-        (["--memory", "1000000000"], ["0.93 GiB allowed", "bytes)"]),
+        (["--memory", "1GB"], ["0.93 GiB allowed", "bytes)"]),
     ] {
         let mut all = vec!["compile", "--preset", "tinyllama-1.1b", "--weights", "none"];
         all.extend(arguments);

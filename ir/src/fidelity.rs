@@ -121,9 +121,12 @@ impl Trend {
     /// Slopes of more standard errors than this are trends: chance gives one in a hundred.
     pub const SIGNIFICANT: f64 = 2.6;
 
-    /// Through values; None for fewer than three.
+    /// Fewest values that a trend is told of: the scatter of fewer says too little of how large a slope chance gives.
+    pub const LEAST: usize = 32;
+
+    /// Through values; None for fewer than [`Self::LEAST`].
     pub fn of(values: &[f64]) -> Option<Self> {
-        if values.len() < 3 {
+        if values.len() < Self::LEAST {
             return None;
         }
         let n = values.len() as f64;
@@ -263,11 +266,11 @@ mod tests {
         let grows: Vec<f64> = (0..128).map(|i| 0.1 * i as f64 + scatter(i)).collect();
         let trend = Trend::of(&grows).unwrap();
         assert!((trend.slope - 0.1).abs() < 0.001 && trend.word() == "grows");
-        // by hand: slope 1/2, residuals 1/6, -1/3, 1/6
-        let three = Trend::of(&[0.0, 0.0, 1.0]).unwrap();
-        assert!((three.slope - 0.5).abs() < 1e-15);
-        assert!((three.standard_error - (1.0f64 / 12.0).sqrt()).abs() < 1e-15);
-        assert_eq!(Trend::of(&[1.0, 2.0]), None);
+        // by hand: of a scatter of ±1/2 about no line, the slope's error is 1/2 by the root of (n - 2) (n³ - n) / 12 n
+        let trend = Trend::of(&flat[..32]).unwrap();
+        let expected = (0.25 * 32.0 / 30.0 / (32.0 * (32.0 * 32.0 - 1.0) / 12.0) as f64).sqrt();
+        assert!((trend.standard_error / expected - 1.0).abs() < 0.01);
+        assert_eq!(Trend::of(&flat[..Trend::LEAST - 1]), None);
     }
 
     #[test]

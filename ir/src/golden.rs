@@ -16,10 +16,13 @@ use crate::write_whole;
 use miette::Diagnostic;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// What each greedy token was chosen by.
 const GREEDY_LOGITS: &str = "logits.greedy";
+/// Key of the metadata that names the checkpoint.
+const CHECKPOINT: &str = "checkpoint";
 
 /// Float64 entries in row-major order.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +44,8 @@ impl Array {
 /// The content of a golden file; see the module's table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Golden {
+    /// Digest of the checkpoint that it was computed from, if the file says.
+    pub checkpoint: Option<String>,
     /// `input_ids`.
     pub input_ids: Vec<u32>,
     /// `logits`.
@@ -154,6 +159,7 @@ impl Golden {
             return Err(reader.mismatch(GREEDY_LOGITS, found, expected));
         }
         Ok(Self {
+            checkpoint: reader.checkpoint.clone(),
             greedy_logits,
             input_ids,
             logits,
@@ -207,7 +213,12 @@ impl Golden {
                 Ok((name, TensorView::new(*dtype, shape.clone(), bytes)?))
             })
             .collect();
-        let bytes = safetensors::serialize(views.map_err(format)?, None).map_err(format)?;
+        let checkpoint = self.checkpoint.iter();
+        let about: HashMap<String, String> = checkpoint
+            .map(|digest| (CHECKPOINT.to_string(), digest.clone()))
+            .collect();
+        let about = Some(about).filter(|about| !about.is_empty());
+        let bytes = safetensors::serialize(views.map_err(format)?, about).map_err(format)?;
         write_whole(path, &bytes).map_err(|source| GoldenError::Io {
             path: path.into(),
             source,
@@ -239,6 +250,7 @@ fn read(path: &Path) -> Result<Vec<u8>, GoldenError> {
 
 struct Reader<'b> {
     path: &'b Path,
+    checkpoint: Option<String>,
     tensors: SafeTensors<'b>,
 }
 
@@ -249,7 +261,17 @@ impl<'b> Reader<'b> {
             path: path.into(),
             source,
         })?;
-        Ok(Self { path, tensors })
+        let about = SafeTensors::read_metadata(bytes).map_err(|source| GoldenError::Format {
+            path: path.into(),
+            source,
+        })?;
+        let about = about.1.metadata().as_ref();
+        let checkpoint = about.and_then(|about| about.get(CHECKPOINT)).cloned();
+        Ok(Self {
+            path,
+            checkpoint,
+            tensors,
+        })
     }
 
     fn has(&self, name: &str) -> bool {
@@ -354,6 +376,7 @@ mod tests {
             }
         };
         Golden {
+            checkpoint: Some("abc".into()),
             input_ids: vec![0, 7],
             logits: array(&[2, 5], 0.0),
             logits_stepwise: array(&[2, 5], 1.0),

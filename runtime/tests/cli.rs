@@ -157,7 +157,7 @@ fn an_interrupted_keygen_leaves_nothing() {
 fn a_reader_that_goes_early_is_no_failure() {
     let folder = Folder::with_plan();
     folder.keygen();
-    golden(&folder);
+    golden(&folder, None);
     let server = Server::start(&folder, &[]);
     for command in [
         "check --plan plan --golden golden --backend clear".to_string(),
@@ -179,7 +179,7 @@ fn a_reader_that_goes_early_is_no_failure() {
 }
 
 /// Writes the plan's function on two tokens as a golden file.
-fn golden(folder: &Folder) {
+fn golden(folder: &Folder, checkpoint: Option<&str>) {
     let ids = vec![0, 1];
     let array = |shape: &[usize], data: Vec<f64>| Array {
         shape: shape.into(),
@@ -190,6 +190,7 @@ fn golden(folder: &Folder) {
     let logits = array(&[2, 8], rows);
     let cache = vec![array(&[1, 2, 8], vec![0.0; 16])];
     let golden = Golden {
+        checkpoint: checkpoint.map(str::to_string),
         logits_stepwise: logits.clone(),
         logits,
         hidden: vec![array(&[2, 8], vec![0.0; 16]); 2],
@@ -205,17 +206,20 @@ fn golden(folder: &Folder) {
 #[test]
 fn a_check_compares_with_the_golden_and_asks_for_one() {
     let folder = Folder::with_plan();
-    golden(&folder);
+    golden(&folder, None);
     let output = folder.sotto("check --plan plan --golden golden --backend clear --noise");
     assert!(output.status.success(), "{}", stderr(&output));
     let nowhere = folder.sotto("check --plan plan --golden nowhere --backend clear");
     fails(&nowhere, 2, &["nowhere", "sottoc reference"]);
+    golden(&folder, Some("another"));
+    let foreign = folder.sotto("check --plan plan --golden golden --backend clear");
+    fails(&foreign, 2, &["checkpoint another", "sottoc reference"]);
 }
 
 #[test]
 fn an_evaluation_judges_by_what_is_allowed_and_names_what_left_its_range() {
     let folder = Folder::with_plan();
-    golden(&folder);
+    golden(&folder, None);
     let eval = "eval --plan plan --golden golden --backend clear --noise";
     let output = folder.sotto(&format!("{eval} --json"));
     assert!(output.status.success(), "{}", stderr(&output));
@@ -241,7 +245,7 @@ fn an_evaluation_judges_by_what_is_allowed_and_names_what_left_its_range() {
 #[test]
 fn an_evaluation_that_can_judge_nothing_is_no_success() {
     let folder = Folder::with_plan();
-    golden(&folder);
+    golden(&folder, None);
     let eval = "eval --plan plan --golden golden --backend clear";
     let ties = folder.sotto(&format!("{eval} --tolerance 1e6"));
     fails(&ties, 2, &["golden: float64's first two", "--tolerance"]);
@@ -270,7 +274,7 @@ fn an_evaluation_that_can_judge_nothing_is_no_success() {
 #[test]
 fn a_trace_is_for_ciphertexts_and_for_the_plan_that_ran() {
     let folder = Folder::with_plan();
-    golden(&folder);
+    golden(&folder, None);
     let check = "check --plan plan --golden golden --insecure --trace trace.json --backend";
     let clear = folder.sotto(&format!("{check} clear"));
     fails(&clear, 2, &["trace.json", "--backend cpu"]);
@@ -301,7 +305,7 @@ fn a_trace_is_for_ciphertexts_and_for_the_plan_that_ran() {
 #[test]
 fn a_bound_that_nothing_could_miss_is_no_bound() {
     let folder = Folder::with_plan();
-    golden(&folder);
+    golden(&folder, None);
     for wrong in [
         "check --plan plan --golden golden.safetensors --backend clear --tolerance nan",
         "eval --plan plan --golden golden.safetensors --backend clear --tolerance nan",
@@ -317,7 +321,7 @@ fn values_that_escape_until_nothing_can_be_computed_are_reported() {
     let folder = Folder::with_plan();
     fs::remove_dir_all(folder.path("plan")).unwrap();
     common::write_plan_with(&folder.path("plan"), 1e9);
-    golden(&folder);
+    golden(&folder, None);
     let check = "check --plan plan --golden golden --backend clear --noise";
     let output = folder.sotto(check);
     fails(&output, 1, &["step 0 cannot be computed", "--margin"]);

@@ -48,7 +48,11 @@ impl Window {
 
 impl std::fmt::Display for Window {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "[{:.4}, {:.4}]", self.lo, self.hi)
+        let end = |x: f64| match x == 0.0 || (1e-3..1e6).contains(&x.abs()) {
+            true => format!("{x:.4}"),
+            false => format!("{x:.2e}"),
+        };
+        write!(f, "[{}, {}]", end(self.lo), end(self.hi))
     }
 }
 

@@ -54,7 +54,7 @@ pub enum FitError {
     },
     /// Even the largest degree misses the target.
     #[error(
-        "{function} on {window} errs {error:.1e} at degree {degree}, more than {target:.1e}: the calibrated window is too wide; a smaller margin or a larger error target would fit"
+        "{function} on {window} errs {error:.1e} at degree {degree}, more than {target:.1e}: what was calibrated spans too much for one polynomial; a smaller --margin, a larger --tolerance or calibration text without outliers may do, and if not, no program of this compiler has such a range"
     )]
     #[diagnostic(code(approx::target))]
     Target {

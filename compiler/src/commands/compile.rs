@@ -66,7 +66,7 @@ pub struct Args {
     /// Print a stage instead of going on to the plan.
     #[arg(long, value_name = "STAGE")]
     stop_after: Option<Stage>,
-    /// Resume from a stage file, edited or not.
+    /// Resume from a stage file, edited or not. Calibration data is read all the same: the program of prompts in blocks is made by it.
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
     /// Write the text form of every stage there.

@@ -1,9 +1,9 @@
 //! `sottoc explain`.
 
 use super::{Failure, json, print};
-use crate::emit::explain::{Explained, explain};
+use crate::emit::explain::{Explained, InProgram, explain};
 use miette::Diagnostic;
-use sotto_ir::plan::{Decision, Plan, SiteRange};
+use sotto_ir::plan::{Cost, Decision, Plan, SiteRange};
 use std::fmt;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -85,17 +85,36 @@ fn check_layer(site: &str, layers: u32) -> Result<(), NoLayer> {
 
 fn list(plan: &Plan, json: bool) -> Result<(), Failure> {
     let sites = &plan.estimate.sites;
+    let prefill = plan.prefill.as_ref().map(|p| &p.estimate.sites);
     if json {
-        return print(format_args!("{}\n", serde_json::json!({ "sites": sites })));
+        let listed = serde_json::json!({ "sites": sites, "prefill": prefill });
+        return print(format_args!("{listed}\n"));
     }
+    table(&run_of(&plan.decode.name, 1), sites)?;
+    let Some(prefill) = &plan.prefill else {
+        return Ok(());
+    };
+    let run = run_of(&prefill.program.name, prefill.program.block);
+    table(&run, &prefill.estimate.sites)
+}
+
+fn table(title: &str, sites: &[Cost]) -> Result<(), Failure> {
     print(format_args!(
-        "{:>10} {:>10}  site\n",
-        "s a token", "operations"
+        "{title}\n{:>10} {:>10}  site\n",
+        "seconds", "operations"
     ))?;
     sites.iter().try_for_each(|cost| {
         let (seconds, count, name) = (cost.seconds, cost.count, &cost.name);
         print(format_args!("{seconds:>10.3} {count:>10}  {name}\n"))
     })
+}
+
+/// A program and what one run of it takes.
+fn run_of(program: &str, block: u32) -> String {
+    match block {
+        0 | 1 => format!("{program}, a token"),
+        block => format!("{program}, a block of {block} tokens"),
+    }
 }
 
 /// What is known of a site, for people.
@@ -104,25 +123,12 @@ struct Page<'a>(&'a Explained<'a>);
 impl fmt::Display for Page<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(found) = self;
-        let layered = in_layers(&found.site);
         writeln!(f, "{}", found.site)?;
-        if let Some(cost) = found.cost {
-            let all = if layered { ", all layers together" } else { "" };
-            writeln!(
-                f,
-                "  costs        {:.3} s a token in {} operations{all}",
-                cost.seconds, cost.count
-            )?;
+        for program in &found.programs {
+            write_program(f, program, in_layers(&found.site))?;
         }
-        for work in &found.operations {
-            writeln!(
-                f,
-                "  runs         {} {} at level {} in `{}`",
-                work.count, work.op, work.level, work.template
-            )?;
-        }
-        for decision in &found.decisions {
-            write_decision(f, decision)?;
+        if !(found.approximations.is_empty() && found.ranges.is_empty()) {
+            writeln!(f, "values")?;
         }
         for a in &found.approximations {
             writeln!(
@@ -136,6 +142,29 @@ impl fmt::Display for Page<'_> {
             .iter()
             .try_for_each(|range| write_range(f, range))
     }
+}
+
+fn write_program(f: &mut fmt::Formatter<'_>, found: &InProgram<'_>, layered: bool) -> fmt::Result {
+    writeln!(f, "{}", run_of(found.program, found.block))?;
+    if let Some(cost) = found.cost {
+        let all = if layered { ", all layers together" } else { "" };
+        writeln!(
+            f,
+            "  costs        {:.3} s in {} operations{all}",
+            cost.seconds, cost.count
+        )?;
+    }
+    for work in &found.operations {
+        writeln!(
+            f,
+            "  runs         {} {} at level {} in `{}`",
+            work.count, work.op, work.level, work.template
+        )?;
+    }
+    found
+        .decisions
+        .iter()
+        .try_for_each(|decision| write_decision(f, decision))
 }
 
 fn write_decision(f: &mut fmt::Formatter<'_>, decision: &Decision) -> fmt::Result {

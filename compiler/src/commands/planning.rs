@@ -3,6 +3,7 @@
 use crate::driver::Planning;
 use crate::place::Strategy;
 use crate::search::{Guidance, Pin};
+use bytesize::ByteSize;
 use sotto_ir::params::ParamSet;
 use std::path::PathBuf;
 
@@ -21,9 +22,9 @@ pub struct PlanningArgs {
     /// Who places bootstraps; all but `ours` are published placers, for comparison.
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
     pub placement: Strategy,
-    /// Refuse a plan whose server needs more memory than this: keys, live ciphertexts, KV state at full context.
+    /// Refuse a plan whose server needs more memory than this, as in 8GiB: keys, live ciphertexts, KV state at full context.
     #[arg(long, value_name = "BYTES")]
-    memory: Option<u64>,
+    memory: Option<ByteSize>,
 }
 
 impl PlanningArgs {
@@ -39,7 +40,7 @@ impl PlanningArgs {
             ..Planning::new(params, context)
         };
         planning.options.block = self.block;
-        planning.wanted.memory = self.memory;
+        planning.wanted.memory = self.memory.map(|memory| memory.as_u64());
         planning
     }
 }

@@ -3,8 +3,10 @@
 use super::{Failure, meter::Meter, say_replacing};
 use crate::frontend::Checkpoint;
 use crate::{input, reference};
+use miette::Diagnostic;
 use sotto_ir::decoder::Interpreter;
 use std::path::PathBuf;
+use thiserror::Error;
 
 /// Compute a model's hidden states, keys, values, logits and greedy continuation in float64.
 ///
@@ -35,6 +37,34 @@ pub struct Args {
 /// a continuation of their first few.
 const PROMPT_OF_IDS: usize = 3;
 
+/// A continuation that the model has no positions for.
+#[derive(Debug, Error, Diagnostic)]
+#[error(
+    "--generate {asked}: the model has {positions} positions, and a prompt of {prompt} tokens leaves room for {room} more"
+)]
+#[diagnostic(code(reference::room))]
+struct NoRoom {
+    asked: usize,
+    prompt: usize,
+    positions: usize,
+    room: usize,
+}
+
+/// Refuses a continuation past the model's last position. The last token is told, not read.
+fn check_room(asked: usize, prompt: usize, positions: usize) -> Result<(), NoRoom> {
+    let room = (positions + 1).saturating_sub(prompt);
+    // a prompt that is itself too long is another error
+    if asked <= room || prompt > positions {
+        return Ok(());
+    }
+    Err(NoRoom {
+        asked,
+        prompt,
+        positions,
+        room,
+    })
+}
+
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let checkpoint = Checkpoint::open(&args.model)?;
@@ -44,6 +74,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         None if input::holds_ids(&args.input) => PROMPT_OF_IDS,
         None => tokens.len(),
     };
+    let prompt = prompt.min(tokens.len());
+    check_room(args.generate, prompt, checkpoint.facts().max_positions)?;
     let decoder = checkpoint.decoder()?;
     let interpreter = Interpreter::new(&decoder, &checkpoint)?;
     let total = tokens.len() + args.generate;

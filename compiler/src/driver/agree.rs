@@ -12,7 +12,7 @@ use crate::level::level;
 use crate::lower::{Choices, LowerError, lower_typical};
 use crate::pack;
 use crate::place;
-use crate::search::{Found, Guidance, Levels, Pin, Space};
+use crate::search::{Found, Guidance, Levels, Pin, Space, unpinnable};
 
 /// Most turns until both agree.
 const TURNS: usize = 4;
@@ -219,7 +219,7 @@ impl Turns<'_, '_> {
 
     /// The fastest of all proposals, explained.
     fn end(self, settled: bool) -> Result<Agreed, LowerError> {
-        let best = self.best.ok_or(LowerError::Pinned)?;
+        let best = self.best.ok_or_else(|| unpinnable(self.pins))?;
         let mut pins = self.pins.to_vec();
         if let Some(block) = best.room {
             pins = self.subject.roomy(&pins, block);

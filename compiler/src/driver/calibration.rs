@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 /// all of the data; this run confirms them on slots and finds the ranges of values in between, at a few milliseconds a token.
 const PACKED_TOKENS: usize = 512;
 
+/// Ranges of fewer tokens come with a warning.
+const FEW_TOKENS: usize = 500;
+
 /// Places within a sequence at which another conversation is taken to begin.
 const STARTS: usize = 4;
 /// Sequences spliced from pieces of others, for each one.
@@ -111,6 +114,14 @@ impl Calibration {
             })
         })?;
         found(tell, format!("calibrated on {} tokens", ranges.tokens));
+        if ranges.tokens < FEW_TOKENS {
+            found(
+                tell,
+                format!(
+                    "warning: ranges of fewer than {FEW_TOKENS} tokens say little of other text; --calibrate on more, or check with `sotto check --backend clear`"
+                ),
+            );
+        }
         Ok(ranges)
     }
 

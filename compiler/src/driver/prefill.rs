@@ -60,7 +60,7 @@ impl Subject<'_> {
                 Ok((found, Some(block)))
             }
             // what is pinned or switched off leaves no such cache, or every later token would pay for the prompt
-            Ok(_) | Err(LowerError::Pinned) => Ok((free, None)),
+            Ok(_) | Err(LowerError::Pinned { .. }) => Ok((free, None)),
             Err(error) => Err(error),
         }
     }

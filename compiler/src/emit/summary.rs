@@ -81,7 +81,7 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let keys = plan.keys.galois.len();
     writeln!(
         out,
-        "keys         {keys} rotations and the relinearisation key (level {}), {}",
+        "keys         {keys} rotations, the relinearisation key (level {}) and two of bootstrapping: {} in memory, half of it on disk",
         plan.keys.relinearise_level,
         bytes(e.key_bytes)
     )?;

@@ -7,13 +7,13 @@ use miette::Diagnostic;
 #[derive(Clone, Debug, PartialEq, thiserror::Error, Diagnostic)]
 pub enum LowerError {
     /// A pin at a site that the model does not have.
-    #[error(
-        "there is no site `{site}` to pin; `sottoc explain PLAN` lists a plan's sites, with {{i}} for the layer"
-    )]
+    #[error("there is no site `{site}` to pin; this model's are {}", sites.join(", "))]
     #[diagnostic(code(lower::no_site))]
     NoSite {
         /// The site asked for.
         site: String,
+        /// Those of which something can be pinned.
+        sites: Vec<String>,
     },
     /// A pin of a form that its site's operation does not have.
     #[error(
@@ -26,9 +26,12 @@ pub enum LowerError {
         site: String,
     },
     /// Pins that contradict each other or what the model's sizes allow.
-    #[error("no program of this model has everything that is pinned; pin less")]
+    #[error("no program of this model has everything that is pinned ({}); pin less", pins.join(", "))]
     #[diagnostic(code(lower::pinned))]
-    Pinned,
+    Pinned {
+        /// The pins.
+        pins: Vec<String>,
+    },
     /// A vector does not fit one ciphertext.
     #[error(
         "{what}: {features} features do not fit the {slots} slots of one ciphertext; vectors of several ciphertexts are not supported yet"

@@ -131,7 +131,7 @@ impl<'a> Report<'a> {
         });
         let sites = plan.estimate.sites.iter().map(|cost| SitePart {
             cost,
-            operations: explain(plan, &cost.name).map_or(vec![], |found| found.operations),
+            operations: decode_operations(plan, &cost.name),
         });
         Self {
             digest: digest.to_string(),
@@ -152,4 +152,10 @@ impl<'a> Report<'a> {
             measured,
         }
     }
+}
+
+fn decode_operations<'a>(plan: &'a Plan, site: &str) -> Vec<Operations<'a>> {
+    let programs = explain(plan, site).map_or(vec![], |found| found.programs);
+    let decode = programs.into_iter().find(|p| p.program == plan.decode.name);
+    decode.map_or(vec![], |decode| decode.operations)
 }

@@ -24,6 +24,7 @@ use egg::{EGraph, Id, Runner, SimpleScheduler, StopReason};
 use extract::Extracted;
 use facts::Facts;
 use language::{Kernel, term};
+use pin::FORMS;
 pub use pin::{Form, Pin, PinError};
 pub use price::Levels;
 use price::Pricing;
@@ -156,7 +157,7 @@ impl Space {
             let search = part.search(pins, levels, prices);
             let Some(best) = search.best(&|_| true) else {
                 if pins.iter().any(|pin| has_site(&part.template, &pin.site)) {
-                    return Err(LowerError::Pinned);
+                    return Err(unpinnable(pins));
                 }
                 // nothing to choose: the lowering will say what it misses
                 found.exact = false;
@@ -295,13 +296,28 @@ fn check_pins(templates: &[&Template], pins: &[Pin]) -> Result<(), LowerError> {
         let site = pin.site.clone();
         let mut here = insts.filter(|inst| inst.site == pin.site).peekable();
         if here.peek().is_none() {
-            return Err(LowerError::NoSite { site });
+            let sites = pinnable(templates);
+            return Err(LowerError::NoSite { site, sites });
         }
         if !here.any(|inst| pin.form.suits(&inst.op)) {
             return Err(LowerError::NoForm { site });
         }
     }
     Ok(())
+}
+
+/// The refusal of pins that no program has.
+pub fn unpinnable(pins: &[Pin]) -> LowerError {
+    LowerError::Pinned {
+        pins: pins.iter().map(Pin::to_string).collect(),
+    }
+}
+
+/// Sites at which there is something to pin.
+fn pinnable(templates: &[&Template]) -> Vec<String> {
+    let insts = templates.iter().flat_map(|template| &template.insts);
+    let open = insts.filter(|inst| FORMS.iter().any(|form| form.suits(&inst.op)));
+    open.map(|inst| inst.site.clone()).collect()
 }
 
 fn has_site(template: &Template, site: &str) -> bool {

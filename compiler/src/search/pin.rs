@@ -2,6 +2,7 @@
 
 use miette::Diagnostic;
 use sotto_ir::decoder::Op;
+use std::fmt;
 use std::str::FromStr;
 use thiserror::Error;
 
@@ -69,6 +70,41 @@ pub struct Pin {
     pub site: String,
     /// What must be chosen there.
     pub form: Form,
+}
+
+/// One form for each kind of operation that has any.
+pub(super) const FORMS: [Form; 4] = [Form::Tiled, Form::Exact, Form::Window, Form::Inside(1)];
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Form::Tiled => f.write_str("tiled"),
+            Form::Spread(stride) => write!(f, "spread:{stride}"),
+            Form::Gather(stride) => write!(f, "gather:{stride}"),
+            Form::Inputs => f.write_str("inputs"),
+            Form::Real => f.write_str("real"),
+            Form::Baby(steps) => write!(f, "baby:{steps}"),
+            Form::Once => f.write_str("once"),
+            Form::Copies => f.write_str("copies"),
+            Form::Alone => f.write_str("alone"),
+            Form::With(site) => write!(f, "with:{site}"),
+            Form::Exact => f.write_str("exact"),
+            Form::Additions => f.write_str("additions"),
+            Form::AboutZero => f.write_str("about-zero"),
+            Form::Window => f.write_str("window"),
+            Form::Inside(tokens) => write!(f, "inside:{tokens}"),
+            Form::Outside(tokens) => write!(f, "outside:{tokens}"),
+            Form::Diagonals(tokens) => write!(f, "diagonals:{tokens}"),
+            Form::Squarings(count) => write!(f, "squarings:{count}"),
+        }
+    }
+}
+
+/// As it is given: SITE=FORM.
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.site, self.form)
+    }
 }
 
 /// A pin that cannot be read.
@@ -139,6 +175,28 @@ mod tests {
         );
         let pin: Pin = "a=with:b".parse().unwrap();
         assert_eq!(pin.form, Form::With("b".into()));
+        for text in [
+            "a=tiled",
+            "a=spread:8",
+            "a=gather:4",
+            "a=inputs",
+            "a=real",
+            "a=baby:16",
+            "a=once",
+            "a=copies",
+            "a=alone",
+            "a=with:b",
+            "a=exact",
+            "a=additions",
+            "a=about-zero",
+            "a=window",
+            "a=inside:2",
+            "a=outside:4",
+            "a=diagonals:8",
+            "a=squarings:3",
+        ] {
+            assert_eq!(text.parse::<Pin>().unwrap().to_string(), text);
+        }
         for wrong in [
             "",
             "a",

@@ -18,7 +18,7 @@ const PARTING: Duration = Duration::from_secs(2);
 
 /// Continue a prompt under encryption, with a server that `sotto serve` runs.
 ///
-/// One round trip per token, prompt tokens included. Ctrl-C stops and keeps the text.
+/// One round trip per token, and per block of prompt tokens where the plan takes a prompt in blocks. Ctrl-C stops and keeps the text.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sotto generate --plan tiny.plan --keys keys --server 127.0.0.1:7411 --prompt \"Once upon a time\"
@@ -139,9 +139,13 @@ fn finish(made: Generation) -> Result<(), Failure> {
 }
 
 fn summary(made: &Generation, why: &str) -> String {
-    let (tokens, trips) = (made.tokens.len(), made.trips.len());
+    let trips = made.trips.len();
+    let tokens = match made.tokens.len() {
+        1 => "1 token".to_string(),
+        tokens => format!("{tokens} tokens"),
+    };
     if trips == 0 {
-        return format!("{tokens} tokens; {why}");
+        return format!("{tokens}; {why}");
     }
     let blocks = made.blocks().map_or(String::new(), |(count, seconds)| {
         format!("; {seconds:.1} s for {count} tokens of the prompt together")
@@ -154,7 +158,7 @@ fn summary(made: &Generation, why: &str) -> String {
             format!("; {mean:.1} s a token")
         }
     };
-    format!("{tokens} tokens{blocks}{each}; {why}")
+    format!("{tokens}{blocks}{each}; {why}")
 }
 
 /// What a user asks for.
@@ -202,7 +206,7 @@ impl Client {
         check_prompt(&asked.prompt, self.model.vocabulary(), self.capacity)?;
         let tokenizer = self.model.tokenizer().map_err(Failure::input)?;
         let (quit, interrupt) = either(interrupt);
-        let mut screen = Screen::new(tokenizer, &asked.text, quit);
+        let mut screen = Screen::new(tokenizer, quit);
         let made = self.converse(server, asked, &mut screen, interrupt).await;
         // However it ended, what is said of it comes after the text.
         match (made, screen.end()) {
@@ -226,6 +230,7 @@ impl Client {
             }
             connection = self.connect(server, screen) => connection?,
         };
+        screen.text(&asked.text);
         let request = Request {
             prompt: asked.prompt,
             max_tokens: asked.max_tokens,

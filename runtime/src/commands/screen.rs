@@ -1,13 +1,17 @@
 //! Text as it comes, and progress below it.
 //!
 //! Where both share a terminal, progress shows the line of text that still grows above its own line, so that neither can be drawn
-//! over the other; complete lines are printed above both, and the last one when progress has gone.
+//! over the other; complete lines are printed above both, and the last one when progress has gone. Where both go to one file or pipe,
+//! text is written by whole lines.
 
 use super::course::Course;
 use super::{Failure, Meter, print};
 use crate::client::{Listener, TextStream};
 use crate::proto::wire;
-use std::io::IsTerminal;
+use std::fs::File;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use tokenizers::Tokenizer;
 use tokio::sync::watch;
 
@@ -18,33 +22,37 @@ const SHOWN: usize = 600;
 pub(super) struct Screen<'t> {
     pub meter: Meter,
     course: Course,
-    text: TextStream<'t>,
+    stream: TextStream<'t>,
     lines: Lines,
-    /// Whether text and progress are on one terminal.
+    /// Whether text and progress are on one terminal, or in one file.
     shared: bool,
+    /// Whether there is any text.
+    begun: bool,
     /// The first failure to write text, and who is told to stop then.
     lost: Option<Failure>,
     quit: watch::Sender<bool>,
 }
 
 impl<'t> Screen<'t> {
-    /// Shows the text to continue. If text cannot be written, `quit` becomes true.
-    pub fn new(tokenizer: &'t Tokenizer, prompt: &str, quit: watch::Sender<bool>) -> Self {
+    /// Nothing yet. If text cannot be written, `quit` becomes true.
+    pub fn new(tokenizer: &'t Tokenizer, quit: watch::Sender<bool>) -> Self {
         let meter = Meter::bar(1, "connecting");
-        let mut screen = Self {
-            shared: std::io::stdout().is_terminal() && meter.is_shown(),
+        let terminal = std::io::stdout().is_terminal() && meter.is_shown();
+        Self {
+            shared: terminal || one_file(),
+            begun: false,
             meter,
             course: Course::new(1),
-            text: TextStream::new(tokenizer),
+            stream: TextStream::new(tokenizer),
             lines: Lines::default(),
             lost: None,
             quit,
-        };
-        screen.write(prompt);
-        screen
+        }
     }
 
-    fn write(&mut self, text: &str) {
+    /// Shows more text: the one to continue, or its continuation.
+    pub fn text(&mut self, text: &str) {
+        self.begun = true;
         if !self.shared {
             return self.print(text);
         }
@@ -66,18 +74,22 @@ impl<'t> Screen<'t> {
 
     fn show(&mut self, piece: Result<String, String>) {
         match piece {
-            Ok(text) => self.write(&text),
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => self.text(&text),
             Err(cause) => self.meter.aside(|| eprintln!("{cause}")),
         }
     }
 
     /// Takes progress away and ends the line, so that all text stands alone.
     pub fn end(mut self) -> Result<(), Failure> {
-        let rest = self.text.finish();
+        let rest = self.stream.finish();
         self.show(rest);
         drop(self.meter);
         self.lost.map_or(Ok(()), Err)?;
-        print(format_args!("{}\n", self.lines.last))
+        match self.begun {
+            true => print(format_args!("{}\n", self.lines.last)),
+            false => Ok(()),
+        }
     }
 }
 
@@ -102,8 +114,21 @@ impl Listener for Screen<'_> {
     }
 
     fn token(&mut self, id: u32) {
-        let piece = self.text.push(id);
+        let piece = self.stream.push(id);
         self.show(piece);
+    }
+}
+
+/// Whether standard output and standard error are the same file or pipe.
+fn one_file() -> bool {
+    let place = |fd: BorrowedFd<'_>| {
+        let data = File::from(fd.try_clone_to_owned()?).metadata()?;
+        io::Result::Ok((data.dev(), data.ino()))
+    };
+    let (out, err) = (io::stdout(), io::stderr());
+    match (place(out.as_fd()), place(err.as_fd())) {
+        (Ok(out), Ok(err)) => out == err,
+        _ => false,
     }
 }
 

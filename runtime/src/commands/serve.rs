@@ -6,6 +6,7 @@ use crate::cpu::{CpuEngine, EngineOptions};
 use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Notice, Service, bind};
+use bytesize::ByteSize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use tempfile::TempDir;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sotto serve --plan tiny.plan --addr 127.0.0.1:7411
-  sotto serve --plan tiny.plan --keys keys/evaluation --memory 16000000000 --trace trace.json")]
+  sotto serve --plan tiny.plan --keys keys/evaluation --memory 16GiB --trace trace.json")]
 pub struct Args {
     /// The plan directory.
     #[arg(long)]
@@ -36,9 +37,9 @@ pub struct Args {
     /// Allow an address that other machines can reach. Nothing authenticates them, and the connection is not encrypted.
     #[arg(long)]
     allow_remote: bool,
-    /// Bytes of memory to use: a plan that needs more is refused, what is left over keeps plaintexts encoded.
+    /// Memory to use, as in 16GiB: a plan that needs more is refused, what is left over keeps plaintexts encoded.
     #[arg(long, value_name = "BYTES")]
-    memory: Option<u64>,
+    memory: Option<ByteSize>,
     /// A session that nothing has happened in for so long gives way to another client.
     #[arg(long, value_name = "MINUTES", default_value_t = 30)]
     idle_minutes: u32,
@@ -97,7 +98,7 @@ fn check_keys(dir: &Path) -> Result<(), Failure> {
     )))
 }
 
-/// Says what happens with keys that clients send.
+/// Says what happens on the server: keys that come, sessions, tokens.
 fn tell(notice: &Notice) {
     match notice {
         Notice::Receiving { bytes } => {
@@ -109,6 +110,14 @@ fn tell(notice: &Notice) {
         ),
         Notice::Lost { cause } => eprintln!("evaluation keys did not arrive: {cause}"),
         Notice::Loading => eprintln!("loading keys, encoding weights"),
+        Notice::Opened { session } => eprintln!("session {session} begins"),
+        Notice::Stepped {
+            session,
+            tokens,
+            seconds,
+        } => eprintln!("session {session}: {seconds:.1} s to its token {tokens}"),
+        Notice::Failed { session, cause } => eprintln!("session {session}: {cause}"),
+        Notice::Closed { session } => eprintln!("session {session} ends"),
     }
 }
 
@@ -120,7 +129,7 @@ fn engine(args: &Args) -> Result<CpuEngine, Failure> {
     let trace = args.trace.as_deref().map(|path| create_trace(path, &dir));
     let trace = trace.transpose()?;
     let options = EngineOptions {
-        memory: args.memory,
+        memory: args.memory.map(|memory| memory.as_u64()),
         trace,
     };
     CpuEngine::new(dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)

@@ -64,7 +64,7 @@ impl TrialArgs {
         }
         dir.check().map_err(Failure::input)?;
         let golden = golden(&self.golden)?;
-        check_vocabulary(&self.golden, &golden, &dir)?;
+        check_model(&self.golden, &golden, &dir)?;
         Ok((dir, golden))
     }
 
@@ -106,8 +106,18 @@ fn golden(path: &Path) -> Result<Golden, Failure> {
 }
 
 /// Refuses a golden file of another model.
-fn check_vocabulary(path: &Path, golden: &Golden, dir: &PlanDir) -> Result<(), Failure> {
-    let vocab = dir.plan().model.vocab;
+fn check_model(path: &Path, golden: &Golden, dir: &PlanDir) -> Result<(), Failure> {
+    let model = &dir.plan().model;
+    if let Some(checkpoint) = &golden.checkpoint
+        && *checkpoint != model.digest
+    {
+        return Err(Failure::Input(format!(
+            "{} was computed from checkpoint {checkpoint}, the plan from {}: make one of this model with `sottoc reference`",
+            path.display(),
+            model.digest
+        )));
+    }
+    let vocab = model.vocab;
     if golden.logits.shape.last().copied() == Some(vocab as usize) {
         return Ok(());
     }

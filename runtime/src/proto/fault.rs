@@ -10,7 +10,7 @@ pub use wire::fault::Code as FaultCode;
 /// An error that crosses the wire as a gRPC status with [`wire::Fault`] details.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
 #[error("{thing}: {remedy}")]
-#[diagnostic(code(fault::fault))]
+#[diagnostic(code(server::fault))]
 pub struct Fault {
     /// What kind.
     pub code: FaultCode,

@@ -1,6 +1,6 @@
-//! What a service tells whoever runs it.
+//! What a service tells whoever runs it. Nothing of it is secret from the server.
 
-/// What happens with keys that clients send.
+/// What happens on a server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Notice {
     /// A client begins to send its evaluation keys.
@@ -22,6 +22,32 @@ pub enum Notice {
     },
     /// They are read from the disk.
     Loading,
+    /// A client's session has begun.
+    Opened {
+        /// Its name.
+        session: String,
+    },
+    /// A token, or a block of them, was computed.
+    Stepped {
+        /// Name of the session.
+        session: String,
+        /// Tokens that the session has now.
+        tokens: u32,
+        /// Seconds that it took.
+        seconds: f64,
+    },
+    /// A token could not be computed.
+    Failed {
+        /// Name of the session.
+        session: String,
+        /// Why, in words.
+        cause: String,
+    },
+    /// A client has ended its session.
+    Closed {
+        /// Its name.
+        session: String,
+    },
 }
 
 /// Whoever hears of it.

@@ -56,7 +56,7 @@ impl<E: Engine> Service<E> {
         }
     }
 
-    /// The same, with somebody who hears what happens with clients' keys.
+    /// The same, with somebody who hears what happens.
     pub fn telling(mut self, tell: impl Fn(&Notice) + Send + Sync + 'static) -> Self {
         self.tell = Arc::new(tell);
         self
@@ -190,8 +190,12 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         self.check_served(&fingerprint)?;
         let beginning = self.sessions.begin(&self.engine, &fingerprint)?;
         self.ready(&fingerprint).await?;
+        let session = beginning.keep();
+        (self.tell)(&Notice::Opened {
+            session: session.clone(),
+        });
         Ok(Response::new(wire::OpenReply {
-            session: beginning.keep(),
+            session,
             capacity: self.engine.capacity(),
         }))
     }
@@ -252,6 +256,7 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
             let _sent = sender.try_send(Ok(result_message(reply)));
             return Ok(Response::new(ReceiverStream::new(receiver)));
         }
+        let tell = self.tell.clone();
         tokio::spawn(async move {
             let Some(turn) = in_line(&held, &sender).await else {
                 return;
@@ -262,6 +267,7 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
                     last: Mutex::new(Instant::now()),
                 };
                 let reply = claim.compute(&engine, turn, block, &ciphertext, &watch);
+                tell(&stepped(session, position + block.max(1), &reply));
                 // A closed channel means that the client has gone; the reply stays with the session.
                 let _gone = sender.blocking_send(reply.map(result_message).map_err(Status::from));
             });
@@ -273,8 +279,25 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         &self,
         request: Request<wire::CloseRequest>,
     ) -> Result<Response<wire::CloseReply>, Status> {
-        self.sessions.end(&request.into_inner().session)?;
+        let session = request.into_inner().session;
+        self.sessions.end(&session)?;
+        (self.tell)(&Notice::Closed { session });
         Ok(Response::new(wire::CloseReply {}))
+    }
+}
+
+/// What came of a token, for whoever runs the server.
+fn stepped(session: String, tokens: u32, reply: &Result<StepReply, Fault>) -> Notice {
+    match reply {
+        Ok(reply) => Notice::Stepped {
+            session,
+            tokens,
+            seconds: reply.elapsed.as_secs_f64(),
+        },
+        Err(fault) => Notice::Failed {
+            session,
+            cause: fault.to_string(),
+        },
     }
 }
 

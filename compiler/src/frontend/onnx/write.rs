@@ -23,6 +23,8 @@ impl Import {
     /// A directory that holds anything else, a weight that no f32 is equal to, or whatever the file system says. `config.json` is
     /// written last: without it, the directory is no checkpoint.
     pub fn write(&self, dir: &Path, tokenizer: Option<&Path>) -> Result<(), OnnxError> {
+        let tokenizer = tokenizer.map(|path| fs::read(path).map_err(io(path)));
+        let tokenizer = tokenizer.transpose()?;
         fs::create_dir_all(dir).map_err(io(dir))?;
         for entry in fs::read_dir(dir).map_err(io(dir))? {
             let name = entry.map_err(io(dir))?.file_name();
@@ -43,8 +45,7 @@ impl Import {
                 _ => {}
             }
         }
-        if let Some(tokenizer) = tokenizer {
-            let bytes = fs::read(tokenizer).map_err(io(tokenizer))?;
+        if let Some(bytes) = tokenizer {
             write_whole(&copy, &bytes).map_err(io(&copy))?;
         }
         self.write_weights(&weights)?;

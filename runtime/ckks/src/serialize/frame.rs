@@ -161,7 +161,10 @@ impl<'a, R: Read> FrameReader<'a, R> {
 
     fn io(&self, e: io::Error) -> CkksError {
         match self.path {
-            _ if e.kind() == io::ErrorKind::UnexpectedEof => self.corrupt("truncated"),
+            Some(_) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                self.corrupt("truncated: copy it again, or make it anew")
+            }
+            None if e.kind() == io::ErrorKind::UnexpectedEof => self.corrupt("truncated"),
             Some(path) => CkksError::Io {
                 path: path.into(),
                 source: e,

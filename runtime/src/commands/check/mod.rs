@@ -20,7 +20,8 @@ use std::time::Instant;
 /// Compare what a plan computes with float64, step by step on a golden file's tokens.
 ///
 /// Per step: the largest logit error in units of the float64 logits' standard deviation, and whether the most likely token
-/// agrees (compared where float64's first two are at least twice the tolerance apart). Exits 1 on a miss.
+/// agrees: `same`, `OTHER`, or `close` where float64's first two are less than twice the tolerance apart and either would do. Exits 1
+/// on a miss.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sotto check --plan tiny.plan --golden golden.safetensors --backend clear --noise
