@@ -4,7 +4,7 @@
 //! consumers need: there is no slack to distribute, the only decisions left are which uses read a value and which read its
 //! refreshed copy. [`search`] makes them for one template, by dynamic programming over the needs of the values in flight
 //! (several: residual, queries, keys, numerator and denominator of a softmax; group loops are part of it, [`region`] inlines
-//! them with their trip count in the price). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
+//! them with their trip count in the price; [`alike`] makes large templates smaller). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
 //! level it takes its parameters, and the first and last layer may be placed on their own. [`build`] writes the decisions down.
 //!
 //! Invariants of the result, which the leveled verifier checks independently: operands of every node agree as [`Op`] demands;
@@ -13,6 +13,7 @@
 //!
 //! [`Op`]: sotto_ir::slot::Op
 
+mod alike;
 mod build;
 mod chain;
 mod error;
@@ -72,6 +73,8 @@ pub struct Options {
     pub strategy: Strategy,
     /// States of the dynamic program kept after each node, cheapest first. Exact as long as nothing is cut.
     pub beam: usize,
+    /// Nodes of the largest template that is searched whole; in larger ones values that nothing tells apart are placed alike.
+    pub whole: usize,
     /// Groups that the search expects a loop to visit; `None`: the mean over all positions up to the capacity.
     pub groups: Option<u64>,
     /// Lowest storage level by state.
@@ -80,11 +83,15 @@ pub struct Options {
     ceilings: BTreeMap<StateId, u32>,
 }
 
+/// Templates of one branch have no more nodes.
+const WHOLE: usize = 256;
+
 impl Default for Options {
     fn default() -> Self {
         Self {
             strategy: Strategy::default(),
             beam: 4096,
+            whole: WHOLE,
             groups: None,
             floors: BTreeMap::new(),
             ceilings: BTreeMap::new(),

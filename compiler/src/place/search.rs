@@ -22,7 +22,8 @@ pub struct Frontier {
     pub cut: bool,
     /// Most states after a node.
     pub widest: usize,
-    result_level: u32,
+    /// The level of the results.
+    pub result_level: u32,
     trail: Vec<Link>,
 }
 
@@ -351,8 +352,8 @@ fn missing(a: &[u64], b: &[u64], prices: &[u64]) -> Option<u64> {
 }
 
 impl Frontier {
-    /// Everything that `outcome` decides.
-    pub fn placement(&self, region: &Region, outcome: &Outcome) -> Placement {
+    /// What `outcome` decides in the region that was searched: which operands of each node read copies, a bit each.
+    pub fn choices(&self, region: &Region, outcome: &Outcome) -> Vec<u8> {
         let mut choices = Vec::new();
         let mut link = outcome.trail;
         while link != ROOT {
@@ -362,7 +363,12 @@ impl Frontier {
         }
         // `choices` now runs from the first node to the last, dead nodes left out.
         let mut choices = choices.into_iter().rev();
-        Placement::of(region, self.result_level, |_| choices.next().unwrap_or(0))
+        let mut by_node = vec![0; region.nodes.len()];
+        Placement::of(region, self.result_level, |n| {
+            by_node[n] = choices.next().unwrap_or(0);
+            by_node[n]
+        });
+        by_node
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a strategy makes of one template, by the levels of its parameters and of its results.
 
 use super::Options;
+use super::alike::Alike;
 use super::placement::Placement;
 use super::region::Region;
 use super::search::{Frontier, Stuck, search};
@@ -17,8 +18,8 @@ pub struct Table {
 }
 
 enum Ways {
-    /// The search's frontiers by exit level.
-    Searched(Vec<Result<Frontier, Stuck>>),
+    /// The search's frontiers by exit level, and what it searched in place of the whole region.
+    Searched(Vec<Result<Frontier, Stuck>>, Option<Alike>),
     /// A comparator's placements with their costs by entry level and exit level.
     Compared(Vec<Vec<Option<(u64, Placement)>>>),
 }
@@ -29,8 +30,10 @@ impl Table {
         let levels = (0..=top).into_par_iter();
         let ways = match comparator(options.strategy, &region, top) {
             None => {
-                let by_exit = levels.map(|exit| search(&region, top, exit, options.beam));
-                Ways::Searched(by_exit.collect())
+                let alike = (region.nodes.len() > options.whole).then(|| Alike::of(&region));
+                let searched = alike.as_ref().map_or(&region, |alike| &alike.region);
+                let by_exit = levels.map(|exit| search(searched, top, exit, options.beam));
+                Ways::Searched(by_exit.collect(), alike)
             }
             Some(comparator) => {
                 let place = |entry, exit| comparator.place(&region, top, entry, exit);
@@ -44,7 +47,7 @@ impl Table {
 
     /// The same for another template, if it puts the search the same problem.
     pub fn serves(&self, region: &Region) -> Option<Self> {
-        let searched = matches!(*self.ways, Ways::Searched(_));
+        let searched = matches!(*self.ways, Ways::Searched(..));
         (searched && self.region.same_problem(region)).then(|| Self {
             region: region.clone(),
             ways: Arc::clone(&self.ways),
@@ -54,7 +57,7 @@ impl Table {
     /// Nanoseconds of the best placement from parameters at `entry` to results at `exit`.
     pub fn best(&self, entry: u32, exit: u32) -> Option<u64> {
         match &*self.ways {
-            Ways::Searched(by_exit) => outcome(by_exit, entry, exit).map(|(cost, _, _)| cost),
+            Ways::Searched(by_exit, _) => outcome(by_exit, entry, exit).map(|(cost, _, _)| cost),
             Ways::Compared(placed) => {
                 let way = placed[entry as usize][exit as usize].as_ref();
                 way.map(|(cost, _)| *cost)
@@ -65,9 +68,15 @@ impl Table {
     /// That placement, with its nanoseconds.
     pub fn placement(&self, entry: u32, exit: u32) -> Option<(u64, Placement)> {
         match &*self.ways {
-            Ways::Searched(by_exit) => {
+            Ways::Searched(by_exit, alike) => {
                 let (cost, frontier, i) = outcome(by_exit, entry, exit)?;
-                let placement = frontier.placement(&self.region, &frontier.outcomes[i]);
+                let searched = alike.as_ref().map_or(&self.region, |alike| &alike.region);
+                let choices = frontier.choices(searched, &frontier.outcomes[i]);
+                let level = frontier.result_level;
+                let placement = match alike {
+                    Some(alike) => alike.placement(&self.region, level, &choices),
+                    None => Placement::of(&self.region, level, |n| choices[n]),
+                };
                 Some((cost, placement))
             }
             Ways::Compared(placed) => placed[entry as usize][exit as usize].clone(),
@@ -77,7 +86,7 @@ impl Table {
     /// Every exit level with its nanoseconds from `entry`.
     pub fn exits(&self, entry: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
         let levels = match &*self.ways {
-            Ways::Searched(by_exit) => by_exit.len(),
+            Ways::Searched(by_exit, _) => by_exit.len(),
             Ways::Compared(placed) => placed.len(),
         };
         (0..levels as u32).filter_map(move |exit| Some((exit, self.best(entry, exit)?)))
@@ -86,7 +95,7 @@ impl Table {
     /// Whether the beam of the search cut, and most states it held after one node.
     pub fn effort(&self) -> (bool, usize) {
         match &*self.ways {
-            Ways::Searched(by_exit) => {
+            Ways::Searched(by_exit, _) => {
                 by_exit.iter().flatten().fold((false, 1), |(cut, most), f| {
                     (cut || f.cut, most.max(f.widest))
                 })
@@ -98,7 +107,10 @@ impl Table {
     /// The node that no placement could serve, if that is why there is none.
     pub fn stuck_at(&self) -> Option<usize> {
         match &*self.ways {
-            Ways::Searched(by_exit) => by_exit[0].as_ref().err().map(|stuck| stuck.node),
+            Ways::Searched(by_exit, alike) => {
+                let node = by_exit[0].as_ref().err()?.node;
+                Some(alike.as_ref().map_or(node, |alike| alike.member(node)))
+            }
             Ways::Compared(placed) => {
                 let none = placed.iter().flatten().all(Option::is_none);
                 none.then_some(0)
