@@ -236,7 +236,7 @@ fn the_server_can_hold_the_embedding_and_the_client_the_head() {
 }
 
 /// Every alternative of the search, by itself or with what it needs.
-const PINS: [&[&str]; 16] = [
+const PINS: [&[&str]; 17] = [
     &[],
     &["layers.{i}.mlp.silu=window"],
     &["layers.{i}.mlp.silu=about-zero"],
@@ -263,6 +263,10 @@ const PINS: [&[&str]; 16] = [
     &["layers.{i}.attention.attend=inside:8"],
     &["layers.{i}.attention.attend=outside:4"],
     &["layers.{i}.attention.attend=diagonals:4"],
+    &[
+        "layers.{i}.attention.attend=diagonals:2",
+        "layers.{i}.attention.attend=stored-once",
+    ],
     &[
         "layers.{i}.attention.attend=squarings:2",
         "final_norm=exact",
@@ -309,7 +313,9 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
         let gated = |pin: &&str| pin.contains("gate_proj");
         let gateless = name == "gpt2";
         for pins in PINS {
-            if gateless && pins.iter().any(gated) {
+            let once = |pin: &&str| pin.contains("stored-once");
+            let alone = decoder.model.heads == decoder.model.kv_heads;
+            if gateless && pins.iter().any(gated) || alone && pins.iter().any(once) {
                 continue;
             }
             // its activation has another name
@@ -344,6 +350,8 @@ fn every_alternative_can_be_pinned_and_computes_the_same_model() {
                         said(&format!("in diagonals, {n} tokens inside each head"))
                     }
                     Form::Outside(n) => said(&format!("groups of {n} tokens, outside")),
+                    Form::StoredOnce => said("stored once for"),
+                    Form::StoredCopies => !ever("stored once for"),
                     Form::Squarings(n) => said(&format!("by {n} squarings")),
                     Form::Inputs => said("two diagonals in one"),
                     Form::With(_) => said("one complex product"),

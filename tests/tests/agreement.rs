@@ -118,6 +118,24 @@ fn so_it_does_with_keys_and_values_in_diagonals() {
     assert!(plan.prefill.is_none());
 }
 
+/// 2 KV heads for 8 query heads: four parts, four times the tokens in a group.
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn so_it_does_with_keys_and_values_stored_once_per_kv_head() {
+    let pins = [
+        "layers.{i}.attention.attend=diagonals:2",
+        "layers.{i}.attention.attend=stored-once",
+    ];
+    let compiled = agrees("llama-variants", &pins, 1);
+    let once = |state: &StateDecl| {
+        let Layout::Matrix(m) = state.ty.layout else {
+            return false;
+        };
+        (m.heads, m.inner, m.tokens()) == (2, 8, 128)
+    };
+    assert!(compiled.plan.plan().decode.states.iter().all(once));
+}
+
 fn agrees(name: &str, pins: &[&str], least: u32) -> Compiled {
     let compiled = compile_pinned(name, ParamSet::insecure_test(10), 24, pins).unwrap();
     let golden = golden(name);

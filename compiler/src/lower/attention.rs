@@ -80,6 +80,21 @@ impl Softmax {
     }
 }
 
+impl Softmax {
+    /// Of every `parts`th head, from head `part` on.
+    pub fn part(&self, part: u32, parts: u32) -> Softmax {
+        let every = |heads: &Vec<f64>| -> Vec<f64> {
+            let heads = heads.iter().skip(part as usize);
+            heads.step_by(parts as usize).copied().collect()
+        };
+        Softmax {
+            tops: self.tops.iter().map(every).collect(),
+            centres: self.centres.iter().map(every).collect(),
+            ..self.clone()
+        }
+    }
+}
+
 /// Where attention happens.
 pub struct Place<'a> {
     /// Site.
@@ -241,13 +256,13 @@ fn repeat_copies(b: &mut Builder<'_>, place: &Place<'_>, site: &str, v: Val, cop
     b.fold(site, &v, -step, copies, place.stored())
 }
 
-/// Emits attention of `q` over the states `k` and `v`, given their units; the result, a mean of
+/// Emits attention of the queries, one for each part of the heads, over the states `k` and `v`, given their units; the result, a mean of
 /// values, has the unit of `v`.
 pub fn lower(
     b: &mut Builder<'_>,
     place: &Place<'_>,
     softmax: &Softmax,
-    q: &Val,
+    queries: &[Val],
     states: [(StateId, f64); 2],
 ) -> Result<Val, LowerError> {
     let site = place.site;
@@ -257,18 +272,18 @@ pub fn lower(
     };
     let [k, v] = states;
     let geometry = place.geometry;
-    let queries = geometry.queries();
     let units = (k.1, v.1);
-    let (group, layout, q) = match geometry.diagonals {
+    let (group, layout, queries) = match geometry.diagonals {
         None => {
-            let group = group(b.draft, place, softmax, q, units);
-            (group.map_err(fail)?, place.tokens(), q.clone())
+            let group = group(b.draft, place, softmax, &queries[0], units);
+            (group.map_err(fail)?, place.tokens(), queries.to_vec())
         }
         Some(baby) => {
-            let q = diagonals::operand(b, place, site, q);
-            let group = diagonals::group(b.draft, place, softmax, baby, &q, units);
+            let operand = |q: &Val| diagonals::operand(b, place, site, q);
+            let queries: Vec<Val> = queries.iter().map(operand).collect();
+            let group = diagonals::group(b.draft, place, softmax, baby, &queries, units);
             let period = geometry.width() * geometry.inner;
-            (group.map_err(fail)?, Layout::Partial { period }, q)
+            (group.map_err(fail)?, Layout::Partial { period }, queries)
         }
     };
     // half of half the denominator + i·numerator
@@ -276,11 +291,20 @@ pub fn lower(
         complex: true,
         ..real(layout, v.1)
     };
-    let weighted = b.sum_groups(site, group, &[k.0, v.0], &[&q], vec![ty]);
-    let sums = sum_tokens(b, place, &weighted[0]);
-    let sums = match geometry.inner {
-        1 => sums,
-        _ => linear::clean(b, site, &sums, &queries, sums.unit()),
+    let types = vec![ty; queries.len()];
+    let queries: Vec<&Val> = queries.iter().collect();
+    let weighted = b.sum_groups(site, group, &[k.0, v.0], &queries, types);
+    let part = geometry.part();
+    let each = Place {
+        geometry: &part,
+        ..*place
+    };
+    let sums = weighted.iter().map(|v| sum_tokens(b, &each, v));
+    let sums: Vec<Val> = sums.collect();
+    let sums = match (&sums[..], geometry.inner) {
+        ([sums], 1) => sums.clone(),
+        ([sums], _) => linear::clean(b, site, sums, &geometry.queries(), sums.unit()),
+        (parts, _) => diagonals::whole(b, place, parts),
     };
     let name = format!("{site}.inverse");
     let (denominator, numerator) = b.split((&name, site), &sums, (2.0, v.1));
@@ -489,7 +513,7 @@ pub fn weights_plain(
 /// The type of a state's group as it is stored for decode.
 pub fn state_type(geometry: &Geometry, side: Side, unit: f64) -> ValueType {
     match geometry.diagonals {
-        Some(baby) => diagonals::state_type(geometry, baby, side, unit),
+        Some(baby) => diagonals::state_type(&geometry.part(), baby, side, unit),
         None => real(stored_layout(geometry), unit),
     }
 }

@@ -88,6 +88,8 @@ pub struct Choices {
     pub once: BTreeSet<String>,
     /// Baby steps of keys and values that are encrypted matrices in diagonals; absent where they are not.
     pub diagonals: Option<u32>,
+    /// Whether such matrices hold keys and values once per KV head, for as many times the tokens; else once per query head.
+    pub shared: bool,
     /// Softmax's exponential is this many squarings of exp(x / 2^squarings).
     pub squarings: u32,
     /// Norms, by site, that spend a level on an exact window.
@@ -140,6 +142,8 @@ pub struct Geometry {
     pub inner: u32,
     /// Baby steps of keys and values that are matrices in diagonals.
     pub diagonals: Option<u32>,
+    /// Query heads that read the same matrix, each in a ciphertext of its own; 1 where every query head has one.
+    pub parts: u32,
 }
 
 impl Geometry {
@@ -167,11 +171,15 @@ impl Geometry {
             stored: 0,
             inner: 1,
             diagonals: choices.diagonals,
+            parts: 1,
         };
         geometry.inner = choices.inner.clamp(1, geometry.tokens);
         if geometry.diagonals.is_some() {
+            if choices.shared {
+                geometry.parts = geometry.shared();
+            }
             // a row or column for each of the lanes
-            geometry.tokens = lanes * geometry.inner;
+            geometry.tokens = lanes * geometry.inner * geometry.parts;
         }
         geometry.stored = choices.stored.unwrap_or(geometry.tokens);
         let mut vectors = vectors(model, options);
@@ -249,6 +257,19 @@ impl Geometry {
             head_dim: self.head_dim,
             heads_padded: self.heads_padded / self.shared(),
             lanes: self.lanes,
+        }
+    }
+
+    /// The geometry of keys and values as they are stored, and of the queries of one part: every [`Geometry::parts`]th head, with as many
+    /// times the tokens in its place. Slot (lane·heads + head)·inner + r of part `head mod parts` is slot
+    /// (lane·heads/parts + head/parts)·inner·parts + r here.
+    pub fn part(&self) -> Geometry {
+        Geometry {
+            heads: self.heads / self.parts,
+            heads_padded: self.heads_padded / self.parts,
+            inner: self.inner * self.parts,
+            parts: 1,
+            ..self.clone()
         }
     }
 

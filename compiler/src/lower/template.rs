@@ -249,6 +249,10 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         // what attention reads is spread by as much as its tokens ask for, and masked there
         let landing = self.landing(insts[0]);
         let copies = self.copies(insts[0]);
+        if self.model.geometry.parts > 1 && copies == 1 && matches!(landing, Landing::Current(_)) {
+            let what = "keys and values made for each query head, but stored once";
+            return Err(self.unsupported(&inst.site, what));
+        }
         if self.attended(insts[0]) && self.model.geometry.inner * copies > 1 {
             if insts.iter().any(|inst| self.landing(inst) != landing) {
                 return Err(self.unsupported(&inst.site, "a pair of queries with keys or values"));
@@ -326,7 +330,7 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             Some(Role::Query) => Landing::First,
             // a block's keys and values go to more than one place
             Some(Role::Key | Role::Value) if self.b.block == 1 => {
-                Landing::Current(self.model.geometry.inner)
+                Landing::Current(self.model.geometry.part().inner)
             }
             _ => Landing::All,
         }
@@ -434,10 +438,11 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
         };
         self.plain_vector(*v, site)?;
         let v = self.input(*v, site)?;
+        let stored = self.model.geometry.part();
         let place = Place {
             site,
             tag: &self.tag,
-            geometry: &self.model.geometry,
+            geometry: &stored,
             capacity: self.model.options.context,
         };
         let k = match self.values.get(k) {
@@ -486,31 +491,42 @@ impl<'m, 'a, 'p> Lowering<'m, 'a, 'p> {
             (None, 1) => softmax.query_unit(k),
             (None, _) => x.val.unit(),
         };
-        let q = match self.values.get(&q) {
-            Some(Lowered::Rope(x)) if place.geometry.inner > 1 => {
-                let turn = Turn::Query {
-                    unit: query_unit(x),
-                };
-                let q = attention::rope(&mut self.b, &place, site, &x.val, turn);
-                linear::repeat(&mut self.b, site, &q, &place.geometry.queries())
-            }
-            Some(Lowered::Rope(x)) => {
-                let unit = x.val.unit();
-                attention::rope(&mut self.b, &place, site, &x.val, Turn::Query { unit })
-            }
-            Some(Lowered::Vector(x)) if place.geometry.inner > 1 => {
-                let queries = place.geometry.queries();
-                linear::clean(&mut self.b, site, &x.val, &queries, query_unit(x))
-            }
-            Some(Lowered::Vector(x)) => x.val.clone(),
-            _ => return Err(self.unsupported(site, "an undefined query")),
+        let part = geometry.part();
+        let each = Place {
+            geometry: &part,
+            ..place
         };
+        let mut queries = Vec::new();
+        for number in 0..geometry.parts {
+            let q = match self.values.get(&q) {
+                Some(Lowered::Rope(x)) if part.inner > 1 => {
+                    let turn = Turn::Query {
+                        unit: query_unit(x),
+                    };
+                    let x = diagonals::query(&mut self.b, &place, site, &x.val, number);
+                    let q = attention::rope(&mut self.b, &each, site, &x, turn);
+                    linear::repeat(&mut self.b, site, &q, &part.queries())
+                }
+                Some(Lowered::Rope(x)) => {
+                    let unit = x.val.unit();
+                    attention::rope(&mut self.b, &each, site, &x.val, Turn::Query { unit })
+                }
+                Some(Lowered::Vector(x)) if part.inner > 1 => {
+                    let unit = query_unit(x);
+                    let x = diagonals::query(&mut self.b, &place, site, &x.val, number);
+                    linear::clean(&mut self.b, site, &x, &part.queries(), unit)
+                }
+                Some(Lowered::Vector(x)) => x.val.clone(),
+                _ => return Err(self.unsupported(site, "an undefined query")),
+            };
+            queries.push(q);
+        }
         let [keys, values] = match self.b.block {
             1 => [StateId(0), StateId(1)],
             _ => block::SHARED,
         };
         let states = [(keys, k), (values, v)];
-        let val = attention::lower(&mut self.b, &place, &softmax, &q, states)?;
+        let val = attention::lower(&mut self.b, &place, &softmax, &queries, states)?;
         Ok(vector(val, self.model.geometry.queries()))
     }
 

@@ -105,12 +105,14 @@ impl Search<'_> {
                     Form::Inside(n) => number(inside) == n,
                     Form::Outside(n) => (number(inside), number(tokens)) == (0, n),
                     Form::Squarings(n) => number(squarings) == n,
-                    Form::Diagonals(_) => false,
+                    Form::Diagonals(_) | Form::StoredOnce => false,
                     _ => true,
                 }
             }
-            Kernel::Diagonal([inside, _, squarings, ..]) if self.attend == pin.site => {
+            Kernel::Diagonal([parts, inside, _, squarings, ..]) if self.attend == pin.site => {
                 match pin.form {
+                    Form::StoredOnce => number(parts) > 1,
+                    Form::StoredCopies => number(parts) == 1,
                     Form::Diagonals(n) => number(inside) == n,
                     Form::Squarings(n) => number(squarings) == n,
                     Form::Inside(_) | Form::Outside(_) => false,
@@ -207,12 +209,12 @@ impl Search<'_> {
         self.alike(a, b)
             && match (a, b) {
                 (Kernel::Attend([_, n, k, ..]), Kernel::Attend([_, m, l, ..]))
-                | (Kernel::Diagonal([_, n, k, ..]), Kernel::Diagonal([_, m, l, ..])) => {
+                | (Kernel::Diagonal([_, _, n, k, ..]), Kernel::Diagonal([_, _, m, l, ..])) => {
                     steps(number(n), number(m)) + steps(number(k), number(l)) == 1
                 }
                 // of the other kind, what differs in nothing else
-                (Kernel::Attend([i, t, k, ..]), Kernel::Diagonal([_, _, l, ..]))
-                | (Kernel::Diagonal([_, _, l, ..]), Kernel::Attend([i, t, k, ..])) => {
+                (Kernel::Attend([i, t, k, ..]), Kernel::Diagonal([_, _, _, l, ..]))
+                | (Kernel::Diagonal([_, _, _, l, ..]), Kernel::Attend([i, t, k, ..])) => {
                     i == t && k == l
                 }
                 _ => a != b,
@@ -227,8 +229,8 @@ impl Search<'_> {
                 (i, s, x) == (j, t, y)
             }
             (
-                Kernel::Attend([i, _, _, q, s]) | Kernel::Diagonal([i, _, _, q, s]),
-                Kernel::Attend([j, _, _, r, t]) | Kernel::Diagonal([j, _, _, r, t]),
+                Kernel::Attend([i, _, _, q, s]) | Kernel::Diagonal([_, i, _, _, q, s]),
+                Kernel::Attend([j, _, _, r, t]) | Kernel::Diagonal([_, j, _, _, r, t]),
             ) => (i, q, s) == (j, r, t),
             _ => false,
         }
@@ -310,7 +312,8 @@ impl Search<'_> {
                 choices.tokens = Some(self.number(*tokens));
                 choices.squarings = self.number(*squarings);
             }
-            Kernel::Diagonal([inside, baby, squarings, ..]) => {
+            Kernel::Diagonal([parts, inside, baby, squarings, ..]) => {
+                choices.shared = self.number(*parts) > 1;
                 choices.inner = self.number(*inside);
                 choices.diagonals = Some(self.number(*baby));
                 choices.squarings = self.number(*squarings);
@@ -371,11 +374,15 @@ impl Search<'_> {
                 );
                 (self.attend.clone(), words)
             }
-            Kernel::Diagonal([inside, baby, squarings, ..]) => {
-                let [inside, baby, squarings] =
-                    [inside, baby, squarings].map(|id| self.number(*id));
+            Kernel::Diagonal([parts, inside, baby, squarings, ..]) => {
+                let [parts, inside, baby, squarings] =
+                    [parts, inside, baby, squarings].map(|id| self.number(*id));
+                let stored = match parts {
+                    1 => String::new(),
+                    n => format!(", stored once for {n} query heads"),
+                };
                 let words = format!(
-                    "keys and values in diagonals, {inside} tokens inside each head, {baby} baby steps, exponential by {squarings} squarings"
+                    "keys and values in diagonals, {inside} tokens inside each head{stored}, {baby} baby steps, exponential by {squarings} squarings"
                 );
                 (self.attend.clone(), words)
             }

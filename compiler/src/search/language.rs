@@ -21,17 +21,18 @@ define_language! {
         // (linear inputs baby weight x): a tiled product of a tiled vector; inputs is 1 where diagonals share complex ones.
         "linear" = Linear([Id; 4]),
         // (spread stride current inputs baby weight x): a product whose features stand apart; current is 1 where they end in the
-        // current token's slots.
+        // current token's slots, 2 where they stay once per KV head there.
         "spread" = Spread([Id; 6]),
         // (gather stride inputs baby weight x): a tiled product of a strided vector.
         "gather" = Gather([Id; 5]),
         // (clean stride x): a spread vector masked and repeated.
         "clean" = Clean([Id; 2]),
-        // (strided stride x), (first stride x), (landed stride x): x with every feature in all its slots, in the first of them, in the
-        // current token's. No program computes these from x: they are wishes, which rules grant or do not.
+        // (strided stride x), (first stride x), (landed stride x), (own stride x): x with every feature in all its slots, in the first of
+        // them, in the current token's, in the current token's once per KV head. No program computes these from x: they are wishes, which rules grant or do not.
         "strided" = Strided([Id; 2]),
         "first" = First([Id; 2]),
         "landed" = Landed([Id; 2]),
+        "own" = Own([Id; 2]),
         // The complex conjugate.
         "conj" = Conjugate([Id; 1]),
         // (re z (conj z)).
@@ -47,8 +48,9 @@ define_language! {
         // (attend inner tokens squarings q state): inner of the tokens lie inside the features, 0 for none. Then q is spread, and so is
         // the result before it is cleaned, which is part of this.
         "attend" = Attend([Id; 5]),
-        // (diagonal inner baby squarings q state): the same with keys and values as matrices in diagonals, inner tokens inside each head.
-        "diagonal" = Diagonal([Id; 5]),
+        // (diagonal parts inner baby squarings q state): the same with keys and values as matrices in diagonals, inner tokens inside each
+        // head; parts query heads read the same one.
+        "diagonal" = Diagonal([Id; 6]),
         // (activate windowed stride site x): windowed is 1 where its polynomial is over what was calibrated, not about zero.
         "activate" = Activate([Id; 4]),
         // (mul stride a b): product of ciphertexts.

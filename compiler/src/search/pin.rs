@@ -43,6 +43,10 @@ pub enum Form {
     Outside(u32),
     /// Attention with keys and values in diagonals, so many tokens inside each head.
     Diagonals(u32),
+    /// Keys and values in diagonals stored once per KV head.
+    StoredOnce,
+    /// Keys and values stored for every query head.
+    StoredCopies,
     /// An exponential with so many squarings.
     Squarings(u32),
 }
@@ -55,9 +59,12 @@ impl Form {
                 matches!(op, Op::RmsNorm { .. } | Op::LayerNorm { .. })
             }
             Form::AboutZero | Form::Window => matches!(op, Op::Activate { .. }),
-            Form::Inside(_) | Form::Outside(_) | Form::Diagonals(_) | Form::Squarings(_) => {
-                matches!(op, Op::Attend { .. })
-            }
+            Form::Inside(_)
+            | Form::Outside(_)
+            | Form::Diagonals(_)
+            | Form::StoredOnce
+            | Form::StoredCopies
+            | Form::Squarings(_) => matches!(op, Op::Attend { .. }),
             _ => matches!(op, Op::Linear { .. }),
         }
     }
@@ -111,7 +118,7 @@ impl fmt::Display for Pin {
 #[derive(Clone, Debug, PartialEq, Eq, Error, Diagnostic)]
 #[error(
     "`{0}` is no pin; one is SITE=FORM with FORM one of tiled, spread:STRIDE, gather:STRIDE, inputs, real, baby:STEPS, once, copies, alone, with:SITE \
-     (products); exact, additions (norms); about-zero, window (activations); inside:TOKENS, outside:TOKENS, diagonals:TOKENS, squarings:COUNT (attention)"
+     (products); exact, additions (norms); about-zero, window (activations); inside:TOKENS, outside:TOKENS, diagonals:TOKENS, stored-once, stored-copies, squarings:COUNT (attention)"
 )]
 #[diagnostic(code(pin::pin))]
 pub struct PinError(String);
@@ -149,6 +156,8 @@ impl FromStr for Pin {
             "inside" => Form::Inside(number()?),
             "outside" => Form::Outside(number()?),
             "diagonals" => Form::Diagonals(number()?),
+            "stored-once" => plain(Form::StoredOnce)?,
+            "stored-copies" => plain(Form::StoredCopies)?,
             "squarings" => Form::Squarings(number()?),
             _ => return Err(wrong()),
         };

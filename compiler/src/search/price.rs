@@ -92,7 +92,9 @@ impl Pricing<'_> {
             | Kernel::Weight(_)
             | Kernel::Pair(_)
             | Kernel::Once(_) => self.price(&[], 0, 1),
-            Kernel::Strided(_) | Kernel::First(_) | Kernel::Landed(_) => return None,
+            Kernel::Strided(_) | Kernel::First(_) | Kernel::Landed(_) | Kernel::Own(_) => {
+                return None;
+            }
             Kernel::Linear([inputs, baby, weight, _]) => {
                 let fact = self.facts.linear(site(egraph, *weight));
                 let form = match fact.to < fact.from {
@@ -101,7 +103,7 @@ impl Pricing<'_> {
                 };
                 self.product(fact, form, num(inputs) == 1, num(baby))?
             }
-            Kernel::Spread([stride, _, inputs, baby, weight, _]) => {
+            Kernel::Spread([stride, current, inputs, baby, weight, _]) => {
                 let mut fact = self.facts.linear(site(egraph, *weight));
                 let form = Form::Spread {
                     stride: num(stride),
@@ -110,7 +112,10 @@ impl Pricing<'_> {
                 if let Kernel::Once([weight]) = leaf(egraph, *weight) {
                     fact.to /= self.facts.shared;
                     let pair = matches!(leaf(egraph, *weight), Kernel::Pair(_));
-                    copies = 1 + u64::from(pair);
+                    copies = match num(current) {
+                        2 => 0,
+                        _ => 1 + u64::from(pair),
+                    };
                 }
                 let mut price = self.product(fact, form, num(inputs) == 1, num(baby))?;
                 price.work += copies * self.copies().work;
@@ -163,8 +168,8 @@ impl Pricing<'_> {
             Kernel::Attend([inner, tokens, squarings, ..]) => {
                 self.attend(num(inner).max(1), num(tokens), num(squarings))?
             }
-            Kernel::Diagonal([inner, baby, squarings, ..]) => {
-                self.diagonal(num(inner), num(baby), num(squarings))?
+            Kernel::Diagonal([parts, inner, baby, squarings, ..]) => {
+                self.diagonal(num(parts), num(inner), num(baby), num(squarings))?
             }
         })
     }
@@ -286,14 +291,14 @@ impl Pricing<'_> {
     }
 
     /// Attention by matrices in diagonals, their appends included.
-    fn diagonal(&self, inner: u32, baby: u32, squarings: u32) -> Option<Price> {
+    fn diagonal(&self, parts: u32, inner: u32, baby: u32, squarings: u32) -> Option<Price> {
         let exp: &PolyPlan = self.facts.exp.get(squarings as usize)?.as_ref()?;
         let inverse = self.facts.inverse.as_ref()?;
         let (lanes, width) = (self.facts.lanes, self.facts.heads_width);
         let matrix = |side| TokenMatrix {
             lanes,
-            heads: width / lanes,
-            inner,
+            heads: width / lanes / parts,
+            inner: inner * parts,
             baby,
             side,
         };
@@ -318,18 +323,29 @@ impl Pricing<'_> {
         let rotations = lanes.ilog2();
         group.push(Work::Fold { rotations });
         let depth = 3 + squarings as usize + exp.depth;
-        let group = self.price(&group, depth, width * inner);
-        let rotations = inner.ilog2();
-        let repeat = Work::Fold { rotations };
-        // queries repeated, they and keys turned
-        let mut once = vec![repeat.clone()];
-        once.extend([Work::Rotate, Work::Add, Work::Rotate, Work::Add]);
+        let mut group = self.price(&group, depth, width * inner);
+        group.work *= u64::from(parts);
+        let fold = |count: u32| Work::Fold {
+            rotations: count.ilog2(),
+        };
+        // the key turned, and queries: repeated
+        let mut once = vec![Work::Rotate, Work::Add];
         once.extend([Side::Rows, Side::Columns].map(|side| Work::spread(&matrix(side))));
-        // sums over tokens, masked and repeated
-        once.extend([repeat.clone(), Work::MulPlain, Work::Rescale, repeat]);
+        for part in 0..parts {
+            once.extend([fold(inner * parts), Work::Rotate, Work::Add]);
+            // sums over tokens, masked
+            once.extend([fold(inner * parts), Work::MulPlain]);
+            if part > 0 {
+                let rope = [Work::Rotate, Work::Encode, Work::MulPlain, Work::Encode];
+                once.extend(rope);
+                once.extend([Work::MulPlain, Work::Rotate, Work::Add, Work::Rescale]);
+                once.extend([Work::Rotate, Work::Add]);
+            }
+        }
+        once.extend([Work::Rescale, fold(inner)]);
         once.extend(division(inverse));
         let once = self.price(&once, 3 + inverse.depth, width * inner);
-        let mean = self.visits(lanes * inner);
+        let mean = self.visits(lanes * inner * parts);
         Some(Price {
             work: mean(group.work) + once.work,
             levels: mean(group.levels) + once.levels,

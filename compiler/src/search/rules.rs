@@ -37,13 +37,15 @@ pub enum Alternative {
     Windows,
     /// Keys and values made once per KV head and copied to its query heads.
     Once,
+    /// Keys and values in diagonals stored once per KV head.
+    Stored,
     /// Baby steps other than balanced ones. Spread and gathered products start from one step, so this switches them off too.
     Steps,
 }
 
 impl Alternative {
     /// All of them.
-    pub const ALL: [Alternative; 11] = [
+    pub const ALL: [Alternative; 12] = [
         Alternative::Outputs,
         Alternative::Inputs,
         Alternative::Strides,
@@ -54,6 +56,7 @@ impl Alternative {
         Alternative::Norms,
         Alternative::Windows,
         Alternative::Once,
+        Alternative::Stored,
         Alternative::Steps,
     ];
 
@@ -70,6 +73,7 @@ impl Alternative {
             Alternative::Norms => "exact windows of norms",
             Alternative::Windows => "own windows of activations",
             Alternative::Once => "keys once per KV head",
+            Alternative::Stored => "storage once per KV head",
             Alternative::Steps => "baby and giant splits",
         }
     }
@@ -87,6 +91,7 @@ impl Alternative {
             Alternative::Norms => &["norm"],
             Alternative::Windows => &["window"],
             Alternative::Once => &["once"],
+            Alternative::Stored => &["own"],
             Alternative::Steps => &["baby"],
         }
     }
@@ -119,8 +124,8 @@ const BABY: &[Rule] = &[
     ),
     (
         "baby-diagonal",
-        "(diagonal ?s {n} ?e ?q ?kv)",
-        "(diagonal ?s {2n} ?e ?q ?kv)",
+        "(diagonal ?p ?s {n} ?e ?q ?kv)",
+        "(diagonal ?p ?s {2n} ?e ?q ?kv)",
     ),
 ];
 
@@ -180,7 +185,7 @@ const INTERLEAVE: &[Rule] = &[
     (
         "diagonal",
         "(strided {s} (attend 0 ?t ?n (rope ?q) (append (rope ?k) ?v)))",
-        "(diagonal {s} 1 ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
+        "(diagonal 1 {s} 1 ?n (rope (first {s} ?q)) (append (rope (landed {s} ?k)) (landed {s} ?v)))",
     ),
     (
         "first",
@@ -215,6 +220,31 @@ const ONCE: &[Rule] = &[(
     "(landed {s} (linear 0 1 ?w ?x))",
     "(spread {gs} 1 0 1 (once ?w) ?x)",
 )];
+
+/// Rules with a stride {s} above 1, {gs}, and {g} query heads that share a key head: keys and values stored once for these.
+const OWN: &[Rule] = &[
+    (
+        "own",
+        "(diagonal 1 {s} ?b ?n ?q (append (rope (landed {s} ?k)) (landed {s} ?v)))",
+        "(diagonal {g} {s} ?b ?n ?q (append (rope (own {s} ?k)) (own {s} ?v)))",
+    ),
+    (
+        "own-linear",
+        "(own {s} (linear 0 1 ?w ?x))",
+        "(spread {gs} 2 0 1 (once ?w) ?x)",
+    ),
+    ("own-conj", "(own {s} (conj ?x))", "(conj (own {s} ?x))"),
+    (
+        "own-re",
+        "(own {s} (re ?a ?b))",
+        "(re (own {s} ?a) (own {s} ?b))",
+    ),
+    (
+        "own-im",
+        "(own {s} (im ?a ?b))",
+        "(im (own {s} ?a) (own {s} ?b))",
+    ),
+];
 
 /// Rules that make the wishes which [`ONCE`] grants where no tokens lie inside the features.
 const ONCE_OUTSIDE: &[Rule] = &[
@@ -344,6 +374,7 @@ fn all(extent: Extent) -> Vec<Rewrite<Kernel, ()>> {
     if shared > 1 {
         rules.extend(filled(ONCE, 1..=tokens));
         rules.extend(filled(ONCE_OUTSIDE, 1..=1));
+        rules.extend(filled(OWN, 2..=tokens));
     }
     rules.push(pair());
     rules
@@ -360,6 +391,7 @@ fn filled(table: &[Rule], range: RangeInclusive<u32>, extent: Extent) -> Vec<Rew
                 .replace("{2n}", &(2 * n).to_string())
                 .replace("{n}", &n.to_string())
                 .replace("{gs}", &(shared * n).to_string())
+                .replace("{g}", &shared.to_string())
                 .replace("{s}", &n.to_string());
             match rotary {
                 true => text,

@@ -148,6 +148,29 @@ fn tokens_interleave_where_keys_and_values_land() {
 }
 
 #[test]
+fn keys_and_values_in_diagonals_are_stored_once_for_the_heads_that_share_them() {
+    let linear = |w: &str| format!("(linear 0 1 (w 0 {w}) x)");
+    let (q, k, v) = (linear("q"), linear("k"), linear("v"));
+    let attend = format!("(attend 0 8 0 (rope {q}) (append (rope {k}) {v}))");
+    let q = "(spread 4 0 0 1 (w 0 q) x)";
+    let once = |w: &str| format!("(spread 8 2 0 1 (once (w 0 {w})) x)");
+    let (k, v) = (once("k"), once("v"));
+    let stored = format!("(diagonal 2 4 1 0 (rope {q}) (append (rope {k}) {v}))");
+    let out = format!("(linear 0 1 (w 0 o) {attend})");
+    assert!(proves(&out, &format!("(gather 4 0 1 (w 0 o) {stored})")));
+    // one query head to a key head: nothing to share
+    let alone = Extent {
+        shared: 1,
+        ..EXTENT
+    };
+    assert!(!proves_by(
+        alone,
+        &out,
+        &format!("(gather 4 0 1 (w 0 o) {stored})")
+    ));
+}
+
+#[test]
 fn keys_and_values_lie_in_diagonals() {
     let linear = |w: &str| format!("(linear 0 1 (w 0 {w}) x)");
     let (q, k, v) = (linear("q"), linear("k"), linear("v"));
@@ -155,7 +178,7 @@ fn keys_and_values_lie_in_diagonals() {
     let spread = |at: u32, w: &str| format!("(spread 4 {at} 0 1 (w 0 {w}) x)");
     let (q, k, v) = (spread(0, "q"), spread(1, "k"), spread(1, "v"));
     let diagonal = |baby: u32| {
-        let diagonal = format!("(diagonal 4 {baby} 3 (rope {q}) (append (rope {k}) {v}))");
+        let diagonal = format!("(diagonal 1 4 {baby} 3 (rope {q}) (append (rope {k}) {v}))");
         format!("(gather 4 0 1 (w 0 o) {diagonal})")
     };
     let out = format!("(linear 0 1 (w 0 o) {attend})");
@@ -163,7 +186,7 @@ fn keys_and_values_lie_in_diagonals() {
     assert!(proves(&out, &diagonal(16)));
     assert!(!proves(
         &out,
-        &diagonal(16).replace("diagonal 4", "diagonal 16")
+        &diagonal(16).replace("diagonal 1 4", "diagonal 1 16")
     ));
 }
 
