@@ -146,6 +146,26 @@ fn refusals_name_the_cause_and_the_remedy() {
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
+#[test]
+#[cfg_attr(debug_assertions, ignore = "searches and placements: run in release")]
+fn what_does_not_fit_the_memory_is_stored_once_per_kv_head() {
+    let dir = tempfile::tempdir().unwrap();
+    let plan = dir.path().join("plan").to_str().unwrap().to_string();
+    let preset = ["compile", "--preset", "llama-3-8b", "--weights", "none"];
+    let size = ["--layers", "1", "--context", "4096", "-o", &plan];
+    let compile = |memory: &[&str]| sottoc(&[&preset[..], &size, memory].concat());
+    let state = || {
+        let (plan, _) = Plan::open(Path::new(&plan)).unwrap();
+        plan.estimate.state_bytes
+    };
+    done(compile(&[]));
+    let copies = state();
+    done(compile(&["--memory", "28GiB"]));
+    assert!(3 * state() < copies, "{} of {copies}", state());
+    let site = "layers.{i}.attention.attend";
+    assert!(done(sottoc(&["explain", &plan, site])).contains("stored once for 4 query heads"));
+}
+
 /// Interprets synthetic weights in float64 on a few tokens and holds every range against the profile's.
 #[test]
 #[cfg_attr(

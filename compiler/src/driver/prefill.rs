@@ -86,7 +86,8 @@ impl Subject<'_> {
         }
     }
 
-    fn attention(&self, form: Form) -> Pin {
+    /// A pin of the attention.
+    pub fn attention(&self, form: Form) -> Pin {
         Pin {
             site: attend_site(&self.decoder.layer),
             form,

@@ -9,10 +9,10 @@ use super::{CompileError, News, Planning, describe, found};
 use crate::emit::{Emitted, emit};
 use crate::frontend::{Checkpoint, Preset};
 use crate::level::{LevelError, level};
-use crate::lower::{Ranges, lower};
+use crate::lower::{LowerError, Ranges, lower};
 use crate::pack;
 use crate::place::{self, Strategy};
-use crate::search::Guidance;
+use crate::search::{Form, Guidance};
 use sotto_ir::cost::CostTable;
 use sotto_ir::decoder::Decoder;
 use sotto_ir::plan::Decision;
@@ -114,18 +114,44 @@ impl<'m> Subject<'m> {
         reached: &mut Watch<'_, B>,
         tell: &mut dyn FnMut(News<'_>),
     ) -> Result<ControlFlow<B, Planned>, CompileError> {
-        match self.passes(from, reached, tell) {
-            // A cache with room for blocks may be what takes too much, and nobody has asked for it.
-            Err(CompileError::Level(LevelError::Memory { .. }))
-                if self.planning.options.block.is_none() =>
-            {
-                let said = "too much memory: trying without room for blocks of a prompt";
-                found(tell, said.into());
-                self.planning.options.block = Some(1);
-                self.passes(from, reached, tell)
+        let mut outcome = self.passes(from, reached, tell);
+        for frugal in [Self::without_room, Self::stored_once] {
+            let Err(CompileError::Level(LevelError::Memory { needed: least, .. })) = &outcome
+            else {
+                break;
+            };
+            let least = *least;
+            let Some(how) = frugal(self, from) else {
+                continue;
+            };
+            found(tell, format!("too much memory: trying {how}"));
+            match self.passes(from, reached, tell) {
+                // the least that was too much is what there is to say
+                Err(CompileError::Lower(LowerError::Pinned { .. })) => {}
+                Err(CompileError::Level(LevelError::Memory { needed, .. })) if needed > least => {}
+                tried => outcome = tried,
             }
-            outcome => outcome,
         }
+        outcome
+    }
+
+    /// A cache with room for blocks may be what takes too much, and nobody has asked for it.
+    fn without_room(&mut self, _: Option<&StageFile>) -> Option<&'static str> {
+        let block = &mut self.planning.options.block;
+        block.is_none().then(|| {
+            *block = Some(1);
+            "without room for blocks of a prompt"
+        })
+    }
+
+    /// Keys and values once per KV head take a fraction of the memory, and more time. In a stage file that is decided.
+    fn stored_once(&mut self, from: Option<&StageFile>) -> Option<&'static str> {
+        if !matches!(from, None | Some(StageFile::Decoder(_))) {
+            return None;
+        }
+        let pin = self.attention(Form::StoredOnce);
+        self.planning.guidance.pins.push(pin);
+        Some("with keys and values stored once per KV head")
     }
 
     fn passes<B>(

@@ -6,9 +6,10 @@
 
 use miette::Diagnostic;
 use sotto_ir::slot::{
-    DataSource, InterpError, Interpreter, Op, Packed, Program, Seen, Session, Slots, Stage, ValueId,
+    DataSource, InterpError, Interpreter, Node, Op, Packed, Program, Seen, Session, Slots, Stage,
+    ValueId,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// Why ranges could not be recorded.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -59,7 +60,52 @@ pub fn recalibrate(
     }
     check_polys(program, &reaches)?;
     record(program, &reaches, margin);
+    even_out(program);
     Ok(())
+}
+
+/// Gives the same ranges to the parts of a group template of several results. Each computes the same for other heads, so that what is
+/// seen of all says more of each than what is seen of it alone.
+fn even_out(program: &mut Program<Packed>) {
+    let mut in_parts: HashMap<usize, usize> = HashMap::new();
+    for template in &mut program.templates {
+        let calls = template.nodes.iter().filter_map(|node| match &node.op {
+            Op::SumGroups { template, .. } if node.results.len() > 1 => {
+                Some((node.site.clone(), *template, node.results.len()))
+            }
+            _ => None,
+        });
+        for (site, group, parts) in calls.collect::<Vec<_>>() {
+            in_parts.insert(group, parts);
+            // the loop's results, and what each comes to
+            let nodes = template.nodes.iter_mut();
+            even(nodes.filter(|node| node.site == site), |_| 1);
+        }
+    }
+    for (group, parts) in in_parts {
+        let nodes = program.templates[group].nodes.iter_mut();
+        even(nodes, |count| count.div_ceil(parts));
+    }
+}
+
+/// The largest range to all nodes of the same operation at the same site that are `period` of their count apart.
+fn even<'n>(nodes: impl Iterator<Item = &'n mut Node<Packed>>, period: impl Fn(usize) -> usize) {
+    let mut alike: BTreeMap<(String, &str), Vec<&mut Node<Packed>>> = BTreeMap::new();
+    for node in nodes {
+        let key = (node.site.clone(), node.op.name());
+        alike.entry(key).or_default().push(node);
+    }
+    for mut nodes in alike.into_values() {
+        let period = period(nodes.len()).max(1);
+        for first in 0..period.min(nodes.len()) {
+            let these = nodes.iter().skip(first).step_by(period);
+            let ranges = these.flat_map(|node| &node.types).map(|ty| ty.range);
+            let largest = ranges.fold(0.0, f64::max);
+            for node in nodes.iter_mut().skip(first).step_by(period) {
+                node.types.iter_mut().for_each(|ty| ty.range = largest);
+            }
+        }
+    }
 }
 
 fn check_polys(program: &Program<Packed>, reaches: &Reaches) -> Result<(), RangeError> {

@@ -1,15 +1,14 @@
 //! Values that nothing tells apart, placed as one.
 //!
 //! Attention over keys and values that are stored once per KV head has a branch for each query head that shares one: the same operations
-//! at the same prices, on operands that play the same part. The search would weigh every combination of the branches' placements, whose
-//! number is a power of one branch's. Here all values with the same history, the same readers and the same prices become one, and so do
-//! the nodes that make and read them: the coarsest equitable partition, by refinement of colours. A placement of that smaller region is
-//! one of the whole, in which such values are placed alike, at the same price. The best of all placements may be another, so it is for
-//! regions that are too large to be searched whole.
+//! at the same prices. The search would weigh every combination of the branches' placements, whose number is a power of one branch's.
+//! Here all values that are made in the same way, from the same values at the same prices, become one, and so do the nodes that make
+//! them. A placement of that smaller region is one of the whole, in which such values read copies alike and run at no higher levels, so
+//! it costs no more there. The best of all placements may be another: this is for regions that are too large to be searched whole.
 
 use super::placement::Placement;
 use super::region::{Kind, RNode, Region, Val, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A region with one value for all that nothing tells apart.
 #[derive(Clone, Debug)]
@@ -103,64 +102,69 @@ fn node(whole: &Region, members: &[usize], values: &[Val]) -> RNode {
     node
 }
 
+/// What is known of a node's result, the result's class if it is none but itself.
+type Made = (Option<(usize, u32, u64)>, u32, u32, bool, Option<Val>);
+
+/// What is known of a node: nodes of which all is the same are one.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Known<'a> {
+    kind: (u8, Option<Val>),
+    depth: u32,
+    rescale: bool,
+    cost: &'a [u64],
+    operands: Vec<Val>,
+    made: Option<Made>,
+}
+
 /// Classes of values and of nodes, numbered by their first members: so nodes stay in an order of execution.
-fn classes(whole: &Region) -> (Vec<usize>, Vec<usize>) {
-    let mut values = at_first(whole);
-    loop {
-        let nodes = numbered(whole.nodes.iter().map(|node| {
-            let kind = match node.kind {
-                Kind::Op => (0, 0),
-                Kind::Bind => (1, 0),
-                Kind::Load => (2, 0),
-                Kind::Collect => (3, 0),
-                Kind::Append(cell) => (4, values[cell]),
-            };
-            let mut operands: Vec<usize> = node.operands.iter().map(|v| values[*v]).collect();
-            operands.sort_unstable();
-            let result = node.result.map(|v| values[v]);
-            (kind, node.depth, node.rescale, &node.cost, operands, result)
-        }));
-        let mut makers = vec![None; values.len()];
-        let mut readers = vec![Vec::new(); values.len()];
-        for (node, &class) in whole.nodes.iter().zip(&nodes) {
-            if let Some(v) = node.result {
-                makers[v] = Some(class);
-            }
-            node.operands.iter().for_each(|v| readers[*v].push(class));
-        }
-        readers.iter_mut().for_each(|of| of.sort_unstable());
-        let finer = numbered(values.iter().zip(makers).zip(readers));
-        if finer.iter().max() == values.iter().max() {
-            return (finer, nodes);
-        }
-        values = finer;
-    }
-}
-
-/// Classes of values by what is known of each alone. Parameters, results and cells are none but themselves.
-fn at_first(whole: &Region) -> Vec<usize> {
-    let own = |v: Val| {
-        let named = whole.params.contains(&v) || whole.results.contains(&v);
-        (named || whole.cells.values().any(|cell| *cell == v)).then_some(v)
+fn classes(whole: &Region) -> (Vec<Val>, Vec<usize>) {
+    let mut values: Vec<Option<Val>> = vec![None; whole.values.len()];
+    let mut count = 0;
+    let mut next = || {
+        count += 1;
+        count - 1
     };
-    numbered(whole.values.iter().enumerate().map(|(v, value)| {
-        let refresh = value.refresh.map(|r| (r.kind, r.input_level, r.cost));
-        (
-            refresh,
-            value.floor,
-            value.ceiling,
-            value.unrescaled,
-            own(v),
-        )
-    }))
+    // what no node makes is none but itself
+    let made: BTreeSet<Val> = whole.nodes.iter().filter_map(|node| node.result).collect();
+    for (v, class) in values.iter_mut().enumerate() {
+        *class = (!made.contains(&v)).then(&mut next);
+    }
+    let mut known: BTreeMap<Known<'_>, (usize, Option<Val>)> = BTreeMap::new();
+    let mut nodes = Vec::new();
+    for node in &whole.nodes {
+        let number = known.len();
+        let entry = known.entry(of_node(whole, node, &values));
+        let (class, result) = entry.or_insert_with(|| (number, node.result.map(|_| next())));
+        nodes.push(*class);
+        if let Some(v) = node.result {
+            values[v] = *result;
+        }
+    }
+    (values.into_iter().flatten().collect(), nodes)
 }
 
-/// A number for each key, the same for equal ones, in the order in which they first come.
-fn numbered<K: Ord>(keys: impl Iterator<Item = K>) -> Vec<usize> {
-    let mut known = BTreeMap::new();
-    keys.map(|key| {
-        let next = known.len();
-        *known.entry(key).or_insert(next)
-    })
-    .collect()
+fn of_node<'a>(whole: &Region, node: &'a RNode, values: &[Option<Val>]) -> Known<'a> {
+    let kind = match node.kind {
+        Kind::Op => (0, None),
+        Kind::Bind => (1, None),
+        Kind::Load => (2, None),
+        Kind::Collect => (3, None),
+        Kind::Append(cell) => (4, values[cell]),
+    };
+    let mut operands: Vec<Val> = node.operands.iter().filter_map(|v| values[*v]).collect();
+    operands.sort_unstable();
+    let made = node.result.map(|v| {
+        let value = &whole.values[v];
+        let refresh = value.refresh.map(|r| (r.kind, r.input_level, r.cost));
+        let own = whole.results.contains(&v).then_some(v);
+        (refresh, value.floor, value.ceiling, value.unrescaled, own)
+    });
+    Known {
+        kind,
+        depth: node.depth,
+        rescale: node.rescale,
+        cost: &node.cost,
+        operands,
+        made,
+    }
 }

@@ -84,7 +84,7 @@ pub struct Options {
 }
 
 /// Templates of one branch have no more nodes.
-const WHOLE: usize = 256;
+const WHOLE: usize = 160;
 
 impl Default for Options {
     fn default() -> Self {

@@ -370,6 +370,12 @@ impl Frontier {
         });
         by_node
     }
+
+    /// Everything that `outcome` decides.
+    pub fn placement(&self, region: &Region, outcome: &Outcome) -> Placement {
+        let choices = self.choices(region, outcome);
+        Placement::of(region, self.result_level, |n| choices[n])
+    }
 }
 
 #[cfg(test)]

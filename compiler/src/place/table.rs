@@ -70,14 +70,13 @@ impl Table {
         match &*self.ways {
             Ways::Searched(by_exit, alike) => {
                 let (cost, frontier, i) = outcome(by_exit, entry, exit)?;
-                let searched = alike.as_ref().map_or(&self.region, |alike| &alike.region);
-                let choices = frontier.choices(searched, &frontier.outcomes[i]);
-                let level = frontier.result_level;
-                let placement = match alike {
-                    Some(alike) => alike.placement(&self.region, level, &choices),
-                    None => Placement::of(&self.region, level, |n| choices[n]),
+                let outcome = &frontier.outcomes[i];
+                let Some(alike) = alike else {
+                    return Some((cost, frontier.placement(&self.region, outcome)));
                 };
-                Some((cost, placement))
+                let choices = frontier.choices(&alike.region, outcome);
+                let placement = alike.placement(&self.region, frontier.result_level, &choices);
+                Some((placement.cost(&self.region), placement))
             }
             Ways::Compared(placed) => placed[entry as usize][exit as usize].clone(),
         }

@@ -103,6 +103,8 @@ impl fmt::Display for Form {
             Form::Outside(tokens) => write!(f, "outside:{tokens}"),
             Form::Diagonals(tokens) => write!(f, "diagonals:{tokens}"),
             Form::Squarings(count) => write!(f, "squarings:{count}"),
+            Form::StoredOnce => f.write_str("stored-once"),
+            Form::StoredCopies => f.write_str("stored-copies"),
         }
     }
 }
@@ -203,6 +205,8 @@ mod tests {
             "a=outside:4",
             "a=diagonals:8",
             "a=squarings:3",
+            "a=stored-once",
+            "a=stored-copies",
         ] {
             assert_eq!(text.parse::<Pin>().unwrap().to_string(), text);
         }
