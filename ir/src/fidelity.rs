@@ -268,7 +268,7 @@ mod tests {
         assert!((trend.slope - 0.1).abs() < 0.001 && trend.word() == "grows");
         // by hand: of a scatter of ±1/2 about no line, the slope's error is 1/2 by the root of (n - 2) (n³ - n) / 12 n
         let trend = Trend::of(&flat[..32]).unwrap();
-        let expected = (0.25 * 32.0 / 30.0 / (32.0 * (32.0 * 32.0 - 1.0) / 12.0) as f64).sqrt();
+        let expected = (0.25 * 32.0 / 30.0 / (32.0 * (32.0 * 32.0 - 1.0) / 12.0_f64)).sqrt();
         assert!((trend.standard_error / expected - 1.0).abs() < 0.01);
         assert_eq!(Trend::of(&flat[..Trend::LEAST - 1]), None);
     }

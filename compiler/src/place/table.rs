@@ -19,7 +19,7 @@ pub struct Table {
 
 enum Ways {
     /// The search's frontiers by exit level, and what it searched in place of the whole region.
-    Searched(Vec<Result<Frontier, Stuck>>, Option<Alike>),
+    Searched(Vec<Result<Frontier, Stuck>>, Option<Box<Alike>>),
     /// A comparator's placements with their costs by entry level and exit level.
     Compared(Vec<Vec<Option<(u64, Placement)>>>),
 }
@@ -30,7 +30,8 @@ impl Table {
         let levels = (0..=top).into_par_iter();
         let ways = match comparator(options.strategy, &region, top) {
             None => {
-                let alike = (region.nodes.len() > options.whole).then(|| Alike::of(&region));
+                let alike =
+                    (region.nodes.len() > options.whole).then(|| Box::new(Alike::of(&region)));
                 let searched = alike.as_ref().map_or(&region, |alike| &alike.region);
                 let by_exit = levels.map(|exit| search(searched, top, exit, options.beam));
                 Ways::Searched(by_exit.collect(), alike)
