@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Writes a file beside `path` and renames it there: whoever looks finds the old file, the whole new one, or none. On an error
-/// nothing is left behind. A link is followed; what is no file and no directory, a pipe or a device, is written to as it is. Folders on the way to `path` are
-/// made.
+/// nothing is left behind. A link is followed; what is no file and no directory, a pipe or a device, is written to as it is.
 ///
 /// # Errors
 /// Whatever creating, writing and renaming give; a path that names no file.
@@ -23,9 +22,6 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     partial.push(name);
     partial.push(format!(".partial-{}", std::process::id()));
     let partial = path.with_file_name(partial);
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
     let written = write(&partial, bytes).and_then(|()| fs::rename(&partial, path));
     if written.is_err() {
         // The error that matters is on its way; there may be nothing to remove.

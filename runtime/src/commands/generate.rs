@@ -206,7 +206,7 @@ impl Client {
         check_prompt(&asked.prompt, self.model.vocabulary(), self.capacity)?;
         let tokenizer = self.model.tokenizer().map_err(Failure::input)?;
         let (quit, interrupt) = either(interrupt);
-        let mut screen = Screen::new(tokenizer, quit);
+        let mut screen = Screen::new(tokenizer, &asked.text, quit);
         let made = self.converse(server, asked, &mut screen, interrupt).await;
         // However it ended, what is said of it comes after the text.
         match (made, screen.end()) {
@@ -230,7 +230,6 @@ impl Client {
             }
             connection = self.connect(server, screen) => connection?,
         };
-        screen.text(&asked.text);
         let request = Request {
             prompt: asked.prompt,
             max_tokens: asked.max_tokens,

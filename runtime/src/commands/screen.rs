@@ -26,33 +26,30 @@ pub(super) struct Screen<'t> {
     lines: Lines,
     /// Whether text and progress are on one terminal, or in one file.
     shared: bool,
-    /// Whether there is any text.
-    begun: bool,
     /// The first failure to write text, and who is told to stop then.
     lost: Option<Failure>,
     quit: watch::Sender<bool>,
 }
 
 impl<'t> Screen<'t> {
-    /// Nothing yet. If text cannot be written, `quit` becomes true.
-    pub fn new(tokenizer: &'t Tokenizer, quit: watch::Sender<bool>) -> Self {
+    /// Shows the text to continue. If text cannot be written, `quit` becomes true.
+    pub fn new(tokenizer: &'t Tokenizer, prompt: &str, quit: watch::Sender<bool>) -> Self {
         let meter = Meter::bar(1, "connecting");
         let terminal = std::io::stdout().is_terminal() && meter.is_shown();
-        Self {
+        let mut screen = Self {
             shared: terminal || one_file(),
-            begun: false,
             meter,
             course: Course::new(1),
             stream: TextStream::new(tokenizer),
             lines: Lines::default(),
             lost: None,
             quit,
-        }
+        };
+        screen.text(prompt);
+        screen
     }
 
-    /// Shows more text: the one to continue, or its continuation.
-    pub fn text(&mut self, text: &str) {
-        self.begun = true;
+    fn text(&mut self, text: &str) {
         if !self.shared {
             return self.print(text);
         }
@@ -74,7 +71,6 @@ impl<'t> Screen<'t> {
 
     fn show(&mut self, piece: Result<String, String>) {
         match piece {
-            Ok(text) if text.is_empty() => {}
             Ok(text) => self.text(&text),
             Err(cause) => self.meter.aside(|| eprintln!("{cause}")),
         }
@@ -86,10 +82,7 @@ impl<'t> Screen<'t> {
         self.show(rest);
         drop(self.meter);
         self.lost.map_or(Ok(()), Err)?;
-        match self.begun {
-            true => print(format_args!("{}\n", self.lines.last)),
-            false => Ok(()),
-        }
+        print(format_args!("{}\n", self.lines.last))
     }
 }
 
