@@ -6,11 +6,12 @@
 use crate::emit::{EmitError, Emitted, emit};
 use crate::place::{Options, PlaceError, RefreshKind, Report, Target, place};
 use miette::Diagnostic;
+use sotto_ir::Violations;
 use sotto_ir::cost::{CostError, CostTable};
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::{BootstrapError, BootstrapSpec};
 use sotto_ir::plan::PlanProgram;
-use sotto_ir::slot::{BootstrapKind, Leveled, Packed, Program, ValueType};
+use sotto_ir::slot::{BootstrapKind, LevelRules, Leveled, Packed, Program, ValueType};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
@@ -76,9 +77,13 @@ pub enum LevelError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Cost(#[from] CostError),
+    /// A placement that breaks the rules of levels.
+    #[error("{0}; this is a defect of the compiler")]
+    #[diagnostic(code(level::illegal))]
+    Illegal(Violations),
     /// Placements exist, but none fits the memory.
     #[error(
-        "the plan needs at least {:.2} GiB on the server ({needed} bytes), more than the {:.2} GiB allowed; allow more, or compile with a smaller context",
+        "the plan needs at least {:.2} GiB on the server ({needed} bytes), more than the {:.2} GiB allowed; allow more, compile with a smaller context, or store keys and values once per KV head (--pin layers.{{i}}.attention.attend=stored-once) where that is possible",
         gib(*needed), gib(*limit)
     )]
     #[diagnostic(code(level::memory))]
@@ -147,12 +152,19 @@ pub fn level(
     };
     let best = found.iter().filter(fast).min_by(fewer).cloned();
     match (best, refused) {
-        (Some((program, emitted, report)), _) => Ok(Level {
-            program,
-            emitted,
-            report,
-            tried,
-        }),
+        (Some((program, emitted, report)), _) => {
+            let rules = LevelRules {
+                top: params.top_app_level() as u32,
+                bootstraps: &emitted.bootstraps,
+            };
+            program.verify(&rules).map_err(LevelError::Illegal)?;
+            Ok(Level {
+                program,
+                emitted,
+                report,
+                tried,
+            })
+        }
         (None, Some(error)) => Err(error.into()),
         (None, None) => Err(PlaceError::Steps {
             program: program.name.clone(),

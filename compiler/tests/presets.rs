@@ -160,9 +160,12 @@ fn what_does_not_fit_the_memory_is_stored_once_per_kv_head() {
     };
     done(compile(&[]));
     let copies = state();
+    let site = "layers.{i}.attention.attend";
+    let said = done(sottoc(&["explain", &plan, site]));
+    let rejected = |line: &str| line.contains("rejected") && line.contains("stored once");
+    assert!(said.lines().any(rejected), "{said}");
     done(compile(&["--memory", "28GiB"]));
     assert!(3 * state() < copies, "{} of {copies}", state());
-    let site = "layers.{i}.attention.attend";
     assert!(done(sottoc(&["explain", &plan, site])).contains("stored once for 4 query heads"));
 }
 

@@ -22,7 +22,8 @@ pub struct PlanningArgs {
     /// Who places bootstraps; all but `ours` are published placers, for comparison.
     #[arg(long, value_enum, value_name = "NAME", default_value_t = Strategy::Ours)]
     pub placement: Strategy,
-    /// Refuse a plan whose server needs more memory than this, as in 8GiB: keys, live ciphertexts, KV state at full context.
+    /// The server's memory, as in 8GiB: keys, live ciphertexts, KV state at full context. Where the fastest plan needs more, one without
+    /// blocks of a prompt is tried, then one that stores keys and values once per KV head; where none fits, none is made.
     #[arg(long, value_name = "BYTES")]
     memory: Option<ByteSize>,
 }

@@ -65,6 +65,8 @@ fn other_starts(sequences: &[Vec<u32>]) -> Vec<Vec<u32>> {
 pub struct Calibration {
     /// Token ids, one conversation each.
     pub sequences: Vec<Vec<u32>>,
+    /// Tokens that were given; the rest are their own, put together otherwise.
+    given: usize,
     margin: f64,
 }
 
@@ -83,6 +85,8 @@ impl Calibration {
             })?,
         };
         let mut sequences = input::sequences(checkpoint, &path)?;
+        let within = |tokens: &Vec<u32>| tokens.len().min(context as usize);
+        let given = sequences.iter().map(within).sum();
         let starts = other_starts(&sequences);
         sequences.extend(starts);
         for tokens in &mut sequences {
@@ -94,6 +98,7 @@ impl Calibration {
         }
         Ok(Self {
             sequences,
+            given,
             margin: options.margin,
         })
     }
@@ -113,8 +118,10 @@ impl Calibration {
                 total,
             })
         })?;
-        found(tell, format!("calibrated on {} tokens", ranges.tokens));
-        if ranges.tokens < FEW_TOKENS {
+        let (given, all) = (self.given, ranges.tokens);
+        let said = format!("calibrated on {given} tokens, and {all} with other beginnings");
+        found(tell, said);
+        if given < FEW_TOKENS {
             found(
                 tell,
                 format!(

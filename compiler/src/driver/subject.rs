@@ -9,7 +9,7 @@ use super::{CompileError, News, Planning, describe, found};
 use crate::emit::{Emitted, emit};
 use crate::frontend::{Checkpoint, Preset};
 use crate::level::{LevelError, level};
-use crate::lower::{LowerError, Ranges, lower};
+use crate::lower::{Ranges, lower};
 use crate::pack;
 use crate::place::{self, Strategy};
 use crate::search::{Form, Guidance};
@@ -125,11 +125,15 @@ impl<'m> Subject<'m> {
                 continue;
             };
             found(tell, format!("too much memory: trying {how}"));
+            // what does not help does not matter: the least that was too much is what there is to say
             match self.passes(from, reached, tell) {
-                // the least that was too much is what there is to say
-                Err(CompileError::Lower(LowerError::Pinned { .. })) => {}
-                Err(CompileError::Level(LevelError::Memory { needed, .. })) if needed > least => {}
-                tried => outcome = tried,
+                Ok(tried) => return Ok(tried),
+                Err(CompileError::Level(LevelError::Memory { needed, limit }))
+                    if needed < least =>
+                {
+                    outcome = Err(LevelError::Memory { needed, limit }.into());
+                }
+                Err(_) => {}
             }
         }
         outcome
@@ -146,10 +150,13 @@ impl<'m> Subject<'m> {
 
     /// Keys and values once per KV head take a fraction of the memory, and more time. In a stage file that is decided.
     fn stored_once(&mut self, from: Option<&StageFile>) -> Option<&'static str> {
-        if !matches!(from, None | Some(StageFile::Decoder(_))) {
+        let model = &self.decoder.model;
+        let pin = self.attention(Form::StoredOnce);
+        let decided = !matches!(from, None | Some(StageFile::Decoder(_)));
+        let pinned = self.planning.guidance.pins.contains(&pin);
+        if decided || pinned || model.heads == model.kv_heads {
             return None;
         }
-        let pin = self.attention(Form::StoredOnce);
         self.planning.guidance.pins.push(pin);
         Some("with keys and values stored once per KV head")
     }

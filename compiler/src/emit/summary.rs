@@ -79,9 +79,13 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
         )?;
     }
     let keys = plan.keys.galois.len();
+    let bootstrapping = match plan.keys.ephemeral_level {
+        Some(_) => ", and two around ModRaise",
+        None => "",
+    };
     writeln!(
         out,
-        "keys         {keys} rotations, the relinearisation key (level {}) and two of bootstrapping: {} in memory, half of it on disk",
+        "keys         {keys} rotations, the relinearisation key (level {}){bootstrapping}: {} in memory, about half of it on disk",
         plan.keys.relinearise_level,
         bytes(e.key_bytes)
     )?;

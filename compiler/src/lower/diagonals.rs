@@ -147,29 +147,25 @@ pub fn query(b: &mut Builder<'_>, place: &Place<'_>, site: &str, q: &Val, part: 
     }
 }
 
-/// One vector of all heads from those of the parts, whose first slots have what is wanted.
+/// One vector of all heads from those of the parts, at least one, whose first slots have what is wanted.
 pub fn whole(b: &mut Builder<'_>, place: &Place<'_>, parts: &[Val]) -> Val {
     let Place { site, geometry, .. } = place;
     let (width, first) = (geometry.inner * geometry.parts, 1);
     let mask = b.plain("first of part", vec![PlainFactor::FirstOf { width, first }]);
-    let mut sum: Option<Val> = None;
-    for (part, v) in parts.iter().zip(0..) {
+    let mut keep = |part: &Val| {
         let op = Op::MulPlain {
             v: part.id,
             plain: mask,
         };
-        let kept = b.emit(site, op, part.ty.clone());
-        let by = -(v * geometry.inner as i32);
-        let moved = match by {
-            0 => kept,
-            by => b.rotate(site, &kept, by, part.ty.layout.clone()),
-        };
-        sum = Some(match sum {
-            Some(sum) => b.add(site, &sum, &moved),
-            None => moved,
-        });
+        b.emit(site, op, part.ty.clone())
+    };
+    let kept: Vec<Val> = parts.iter().map(&mut keep).collect();
+    let mut sum = kept[0].clone();
+    for (part, v) in (1..).zip(&kept[1..]) {
+        let by = -(part * geometry.inner as i32);
+        let moved = b.rotate(site, v, by, v.ty.layout.clone());
+        sum = b.add(site, &sum, &moved);
     }
-    let sum = sum.unwrap_or_else(|| parts[0].clone());
     linear::repeat(b, site, &sum, &geometry.queries())
 }
 

@@ -18,7 +18,7 @@ pub enum LowerError {
     /// A pin of a form that its site's operation does not have.
     #[error(
         "`{site}` cannot be pinned to that: products take tiled, spread, gather, inputs, real, baby, once, copies, alone or with; norms exact or \
-         additions; activations about-zero or window; attention inside, outside, diagonals or squarings"
+         additions; activations about-zero or window; attention inside, outside, diagonals, stored-once, stored-copies or squarings"
     )]
     #[diagnostic(code(lower::no_form))]
     NoForm {

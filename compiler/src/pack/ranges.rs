@@ -5,6 +5,7 @@
 //! argument, or a vector whose unit is its reach: their windows have the margin already) has range 1 as long as it stays inside.
 
 use miette::Diagnostic;
+use sotto_ir::fidelity::largest;
 use sotto_ir::slot::{
     DataSource, InterpError, Interpreter, Node, Op, Packed, Program, Seen, Session, Slots, Stage,
     ValueId,
@@ -77,32 +78,39 @@ fn even_out(program: &mut Program<Packed>) {
         });
         for (site, group, parts) in calls.collect::<Vec<_>>() {
             in_parts.insert(group, parts);
-            // the loop's results, and what each comes to
+            // the loop's results, and their sums over tokens
+            let sums = format!("{site}.sum");
+            let loops = |node: &Node<Packed>| matches!(node.op, Op::SumGroups { .. });
             let nodes = template.nodes.iter_mut();
-            even(nodes.filter(|node| node.site == site), |_| 1);
+            even(nodes.filter(|node| loops(node) || node.site == sums), parts);
         }
     }
     for (group, parts) in in_parts {
         let nodes = program.templates[group].nodes.iter_mut();
-        even(nodes, |count| count.div_ceil(parts));
+        even(nodes, parts);
     }
 }
 
-/// The largest range to all nodes of the same operation at the same site that are `period` of their count apart.
-fn even<'n>(nodes: impl Iterator<Item = &'n mut Node<Packed>>, period: impl Fn(usize) -> usize) {
+/// The largest range to all results of one node, and to the nodes in the same place of each part: those of the same operation at the same
+/// site, as many of which are in every part.
+fn even<'n>(nodes: impl Iterator<Item = &'n mut Node<Packed>>, parts: usize) {
     let mut alike: BTreeMap<(String, &str), Vec<&mut Node<Packed>>> = BTreeMap::new();
     for node in nodes {
         let key = (node.site.clone(), node.op.name());
         alike.entry(key).or_default().push(node);
     }
     for mut nodes in alike.into_values() {
-        let period = period(nodes.len()).max(1);
-        for first in 0..period.min(nodes.len()) {
+        let period = match nodes.len() % parts {
+            0 => nodes.len() / parts,
+            // not of the parts: each with itself
+            _ => nodes.len(),
+        };
+        for first in 0..period {
             let these = nodes.iter().skip(first).step_by(period);
             let ranges = these.flat_map(|node| &node.types).map(|ty| ty.range);
-            let largest = ranges.fold(0.0, f64::max);
+            let reach = largest(ranges);
             for node in nodes.iter_mut().skip(first).step_by(period) {
-                node.types.iter_mut().for_each(|ty| ty.range = largest);
+                node.types.iter_mut().for_each(|ty| ty.range = reach);
             }
         }
     }

@@ -1,16 +1,16 @@
-//! Values that nothing tells apart, placed as one.
+//! Values that are made alike, placed as one.
 //!
 //! Attention over keys and values that are stored once per KV head has a branch for each query head that shares one: the same operations
 //! at the same prices. The search would weigh every combination of the branches' placements, whose number is a power of one branch's.
-//! Here all values that are made in the same way, from the same values at the same prices, become one, and so do the nodes that make
-//! them. A placement of that smaller region is one of the whole, in which such values read copies alike and run at no higher levels, so
-//! it costs no more there. The best of all placements may be another: this is for regions that are too large to be searched whole.
+//! Here all values on the branches that are made in the same way, from the same values at the same prices, become one, and so do the nodes
+//! that make them. A placement of that smaller region is one of the whole, in which such values read copies alike and nothing runs at a
+//! higher level. The best of all placements may be another: the search says that it did not weigh them all.
 
 use super::placement::Placement;
 use super::region::{Kind, RNode, Region, Val, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A region with one value for all that nothing tells apart.
+/// A region with one value for all that are made alike.
 #[derive(Clone, Debug)]
 pub struct Alike {
     /// It, with prices of all that a value or a node stands for.
@@ -22,9 +22,19 @@ pub struct Alike {
 }
 
 impl Alike {
-    /// That of a whole region.
-    pub fn of(whole: &Region) -> Self {
-        let (values, nodes) = classes(whole);
+    /// That of a whole region, if it has branches that compute the same.
+    pub fn of(whole: &Region) -> Option<Self> {
+        let alike = Self::by(whole, &on_branches(whole, &whole.branching()));
+        let collected = |region: &Region| {
+            let collects = |node: &&RNode| node.kind == Kind::Collect;
+            region.nodes.iter().filter(collects).count()
+        };
+        (collected(&alike.region) < collected(whole)).then_some(alike)
+    }
+
+    /// That of a whole region of which these nodes may be one with others.
+    pub fn by(whole: &Region, mergeable: &[bool]) -> Self {
+        let (values, nodes) = classes(whole, mergeable);
         let made = |classes: &[usize]| {
             let mut members: Vec<Vec<usize>> = Vec::new();
             for (member, &class) in classes.iter().enumerate() {
@@ -71,9 +81,8 @@ impl Alike {
     }
 
     /// A node of the whole that `node` stands for.
-    pub fn member(&self, node: usize) -> usize {
-        let found = self.nodes.iter().position(|stands| *stands == node);
-        found.unwrap_or(0)
+    pub fn member(&self, node: usize) -> Option<usize> {
+        self.nodes.iter().position(|stands| *stands == node)
     }
 }
 
@@ -102,12 +111,37 @@ fn node(whole: &Region, members: &[usize], values: &[Val]) -> RNode {
     node
 }
 
+/// The nodes on the branches of loops: those inside, those that only they read, and those that read them.
+fn on_branches(whole: &Region, branching: &BTreeSet<usize>) -> Vec<bool> {
+    let inside = |node: &RNode| branching.contains(&node.scope);
+    let mut on: Vec<bool> = whole.nodes.iter().map(inside).collect();
+    // what only branches read, from the last node to the first
+    let mut elsewhere: BTreeSet<Val> = whole.results.iter().copied().collect();
+    for (n, node) in whole.nodes.iter().enumerate().rev() {
+        on[n] |= node.result.is_some_and(|v| !elsewhere.contains(&v));
+        if !on[n] {
+            elsewhere.extend(&node.operands);
+        }
+    }
+    let mut after = BTreeSet::new();
+    for (n, node) in whole.nodes.iter().enumerate() {
+        let reads = node.operands.iter().any(|v| after.contains(v));
+        on[n] |= reads;
+        if reads || node.kind == Kind::Collect && inside(node) {
+            after.extend(node.result);
+        }
+    }
+    on
+}
+
 /// What is known of a node's result, the result's class if it is none but itself.
 type Made = (Option<(usize, u32, u64)>, u32, u32, bool, Option<Val>);
 
 /// What is known of a node: nodes of which all is the same are one.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Known<'a> {
+    /// The node, if it is one with none.
+    own: Option<usize>,
     kind: (u8, Option<Val>),
     depth: u32,
     rescale: bool,
@@ -117,7 +151,7 @@ struct Known<'a> {
 }
 
 /// Classes of values and of nodes, numbered by their first members: so nodes stay in an order of execution.
-fn classes(whole: &Region) -> (Vec<Val>, Vec<usize>) {
+fn classes(whole: &Region, mergeable: &[bool]) -> (Vec<Val>, Vec<usize>) {
     let mut values: Vec<Option<Val>> = vec![None; whole.values.len()];
     let mut count = 0;
     let mut next = || {
@@ -131,9 +165,10 @@ fn classes(whole: &Region) -> (Vec<Val>, Vec<usize>) {
     }
     let mut known: BTreeMap<Known<'_>, (usize, Option<Val>)> = BTreeMap::new();
     let mut nodes = Vec::new();
-    for node in &whole.nodes {
+    for (n, node) in whole.nodes.iter().enumerate() {
         let number = known.len();
-        let entry = known.entry(of_node(whole, node, &values));
+        let own = (!mergeable[n]).then_some(n);
+        let entry = known.entry(of_node(whole, node, &values, own));
         let (class, result) = entry.or_insert_with(|| (number, node.result.map(|_| next())));
         nodes.push(*class);
         if let Some(v) = node.result {
@@ -143,7 +178,12 @@ fn classes(whole: &Region) -> (Vec<Val>, Vec<usize>) {
     (values.into_iter().flatten().collect(), nodes)
 }
 
-fn of_node<'a>(whole: &Region, node: &'a RNode, values: &[Option<Val>]) -> Known<'a> {
+fn of_node<'a>(
+    whole: &Region,
+    node: &'a RNode,
+    values: &[Option<Val>],
+    own: Option<usize>,
+) -> Known<'a> {
     let kind = match node.kind {
         Kind::Op => (0, None),
         Kind::Bind => (1, None),
@@ -160,6 +200,7 @@ fn of_node<'a>(whole: &Region, node: &'a RNode, values: &[Option<Val>]) -> Known
         (refresh, value.floor, value.ceiling, value.unrescaled, own)
     });
     Known {
+        own,
         kind,
         depth: node.depth,
         rescale: node.rescale,

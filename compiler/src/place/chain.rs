@@ -61,9 +61,11 @@ impl Chain {
         let mut levels: BTreeMap<StateId, BTreeSet<u32>> = BTreeMap::new();
         for placed in &self.placed {
             for (state, cell) in &self.regions[&placed.template].cells {
-                if let Some(level) = placed.placement.level[*cell] {
-                    levels.entry(*state).or_default().insert(level);
-                }
+                let levels = levels.entry(*state).or_default();
+                levels.extend(placed.placement.level[*cell]);
+                // a matrix is read where it is stored: dropping it would take each of its ciphertexts
+                let readers = self.regions[&placed.template].readers_of_matrix(*cell);
+                levels.extend(readers.filter_map(|n| placed.placement.operands_at[n]));
             }
         }
         levels

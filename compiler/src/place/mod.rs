@@ -4,7 +4,7 @@
 //! consumers need: there is no slack to distribute, the only decisions left are which uses read a value and which read its
 //! refreshed copy. [`search`] makes them for one template, by dynamic programming over the needs of the values in flight
 //! (several: residual, queries, keys, numerator and denominator of a softmax; group loops are part of it, [`region`] inlines
-//! them with their trip count in the price; [`alike`] makes large templates smaller). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
+//! them with their trip count in the price; [`alike`] makes one of branches that compute the same). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
 //! level it takes its parameters, and the first and last layer may be placed on their own. [`build`] writes the decisions down.
 //!
 //! Invariants of the result, which the leveled verifier checks independently: operands of every node agree as [`Op`] demands;
@@ -71,10 +71,8 @@ impl Target {
 pub struct Options {
     /// Who decides where values are refreshed.
     pub strategy: Strategy,
-    /// States of the dynamic program kept after each node, cheapest first. Exact as long as nothing is cut.
+    /// States of the dynamic program kept after each node, cheapest first. Exact as long as nothing is cut and no loop has branches.
     pub beam: usize,
-    /// Nodes of the largest template that is searched whole; in larger ones values that nothing tells apart are placed alike.
-    pub whole: usize,
     /// Groups that the search expects a loop to visit; `None`: the mean over all positions up to the capacity.
     pub groups: Option<u64>,
     /// Lowest storage level by state.
@@ -83,15 +81,11 @@ pub struct Options {
     ceilings: BTreeMap<StateId, u32>,
 }
 
-/// Templates of one branch have no more nodes.
-const WHOLE: usize = 160;
-
 impl Default for Options {
     fn default() -> Self {
         Self {
             strategy: Strategy::default(),
             beam: 4096,
-            whole: WHOLE,
             groups: None,
             floors: BTreeMap::new(),
             ceilings: BTreeMap::new(),
@@ -168,7 +162,7 @@ pub fn groups_at_capacity(capacity: u32, group: &ValueType) -> u64 {
 pub struct Report {
     /// Predicted nanoseconds per token with the trip counts of [`Options`], drops not counted.
     pub nanos: u64,
-    /// Whether the beam cut states, so that a better placement may exist.
+    /// Whether states were cut, or branches placed alike, so that a better placement may exist.
     pub cut: bool,
     /// Most states held after one node.
     pub widest: usize,
@@ -254,7 +248,9 @@ fn lowered(
             return;
         }
         match solve(&options.storing(&tried)) {
-            Ok(chain) if chain.report().nanos < best.report().nanos => {
+            Ok(chain)
+                if agreed(&chain.state_levels()) && chain.report().nanos < best.report().nanos =>
+            {
                 (*best, *stored) = (chain, tried);
             }
             _ => {}

@@ -15,7 +15,7 @@ use super::{Options, Target};
 use crate::cost::{Prices, Work};
 use sotto_ir::params::poly::depth;
 use sotto_ir::slot::{Layout, Node, Op, Packed, Program, StateId, Template, ValueId, ValueType};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Index into [`Region::values`].
 pub type Val = usize;
@@ -126,6 +126,31 @@ impl Region {
             && self.params == other.params
             && self.results == other.results
             && self.cells == other.cells
+    }
+}
+
+impl Region {
+    /// The nodes that read a state's group as a matrix.
+    pub fn readers_of_matrix(&self, cell: Val) -> impl Iterator<Item = usize> + '_ {
+        let loaded = self.nodes.iter().filter_map(move |node| {
+            let load = node.kind == Kind::Load && node.operands == [cell];
+            node.result.filter(|_| load)
+        });
+        let matrix = |v: &Val| self.values[*v].ty.as_ref().is_some_and(is_matrix);
+        let matrices: Vec<Val> = loaded.filter(matrix).collect();
+        let nodes = self.nodes.iter().enumerate();
+        let reads = nodes.filter(move |(_, n)| n.operands.iter().any(|v| matrices.contains(v)));
+        reads.map(|(n, _)| n)
+    }
+
+    /// The scopes of loops with several results: they may be branches that compute the same for different heads.
+    pub fn branching(&self) -> BTreeSet<usize> {
+        let mut results: BTreeMap<usize, usize> = BTreeMap::new();
+        for node in self.nodes.iter().filter(|n| n.kind == Kind::Collect) {
+            *results.entry(node.scope).or_insert(0) += 1;
+        }
+        let several = results.into_iter().filter(|(_, count)| *count > 1);
+        several.map(|(scope, _)| scope).collect()
     }
 }
 

@@ -30,8 +30,7 @@ impl Table {
         let levels = (0..=top).into_par_iter();
         let ways = match comparator(options.strategy, &region, top) {
             None => {
-                let alike =
-                    (region.nodes.len() > options.whole).then(|| Box::new(Alike::of(&region)));
+                let alike = Alike::of(&region).map(Box::new);
                 let searched = alike.as_ref().map_or(&region, |alike| &alike.region);
                 let by_exit = levels.map(|exit| search(searched, top, exit, options.beam));
                 Ways::Searched(by_exit.collect(), alike)
@@ -92,11 +91,12 @@ impl Table {
         (0..levels as u32).filter_map(move |exit| Some((exit, self.best(entry, exit)?)))
     }
 
-    /// Whether the beam of the search cut, and most states it held after one node.
+    /// Whether the search left placements out, by its beam or because it placed branches alike, and most states it held after one node.
     pub fn effort(&self) -> (bool, usize) {
         match &*self.ways {
-            Ways::Searched(by_exit, _) => {
-                by_exit.iter().flatten().fold((false, 1), |(cut, most), f| {
+            Ways::Searched(by_exit, alike) => {
+                let frontiers = by_exit.iter().flatten();
+                frontiers.fold((alike.is_some(), 1), |(cut, most), f| {
                     (cut || f.cut, most.max(f.widest))
                 })
             }
@@ -109,7 +109,10 @@ impl Table {
         match &*self.ways {
             Ways::Searched(by_exit, alike) => {
                 let node = by_exit[0].as_ref().err()?.node;
-                Some(alike.as_ref().map_or(node, |alike| alike.member(node)))
+                match alike {
+                    Some(alike) => alike.member(node),
+                    None => Some(node),
+                }
             }
             Ways::Compared(placed) => {
                 let none = placed.iter().flatten().all(Option::is_none);

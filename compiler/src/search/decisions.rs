@@ -190,7 +190,8 @@ impl Search<'_> {
                     .iter()
                     .any(|site| sites.contains(site))
             }
-            _ => self.alike(a, b),
+            // a template has one attention
+            _ => attends(a) && attends(b) || self.alike(a, b),
         }
     }
 
@@ -206,6 +207,11 @@ impl Search<'_> {
             return a.weight == b.weight && lies + inputs + steps(a.baby, b.baby) == 1;
         }
         let number = |id: &Id| self.number(*id);
+        if let (Kernel::Diagonal([p, i, n, k, ..]), Kernel::Diagonal([o, j, m, l, ..])) = (a, b)
+            && p != o
+        {
+            return (i, n, k) == (j, m, l);
+        }
         self.alike(a, b)
             && match (a, b) {
                 (Kernel::Attend([_, n, k, ..]), Kernel::Attend([_, m, l, ..]))
@@ -414,4 +420,9 @@ fn same(a: &Kernel, b: &Kernel) -> bool {
         (Kernel::Pair([a, b]), Kernel::Pair([c, d])) => (a, b) == (c, d) || (a, b) == (d, c),
         _ => a == b,
     }
+}
+
+/// Whether a node is an attention of any kind.
+fn attends(node: &Kernel) -> bool {
+    matches!(node, Kernel::Attend(_) | Kernel::Diagonal(_))
 }

@@ -334,7 +334,7 @@ impl Pricing<'_> {
         for part in 0..parts {
             once.extend([fold(inner * parts), Work::Rotate, Work::Add]);
             // sums over tokens, masked
-            once.extend([fold(inner * parts), Work::MulPlain]);
+            once.extend([fold(inner * parts), Work::MulPlain, Work::Rescale]);
             if part > 0 {
                 let rope = [Work::Rotate, Work::Encode, Work::MulPlain, Work::Encode];
                 once.extend(rope);
@@ -342,7 +342,7 @@ impl Pricing<'_> {
                 once.extend([Work::Rotate, Work::Add]);
             }
         }
-        once.extend([Work::Rescale, fold(inner)]);
+        once.push(fold(inner));
         once.extend(division(inverse));
         let once = self.price(&once, 3 + inverse.depth, width * inner);
         let mean = self.visits(lanes * inner * parts);

@@ -35,9 +35,9 @@ impl<'t> Screen<'t> {
     /// Shows the text to continue. If text cannot be written, `quit` becomes true.
     pub fn new(tokenizer: &'t Tokenizer, prompt: &str, quit: watch::Sender<bool>) -> Self {
         let meter = Meter::bar(1, "connecting");
-        let terminal = std::io::stdout().is_terminal() && meter.is_shown();
+        let terminal = io::stdout().is_terminal();
         let mut screen = Self {
-            shared: terminal || one_file(),
+            shared: terminal && meter.is_shown() || !terminal && one_file(),
             meter,
             course: Course::new(1),
             stream: TextStream::new(tokenizer),

@@ -7,6 +7,7 @@ use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Notice, Service, bind};
 use bytesize::ByteSize;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -100,24 +101,29 @@ fn check_keys(dir: &Path) -> Result<(), Failure> {
 
 /// Says what happens on the server: keys that come, sessions, tokens.
 fn tell(notice: &Notice) {
+    // Whoever started the server may no longer read: no reason to fail a client.
+    let _unheard = writeln!(io::stderr(), "{}", words(notice));
+}
+
+fn words(notice: &Notice) -> String {
     match notice {
         Notice::Receiving { bytes } => {
-            eprintln!("receiving {} of evaluation keys", human_bytes(*bytes));
+            format!("receiving {} of evaluation keys", human_bytes(*bytes))
         }
-        Notice::Received { bytes, seconds } => eprintln!(
+        Notice::Received { bytes, seconds } => format!(
             "received {} of evaluation keys in {seconds:.1} s",
             human_bytes(*bytes)
         ),
-        Notice::Lost { cause } => eprintln!("evaluation keys did not arrive: {cause}"),
-        Notice::Loading => eprintln!("loading keys, encoding weights"),
-        Notice::Opened { session } => eprintln!("session {session} begins"),
+        Notice::Lost { cause } => format!("evaluation keys did not arrive: {cause}"),
+        Notice::Loading => "loading keys, encoding weights".into(),
+        Notice::Opened { session } => format!("session {session} begins"),
         Notice::Stepped {
             session,
             tokens,
             seconds,
-        } => eprintln!("session {session}: {seconds:.1} s to its token {tokens}"),
-        Notice::Failed { session, cause } => eprintln!("session {session}: {cause}"),
-        Notice::Closed { session } => eprintln!("session {session} ends"),
+        } => format!("session {session}: {seconds:.1} s to its token {tokens}"),
+        Notice::Failed { session, cause } => format!("session {session}: {cause}"),
+        Notice::Closed { session } => format!("session {session} ends"),
     }
 }
 

@@ -1,4 +1,6 @@
-//! What a service tells whoever runs it. Nothing of it is secret from the server.
+//! What a service tells whoever runs it.
+//!
+//! Sessions go by the beginning of their names: a whole name lets whoever reads it step or close the session.
 
 /// What happens on a server.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,12 +26,12 @@ pub enum Notice {
     Loading,
     /// A client's session has begun.
     Opened {
-        /// Its name.
+        /// The beginning of its name.
         session: String,
     },
     /// A token, or a block of them, was computed.
     Stepped {
-        /// Name of the session.
+        /// The beginning of the session's name.
         session: String,
         /// Tokens that the session has now.
         tokens: u32,
@@ -38,17 +40,22 @@ pub enum Notice {
     },
     /// A token could not be computed.
     Failed {
-        /// Name of the session.
+        /// The beginning of the session's name.
         session: String,
         /// Why, in words.
         cause: String,
     },
     /// A client has ended its session.
     Closed {
-        /// Its name.
+        /// The beginning of its name.
         session: String,
     },
 }
 
 /// Whoever hears of it.
 pub(super) type Ear = std::sync::Arc<dyn Fn(&Notice) + Send + Sync>;
+
+/// How a session is told of.
+pub(super) fn shown(session: &str) -> String {
+    session.chars().take(8).collect()
+}

@@ -3,7 +3,7 @@
 use super::engine::{Engine, Watch};
 use super::held::{Held, Turn};
 use super::lock;
-use super::notice::{Ear, Notice};
+use super::notice::{Ear, Notice, shown};
 use super::sessions::{Sessions, StepReply};
 use super::store::{KeyStore, Upload};
 use crate::StepProgress;
@@ -192,7 +192,7 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
         self.ready(&fingerprint).await?;
         let session = beginning.keep();
         (self.tell)(&Notice::Opened {
-            session: session.clone(),
+            session: shown(&session),
         });
         Ok(Response::new(wire::OpenReply {
             session,
@@ -267,9 +267,10 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
                     last: Mutex::new(Instant::now()),
                 };
                 let reply = claim.compute(&engine, turn, block, &ciphertext, &watch);
-                tell(&stepped(session, position + block.max(1), &reply));
+                let notice = stepped(&session, position.saturating_add(block.max(1)), &reply);
                 // A closed channel means that the client has gone; the reply stays with the session.
                 let _gone = sender.blocking_send(reply.map(result_message).map_err(Status::from));
+                tell(&notice);
             });
         });
         Ok(Response::new(ReceiverStream::new(receiver)))
@@ -281,13 +282,16 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
     ) -> Result<Response<wire::CloseReply>, Status> {
         let session = request.into_inner().session;
         self.sessions.end(&session)?;
-        (self.tell)(&Notice::Closed { session });
+        (self.tell)(&Notice::Closed {
+            session: shown(&session),
+        });
         Ok(Response::new(wire::CloseReply {}))
     }
 }
 
 /// What came of a token, for whoever runs the server.
-fn stepped(session: String, tokens: u32, reply: &Result<StepReply, Fault>) -> Notice {
+fn stepped(session: &str, tokens: u32, reply: &Result<StepReply, Fault>) -> Notice {
+    let session = shown(session);
     match reply {
         Ok(reply) => Notice::Stepped {
             session,

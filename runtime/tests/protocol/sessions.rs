@@ -4,6 +4,7 @@ use super::setup::*;
 use sotto_runtime::keys::KEY_FILE;
 use sotto_runtime::proto::wire::{self, sotto_client::SottoClient};
 use sotto_runtime::proto::{Fault, FaultCode};
+use sotto_runtime::server::Notice;
 use std::fs;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,6 +26,31 @@ async fn a_key_damaged_on_disk_is_refused() {
     let error = setup.open("plan").await.err().expect("refused");
     assert_eq!(fault(&error).code, FaultCode::KeyDamaged);
     assert_eq!(fs::read_dir(setup.store.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn whoever_runs_the_server_hears_of_sessions_but_not_their_whole_names() {
+    let setup = setup("relinearise").await;
+    let mut connection = setup.open("plan").await.unwrap();
+    connection.step(0, 0, vec![3], |_| {}).await.unwrap();
+    connection.close().await.unwrap();
+    let heard = || setup.told.lock().unwrap().clone();
+    until(|| matches!(heard().last(), Some(Notice::Closed { .. }))).await;
+    let sessions: Vec<Notice> = heard().split_off(heard().len() - 3);
+    let [
+        Notice::Opened { session: opened },
+        Notice::Stepped {
+            session: stepped,
+            tokens: 1,
+            ..
+        },
+        Notice::Closed { session: closed },
+    ] = &sessions[..]
+    else {
+        panic!("{:?}", heard());
+    };
+    assert_eq!((opened, opened), (stepped, closed));
+    assert_eq!(opened.len(), 8);
 }
 
 #[tokio::test]

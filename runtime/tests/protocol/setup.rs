@@ -7,11 +7,11 @@ use sotto_runtime::client::{
 use sotto_runtime::keys::{KEY_FILE, KeyEntry, MANIFEST_VERSION, Manifest, NeededKey};
 use sotto_runtime::proto::wire;
 use sotto_runtime::proto::{Fault, FaultCode};
-use sotto_runtime::server::{Engine, KeyStore, Service, StepOutput, Watch, bind};
+use sotto_runtime::server::{Engine, KeyStore, Notice, Service, StepOutput, Watch, bind};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::{oneshot, watch};
@@ -153,6 +153,8 @@ pub struct Setup {
     pub keys: TempDir,
     pub store: TempDir,
     pub addr: String,
+    /// What the service has told.
+    pub told: Arc<Mutex<Vec<Notice>>>,
     pub steps: Arc<AtomicU32>,
     pub stop: Option<oneshot::Sender<()>>,
     pub task: JoinHandle<()>,
@@ -195,7 +197,11 @@ pub async fn start(needed: &str, patience: Duration, preloaded: bool) -> Setup {
         sets: Arc::default(),
         running: AtomicU32::new(0),
     };
-    let mut service = Service::new(engine, KeyStore::open(store.path()).unwrap(), patience);
+    let told: Arc<Mutex<Vec<Notice>>> = Arc::default();
+    let ear = told.clone();
+    let hear = move |notice: &Notice| ear.lock().unwrap().push(notice.clone());
+    let keep = KeyStore::open(store.path()).unwrap();
+    let mut service = Service::new(engine, keep, patience).telling(hear);
     if preloaded {
         service.preload(keys.path(), &mut |_, _| {}).await.unwrap();
     }
@@ -213,6 +219,7 @@ pub async fn start(needed: &str, patience: Duration, preloaded: bool) -> Setup {
         store,
         addr,
         steps,
+        told,
         stop: Some(stop),
         task,
     }

@@ -32,7 +32,7 @@ impl Outcome {
             return Ok(());
         }
         let remedy = match self.escapes.is_empty() {
-            true => "; was the golden file made from the model that the plan was?".into(),
+            true => "; a golden file of another model misses like that, and so does a defect of the compiler".into(),
             false => format!("; values have left their ranges: {REMEDY}"),
         };
         Err(Failure::Check(format!(
