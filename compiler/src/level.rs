@@ -83,7 +83,7 @@ pub enum LevelError {
     Illegal(Violations),
     /// Placements exist, but none fits the memory.
     #[error(
-        "the plan needs at least {:.2} GiB on the server ({needed} bytes), more than the {:.2} GiB allowed; allow more, compile with a smaller context, or store keys and values once per KV head (--pin layers.{{i}}.attention.attend=stored-once) where that is possible",
+        "the plan needs at least {:.2} GiB on the server ({needed} bytes), more than the {:.2} GiB allowed; allow more, or compile with a smaller context; a stage file has decided what saves memory: begin before it",
         gib(*needed), gib(*limit)
     )]
     #[diagnostic(code(level::memory))]

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 /// Recognize a Llama or GPT-2 decoder in an ONNX graph, and make a checkpoint of it.
 ///
-/// Blocks are recognized by structure and weights by their place, at opsets 18 to 23 (20 and 23 are tested): for whole sequences, or for steps with earlier
-/// keys and values. What was recognized is printed; with -o it is also written as a checkpoint directory (f32, exactly), which
+/// Blocks are recognized by structure and weights by their place, at opsets 18 to 23 (20 and 23 are tested): for whole sequences, or for
+/// steps with earlier keys and values. What was recognized is printed; with -o it is also written as a checkpoint directory (f32, exactly), which
 /// every other command takes. A graph that holds anything else is refused with the node's name.
 #[derive(clap::Args, Debug)]
 #[command(

@@ -118,8 +118,9 @@ impl Calibration {
                 total,
             })
         })?;
-        let (given, all) = (self.given, ranges.tokens);
-        let said = format!("calibrated on {given} tokens, and {all} with other beginnings");
+        let given = self.given;
+        let others = ranges.tokens.saturating_sub(given);
+        let said = format!("calibrated on {given} tokens, and {others} with other beginnings");
         found(tell, said);
         if given < FEW_TOKENS {
             found(

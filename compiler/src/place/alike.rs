@@ -66,14 +66,14 @@ impl Alike {
         }
     }
 
-    /// The whole region's placement that has the choices made for this one: which operands of each node read copies.
-    pub fn placement(&self, whole: &Region, result_level: u32, choices: &[u8]) -> Placement {
+    /// The whole region's placement in which operands read copies as they do in this one's.
+    pub fn placement(&self, whole: &Region, result_level: u32, small: &Placement) -> Placement {
         Placement::of(whole, result_level, |n| {
-            let stands = &self.region.nodes[self.nodes[n]].operands;
-            let choice = choices[self.nodes[n]];
+            let stands = self.nodes[n];
+            let operands = &self.region.nodes[stands].operands;
             let copied = |v: &Val| {
-                let place = stands.iter().position(|s| *s == self.values[*v]);
-                place.is_some_and(|k| choice & (1 << k) != 0)
+                let place = operands.iter().position(|s| *s == self.values[*v]);
+                place.is_some_and(|k| small.reads_copy[stands][k])
             };
             let operands = whole.nodes[n].operands.iter().enumerate();
             operands.fold(0, |bits, (k, v)| bits | (u8::from(copied(v)) << k))

@@ -4,8 +4,9 @@
 //! consumers need: there is no slack to distribute, the only decisions left are which uses read a value and which read its
 //! refreshed copy. [`search`] makes them for one template, by dynamic programming over the needs of the values in flight
 //! (several: residual, queries, keys, numerator and denominator of a softmax; group loops are part of it, [`region`] inlines
-//! them with their trip count in the price; [`alike`] makes one of branches that compute the same). [`strategy`] makes them as published placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the
-//! level it takes its parameters, and the first and last layer may be placed on their own. [`build`] writes the decisions down.
+//! them with their trip count in the price; [`alike`] makes one of branches that compute the same). [`strategy`] makes them as published
+//! placers do, for comparison. [`chain`] joins the steps: a template that repeats must hand on its results at the level it takes its
+//! parameters, and the first and last layer may be placed on their own. [`build`] writes the decisions down.
 //!
 //! Invariants of the result, which the leveled verifier checks independently: operands of every node agree as [`Op`] demands;
 //! a bootstrap's input is at its kind's input level, repeats with the kind's period and has range at most 1; every state is

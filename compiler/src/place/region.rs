@@ -127,9 +127,7 @@ impl Region {
             && self.results == other.results
             && self.cells == other.cells
     }
-}
 
-impl Region {
     /// The nodes that read a state's group as a matrix.
     pub fn readers_of_matrix(&self, cell: Val) -> impl Iterator<Item = usize> + '_ {
         let loaded = self.nodes.iter().filter_map(move |node| {

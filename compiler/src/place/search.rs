@@ -22,8 +22,7 @@ pub struct Frontier {
     pub cut: bool,
     /// Most states after a node.
     pub widest: usize,
-    /// The level of the results.
-    pub result_level: u32,
+    result_level: u32,
     trail: Vec<Link>,
 }
 
@@ -352,8 +351,8 @@ fn missing(a: &[u64], b: &[u64], prices: &[u64]) -> Option<u64> {
 }
 
 impl Frontier {
-    /// What `outcome` decides in the region that was searched: which operands of each node read copies, a bit each.
-    pub fn choices(&self, region: &Region, outcome: &Outcome) -> Vec<u8> {
+    /// Everything that `outcome` decides.
+    pub fn placement(&self, region: &Region, outcome: &Outcome) -> Placement {
         let mut choices = Vec::new();
         let mut link = outcome.trail;
         while link != ROOT {
@@ -363,18 +362,7 @@ impl Frontier {
         }
         // `choices` now runs from the first node to the last, dead nodes left out.
         let mut choices = choices.into_iter().rev();
-        let mut by_node = vec![0; region.nodes.len()];
-        Placement::of(region, self.result_level, |n| {
-            by_node[n] = choices.next().unwrap_or(0);
-            by_node[n]
-        });
-        by_node
-    }
-
-    /// Everything that `outcome` decides.
-    pub fn placement(&self, region: &Region, outcome: &Outcome) -> Placement {
-        let choices = self.choices(region, outcome);
-        Placement::of(region, self.result_level, |n| choices[n])
+        Placement::of(region, self.result_level, |_| choices.next().unwrap_or(0))
     }
 }
 

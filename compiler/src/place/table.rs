@@ -74,8 +74,8 @@ impl Table {
                 let Some(alike) = alike else {
                     return Some((cost, frontier.placement(&self.region, outcome)));
                 };
-                let choices = frontier.choices(&alike.region, outcome);
-                let placement = alike.placement(&self.region, frontier.result_level, &choices);
+                let small = frontier.placement(&alike.region, outcome);
+                let placement = alike.placement(&self.region, exit, &small);
                 Some((placement.cost(&self.region), placement))
             }
             Ways::Compared(placed) => placed[entry as usize][exit as usize].clone(),

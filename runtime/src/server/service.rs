@@ -267,10 +267,14 @@ impl<E: Engine> wire::sotto_server::Sotto for Service<E> {
                     last: Mutex::new(Instant::now()),
                 };
                 let reply = claim.compute(&engine, turn, block, &ciphertext, &watch);
-                let notice = stepped(&session, position.saturating_add(block.max(1)), &reply);
+                // before the client can end the session, so that the two are told in order
+                tell(&stepped(
+                    &session,
+                    position.saturating_add(block.max(1)),
+                    &reply,
+                ));
                 // A closed channel means that the client has gone; the reply stays with the session.
                 let _gone = sender.blocking_send(reply.map(result_message).map_err(Status::from));
-                tell(&notice);
             });
         });
         Ok(Response::new(ReceiverStream::new(receiver)))

@@ -194,7 +194,7 @@ struct Seen {
     apart: usize,
     /// A value is refreshed inside a loop.
     looped: usize,
-    /// Values that nothing tells apart.
+    /// Values are made alike, and one is refreshed.
     alike: usize,
 }
 
@@ -244,8 +244,8 @@ fn placed_alike(region: &Region, entry: u32, exit: u32, best: u64) -> bool {
     let found = search(&alike.region, TOP, exit, 4096).unwrap();
     let outcomes = found.outcomes.iter().filter(|o| o.needs[0] <= entry);
     let outcome = outcomes.min_by_key(|o| o.cost).unwrap();
-    let choices = found.choices(&alike.region, outcome);
-    let placement = alike.placement(region, exit, &choices);
+    let small = found.placement(&alike.region, outcome);
+    let placement = alike.placement(region, exit, &small);
     assert!(placement.fits(region, entry, TOP));
     let cost = placement.cost(region);
     assert!((best..=outcome.cost).contains(&cost));

@@ -32,7 +32,7 @@ impl Outcome {
             return Ok(());
         }
         let remedy = match self.escapes.is_empty() {
-            true => "; a golden file of another model misses like that, and so does a defect of the compiler".into(),
+            true => "; make the golden file anew from the plan's model (`sottoc reference`): if the plan still misses, that is a defect of the compiler".into(),
             false => format!("; values have left their ranges: {REMEDY}"),
         };
         Err(Failure::Check(format!(
