@@ -90,6 +90,15 @@ impl ClassTimes {
     }
 }
 
+/// The run that an operation belongs to: the nearest to its middle, if that is not further than clocks may disagree.
+fn run_of(op: &Event<OpArgs>, runs: &[&Event<RunArgs>]) -> Option<usize> {
+    let middle = op.ts + op.dur / 2.0;
+    let outside = |run: &Event<RunArgs>| (run.ts - middle).max(middle - run.ts - run.dur).max(0.0);
+    let distances = runs.iter().map(|run| outside(run)).enumerate();
+    let (nearest, distance) = distances.min_by(|a, b| a.1.total_cmp(&b.1))?;
+    (distance <= SLACK).then_some(nearest)
+}
+
 /// Holds a trace against its plan, of which `digest` is the digest.
 ///
 /// # Errors
@@ -112,14 +121,14 @@ pub fn measured(trace: &Trace, plan: &Plan, digest: &str) -> Result<Measured, Tr
         if runs.is_empty() {
             continue;
         }
+        let own = ops.iter().filter(|op| op.args.program == program.name);
+        let own: Vec<_> = own
+            .filter_map(|op| Some((op, run_of(op, &runs)?)))
+            .collect();
         let mut tally = Tally::new(program, estimate);
-        for run in &runs {
+        for (i, run) in runs.iter().enumerate() {
             let speed = (trace.yardstick(run.ts)).map(|now| estimate.yardstick_seconds / now);
-            let end = run.ts + run.dur + SLACK;
-            let inside = |op: &&&Event<OpArgs>| {
-                op.args.program == program.name && op.ts >= run.ts - SLACK && op.ts + op.dur <= end
-            };
-            for op in ops.iter().filter(inside) {
+            for (op, _) in own.iter().filter(|(_, owner)| *owner == i) {
                 tally.take(op, speed)?;
                 left_out -= 1;
             }

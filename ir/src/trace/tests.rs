@@ -162,3 +162,29 @@ fn every_operation_is_held_against_its_price_at_the_speed_of_the_table() {
         Err(TraceError::Unknown { .. })
     ));
 }
+
+#[test]
+fn an_operation_belongs_to_one_run_however_short_runs_are() {
+    let plan = priced();
+    let (_dir, path) = written(&events(&plan).join(",\n"));
+    let mut trace = read(&path).unwrap();
+    // 20 nanoseconds an operation: both runs are far shorter than what clocks may disagree by
+    for op in &mut trace.ops {
+        (op.ts, op.dur) = (op.ts * 5e-6, op.dur * 5e-6);
+    }
+    trace.runs[0].dur *= 5e-6;
+    let shift = trace.runs[0].dur;
+    let mut second = trace.clone();
+    for op in &mut second.ops {
+        op.ts += shift;
+    }
+    second.runs[0].ts += shift;
+    let each = trace.ops.len();
+    trace.ops.extend(second.ops);
+    trace.runs.extend(second.runs);
+    let found = measured(&trace, &plan, "p").unwrap();
+    assert_eq!((found.left_out, found.programs[0].runs), (0, 2));
+    let classes = found.programs[0].sections.iter().flat_map(|s| &s.classes);
+    // means of the runs
+    assert_eq!(classes.map(|c| c.count).sum::<f64>(), each as f64);
+}
