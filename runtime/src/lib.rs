@@ -3,9 +3,9 @@
 //! [`server`] and [`client`] are different modules with different types and meet only in [`proto`] (what they say to each
 //! other) and [`keys`] (how evaluation keys lie on disk). [`trial`] runs a plan without either, to check it.
 
+pub mod cipher;
 pub mod client;
 pub mod commands;
-pub mod cpu;
 mod follow;
 pub mod keys;
 pub mod plan;

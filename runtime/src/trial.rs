@@ -2,12 +2,13 @@
 //! ends, so it is for people who test their own plan; a deployment is [`crate::server`] and [`crate::client`].
 
 use crate::StepProgress;
+use crate::cipher::{CipherError, Ciphers, request};
 use crate::client::{CkksSealer, ClientModel, ModelError, SealError, Tokens};
-use crate::cpu::{Cpu, CpuError, request};
 use crate::follow::Follow;
 use crate::plan::PlanDir;
 use crate::trace::Trace;
 use miette::Diagnostic;
+use sotto_ckks::engine::{Cpu, Engine};
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyGenerator, SecretKey};
 use sotto_ir::exec::{
     Clear, ClearCt, ClearError, Event, ExecError, Executor, NoiseModel, RangeWatch, Session,
@@ -32,10 +33,10 @@ pub enum TrialError {
     #[error(transparent)]
     #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
-    /// Setting up the CPU backend.
+    /// Setting up a backend on ciphertexts.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    Cpu(#[from] CpuError),
+    Cipher(#[from] CipherError),
     /// Encrypting or decrypting.
     #[error(transparent)]
     #[diagnostic(transparent)]
@@ -51,7 +52,7 @@ pub enum TrialError {
     /// A step on ciphertexts.
     #[error(transparent)]
     #[diagnostic(transparent)]
-    CpuStep(#[from] ExecError<CpuError>),
+    CipherStep(#[from] ExecError<CipherError>),
     /// The input cannot be spread over the slots.
     #[error("the plan's input width {0} is no power of two; compile again")]
     #[diagnostic(code(trial::width))]
@@ -151,29 +152,45 @@ impl ClearTrial {
 }
 
 /// A plan on real ciphertexts, with keys made for this run and forgotten after it.
-pub struct CipherTrial {
-    executor: Executor<Cpu>,
-    session: Session<Ciphertext>,
+pub struct CipherTrial<E: Engine = Cpu> {
+    executor: Executor<Ciphers<E>>,
+    session: Session<Ciphertext<E::Poly>>,
     sealer: CkksSealer,
     trace: Option<Trace>,
 }
 
 impl CipherTrial {
-    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done.
+    /// A trial on the processor (see [`Self::on`]).
     ///
     /// # Errors
-    /// Missing or damaged plan files, no entropy.
+    /// As [`Self::on`].
     pub fn new(
         dir: &PlanDir,
         model: Arc<ClientModel>,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, TrialError> {
+        let engine = Cpu::new(&Context::new(dir.plan().params.clone())?);
+        Self::on(&engine, dir, model, progress)
+    }
+}
+
+impl<E: Engine> CipherTrial<E> {
+    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done.
+    ///
+    /// # Errors
+    /// Missing or damaged plan files, no entropy.
+    pub fn on(
+        engine: &E,
+        dir: &PlanDir,
+        model: Arc<ClientModel>,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self, TrialError> {
         let plan = dir.plan();
-        let context = Context::new(plan.params.clone())?;
+        let context = engine.context().clone();
         let secret = SecretKey::generate(&context)?;
         let wanted = request(&plan.keys, &context);
         let keys = KeyGenerator::new(&secret).evaluation_keys(&wanted, progress)?;
-        let backend = Cpu::new(&context, plan, keys, |_, _| {})?;
+        let backend = Ciphers::on(engine, plan, keys, |_, _| {})?;
         let cache = usize::try_from(plan.estimate.plaintext_bytes).unwrap_or(usize::MAX);
         Ok(Self {
             executor: Executor::new(plan.clone(), dir.data()?, backend, cache),
@@ -216,9 +233,10 @@ impl CipherTrial {
     ) -> Result<Vec<f64>, TrialError> {
         let (plan, session) = (self.executor.plan(), &mut self.session);
         let position = session.position();
-        let input = vec![self.sealer.encrypt(tokens, position)?];
+        let evaluator = self.executor.backend().evaluator();
+        let input = vec![evaluator.upload(self.sealer.encrypt(tokens, position)?)];
         let mut follow = Follow::new(plan, self.trace.as_ref(), position, tokens.block());
-        let mut observe = |event: &Event<'_, Ciphertext>| {
+        let mut observe = |event: &Event<'_, Ciphertext<E::Poly>>| {
             hear(follow.hear(event));
             ControlFlow::Continue(())
         };
@@ -230,6 +248,8 @@ impl CipherTrial {
             }
         }?;
         follow.end();
+        let answer = answer.iter().map(|ct| evaluator.download(ct));
+        let answer: Vec<Ciphertext> = answer.collect::<Result<_, _>>()?;
         Ok(self.sealer.decrypt(tokens, &answer)?)
     }
 
@@ -244,7 +264,7 @@ impl CipherTrial {
     }
 
     /// The executor, for what it has recorded.
-    pub fn executor(&self) -> &Executor<Cpu> {
+    pub fn executor(&self) -> &Executor<Ciphers<E>> {
         &self.executor
     }
 }

@@ -6,10 +6,10 @@ mod common;
 use common::{VOCABULARY, World, expected};
 use sotto_ckks::{Context, SecretKey};
 use sotto_ir::fidelity::largest;
+use sotto_runtime::cipher::{EngineOptions, PlanEngine};
 use sotto_runtime::client::{
     CkksSealer, ClientError, ClientModel, Connection, Keyring, KeyringError, Sealer, Tokens,
 };
-use sotto_runtime::cpu::{CpuEngine, EngineOptions};
 use sotto_runtime::keys::{KEY_FILE, Manifest};
 use sotto_runtime::proto::FaultCode;
 use sotto_runtime::server::Engine;
@@ -215,7 +215,7 @@ async fn the_size_of_a_key_file_is_known_beforehand() {
     let options = EngineOptions::default();
     let data = world.dir.data().unwrap();
     let plan = world.dir.plan().clone();
-    let engine = CpuEngine::new(plan, world.dir.digest(), data, options).unwrap();
+    let engine = PlanEngine::new(plan, world.dir.digest(), data, options).unwrap();
     let found = Manifest::read(&world.keys().evaluation()).unwrap().bytes;
     let computed = engine.key_bytes();
     assert!(found <= computed, "{found} bytes, {computed} computed");

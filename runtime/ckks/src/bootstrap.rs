@@ -3,15 +3,13 @@
 //! The specification's module describes the data flow. The only keys that ever hold the ephemeral sparse secret are the pair around
 //! ModRaise: to it under the level-0 modulus and a few special primes, and from it (as the message of a key of the main secret).
 
-use crate::ciphertext::Ciphertext;
 use crate::context::Context;
+use crate::engine::{Cpu, Ct, Division, Engine, Uses};
 use crate::error::{CkksError, Result};
 use crate::evaluator::Evaluator;
 use crate::keys::KeyKind;
-use crate::keyswitch;
 use crate::linear::{LinearTransform, add_rotations};
 use crate::poly::ChebyshevSeries;
-use crate::ring::{Form, RnsPoly, primes};
 use sotto_params::bootstrap::{BootstrapSpec, FactorSpec};
 use std::time::{Duration, Instant};
 
@@ -37,25 +35,35 @@ pub type StageTimes = Vec<(Stage, Duration)>;
 
 /// A bootstrap with its plaintexts encoded.
 #[derive(Debug)]
-pub struct Bootstrapper {
+pub struct Bootstrapper<E: Engine = Cpu> {
     spec: BootstrapSpec,
-    stc: Vec<LinearTransform>,
-    cts: Vec<LinearTransform>,
+    stc: Vec<LinearTransform<E>>,
+    cts: Vec<LinearTransform<E>>,
     cosine: ChebyshevSeries,
     shift: f64,
     amplitudes: Vec<f64>,
 }
 
 impl Bootstrapper {
+    /// Encodes the transforms of a specification for the processor (see [`Self::on`]).
+    ///
+    /// # Errors
+    /// As [`Self::on`].
+    pub fn new(ctx: &Context, spec: &BootstrapSpec) -> Result<Self> {
+        Self::on(&Cpu::new(ctx), spec)
+    }
+}
+
+impl<E: Engine> Bootstrapper<E> {
     /// Encodes the transforms of a specification. For dense slots at the largest ring that takes seconds and gigabytes.
     ///
     /// # Errors
     /// If the specification does not belong to the context's parameter set.
-    pub fn new(ctx: &Context, spec: &BootstrapSpec) -> Result<Self> {
-        let params = ctx.params();
+    pub fn on(engine: &E, spec: &BootstrapSpec) -> Result<Self> {
+        let params = engine.context().params();
         spec.check(params)?;
         let encode = |factor: &FactorSpec, gain: f64| {
-            LinearTransform::new(ctx, &factor.bsgs, &factor.diagonals(gain), factor.level)
+            LinearTransform::on(engine, &factor.bsgs, &factor.diagonals(gain), factor.level)
         };
         let constants = spec.evalmod.constants(params);
         let cts_gain = spec.cts_gain(params);
@@ -96,7 +104,7 @@ impl Bootstrapper {
     ///
     /// # Errors
     /// If the operand is of degree 2 or below the input level, or a key is missing.
-    pub fn apply(&self, ev: &Evaluator<'_>, ct: &Ciphertext) -> Result<Ciphertext> {
+    pub fn apply(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>) -> Result<Ct<E>> {
         self.apply_timed(ev, ct).map(|(out, _)| out)
     }
 
@@ -104,11 +112,7 @@ impl Bootstrapper {
     ///
     /// # Errors
     /// As [`Self::apply`].
-    pub fn apply_timed(
-        &self,
-        ev: &Evaluator<'_>,
-        ct: &Ciphertext,
-    ) -> Result<(Ciphertext, StageTimes)> {
+    pub fn apply_timed(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>) -> Result<(Ct<E>, StageTimes)> {
         ct.check_degree(OP, 1)?;
         let lowest = self.spec.input_level;
         if ct.level < lowest {
@@ -148,12 +152,11 @@ impl Bootstrapper {
     }
 
     /// EvalMod on one real part.
-    fn reduce(&self, ev: &Evaluator<'_>, part: &Ciphertext) -> Result<Ciphertext> {
+    fn reduce(&self, ev: &Evaluator<'_, E>, part: &Ct<E>) -> Result<Ct<E>> {
         let shifted = ev.add_const(part, self.shift)?;
         let mut value = self.cosine.evaluate(ev, &shifted)?;
         for &amplitude in &self.amplitudes {
-            let mut square = ev.no_product(&value)?;
-            ev.add_product(&mut square, &value, &value)?;
+            let mut square = ev.product(&[(&value, &value)])?;
             ev.add_constant_to_product(&mut square, -amplitude)?;
             value = ev.relinearise_rescaled(square)?;
         }
@@ -162,44 +165,21 @@ impl Bootstrapper {
 }
 
 /// ModRaise: coefficients m at level 0 become m + q_0·I at `level`, read at that level's canonical scale.
-fn raise(ev: &Evaluator<'_>, ct: &Ciphertext, level: usize) -> Result<Ciphertext> {
+fn raise<E: Engine>(ev: &Evaluator<'_, E>, ct: &Ct<E>, level: usize) -> Result<Ct<E>> {
     ev.check_key(OP, ct)?;
-    let (ctx, ring) = (ev.context(), ev.context().ring());
-    let to = ev.keys().find(ctx, OP, KeyKind::ToEphemeral, 0)?;
-    let from = ev.keys().find(ctx, OP, KeyKind::FromEphemeral, level)?;
-    let (mut u0, u1) = keyswitch::switch(ctx, &ct.c1, to, &ctx.ephemeral_special()?);
-    u0.add_assign(ring, &ct.c0);
-    let (mut c0, raised) = (lift(ctx, &u0, level), lift(ctx, &u1, level));
-    let (v0, c1) = keyswitch::switch(ctx, &raised, from, ctx.special());
-    c0.add_assign(ring, &v0);
-    Ok(Ciphertext {
-        c0,
-        c1,
-        level,
-        degree: 1,
-        key: ct.key,
-    })
-}
-
-/// The representative nearest to zero of a level-0 polynomial, modulo the primes of `level`.
-fn lift(ctx: &Context, c: &RnsPoly, level: usize) -> RnsPoly {
-    let (ring, target) = (ctx.ring(), ctx.level_primes(level));
-    let mut coefficients = c.clone();
-    coefficients.par_limbs(|_, prime, limb| ring.inverse_times_n(prime, limb));
-    let others = primes(target.iter().copied().filter(|p| !c.primes().contains(p)));
-    let mut converted = RnsPoly::dirty(ring, &others, Form::Coefficients);
-    let inputs: Vec<&[u32]> = (0..c.primes().len())
-        .map(|i| coefficients.limb(i))
-        .collect();
-    ring.conversion(c.primes(), &others)
-        .apply(&inputs, converted.limbs_mut().collect());
-    converted.forward(ring);
-    let mut out = RnsPoly::dirty(ring, target, Form::Transformed);
-    out.par_limbs(|_, prime, limb| {
-        let known = c.limb_of(prime).or_else(|| converted.limb_of(prime));
-        limb.copy_from_slice(known.expect("a prime of the level is of level 0 or converted to"));
-    });
-    out
+    let (ctx, engine) = (ev.context(), ev.engine());
+    let to = ev.key(OP, KeyKind::ToEphemeral, 0)?;
+    let from = ev.key(OP, KeyKind::FromEphemeral, level)?;
+    let special = ctx.ephemeral_special()?;
+    let low = ev.decompose_for(&ct.c1, &special, Uses::Once);
+    let wide = engine.key_product(&low, to, [Some(&ct.c0), None]);
+    let (division, primes) = (Division::by(&special, &[]), ctx.level_primes(level));
+    let low = engine.divide(wide.each_ref(), &division, ctx.level_primes(0), 1);
+    let [u0, u1] = low.each_ref().map(|half| engine.raise(half, primes));
+    let raised = ev.decompose(&u1, Uses::Once);
+    let wide = engine.key_product(&raised, from, [Some(&u0), None]);
+    let halves = ev.leave(wide.each_ref(), level, level, 1);
+    Ok(ct.with(halves).at(level, 1))
 }
 
 struct Clock {

@@ -111,6 +111,12 @@ impl Context {
         &self.inner.special
     }
 
+    /// The primes of a level, then the special primes.
+    pub(crate) fn wide_primes(&self, level: usize) -> Primes {
+        let special = self.special().iter();
+        primes(self.level_primes(level).iter().chain(special).copied())
+    }
+
     pub(crate) fn slot_transform(&self) -> &SlotTransform {
         &self.inner.slots
     }

@@ -190,6 +190,15 @@ pub enum CkksError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// The device that computes failed.
+    #[error("{device}: {why}")]
+    #[diagnostic(code(ckks::device))]
+    Device {
+        /// Which device.
+        device: String,
+        /// What went wrong, and what to do.
+        why: String,
+    },
     /// The operating system gave no entropy.
     #[error("the operating system gave no entropy: {0}")]
     #[diagnostic(code(ckks::entropy))]

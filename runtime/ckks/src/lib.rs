@@ -77,6 +77,7 @@
 //! - [`SecretKey`], [`PublicKey`]: encryption; the former decrypts. [`KeyGenerator`], [`KeyRequest`]: [`EvaluationKeys`], each up to the
 //!   level of its use.
 //! - [`Evaluator`]: the operations. [`LinearTransform`]: matrices. [`ChebyshevSeries`]: polynomials. [`Bootstrapper`]: refreshing.
+//! - [`engine`]: where polynomials lie and what computes on them; everything above is written over it.
 //! - [`serialize`]: bytes and files; [`EvaluationKeyFile`] reads keys one at a time. [`Yardstick`]: how fast the machine is now.
 //!
 //! All work is spread over rayon's threads, limb by limb.
@@ -85,16 +86,15 @@ pub mod bootstrap;
 pub mod ciphertext;
 pub mod context;
 pub mod encoding;
+pub mod engine;
 pub mod error;
 pub mod evaluator;
 pub mod keys;
-mod keyswitch;
 pub mod linear;
 pub mod poly;
 mod ring;
 mod sampling;
 pub mod serialize;
-mod wide;
 mod yardstick;
 
 pub use bootstrap::Bootstrapper;

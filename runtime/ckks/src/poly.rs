@@ -1,6 +1,6 @@
 //! Polynomials of a value: Chebyshev series evaluated along a [`PolyPlan`].
 
-use crate::ciphertext::Ciphertext;
+use crate::engine::{Ct, Engine};
 use crate::error::{CkksError, Result};
 use crate::evaluator::Evaluator;
 use sotto_params::poly::{Node, NodeCoefficients, Parity, PolyError, PolyPlan, basis_depth};
@@ -47,7 +47,7 @@ impl ChebyshevSeries {
     ///
     /// # Errors
     /// If the operand is of degree 2 or its level too low, or the relinearization key is missing.
-    pub fn evaluate(&self, ev: &Evaluator<'_>, x: &Ciphertext) -> Result<Ciphertext> {
+    pub fn evaluate<E: Engine>(&self, ev: &Evaluator<'_, E>, x: &Ct<E>) -> Result<Ct<E>> {
         x.check_degree("polynomial", 1)?;
         if x.level < self.plan.depth {
             return Err(CkksError::TooDeep {
@@ -63,9 +63,8 @@ impl ChebyshevSeries {
         for step in &self.plan.basis {
             let left = run.at(step.left, step.at)?.clone();
             let right = run.at(step.right, step.at)?.clone();
-            let mut product = ev.no_product(&left)?;
             // 2·T_a·T_b as T_a·(2·T_b).
-            ev.add_product(&mut product, &left, &ev.add(&right, &right)?)?;
+            let mut product = ev.product(&[(&left, &ev.add(&right, &right)?)])?;
             match step.left - step.right {
                 0 => ev.add_constant_to_product(&mut product, -1.0)?,
                 difference => {
@@ -80,15 +79,15 @@ impl ChebyshevSeries {
 }
 
 /// One evaluation: the basis polynomials formed so far, by index and depth.
-struct Run<'a, 'e> {
-    ev: &'a Evaluator<'e>,
+struct Run<'a, 'e, E: Engine> {
+    ev: &'a Evaluator<'e, E>,
     level: usize,
-    basis: HashMap<(usize, usize), Ciphertext>,
+    basis: HashMap<(usize, usize), Ct<E>>,
 }
 
-impl Run<'_, '_> {
+impl<E: Engine> Run<'_, '_, E> {
     /// T_index at a depth, dropped there from its own if need be.
-    fn at(&mut self, index: usize, depth: usize) -> Result<&Ciphertext> {
+    fn at(&mut self, index: usize, depth: usize) -> Result<&Ct<E>> {
         let own = (index, basis_depth(index));
         if own.1 < depth && !self.basis.contains_key(&(index, depth)) {
             let dropped = self
@@ -100,16 +99,18 @@ impl Run<'_, '_> {
     }
 
     /// The value of a node at depth `due`.
-    fn node(&mut self, node: &Node, cut: &NodeCoefficients, due: usize) -> Result<Ciphertext> {
+    fn node(&mut self, node: &Node, cut: &NodeCoefficients, due: usize) -> Result<Ct<E>> {
         if node.products.is_empty() {
             return self.linear(node, cut, due, 1);
         }
         let ev = self.ev;
-        let mut sum = ev.no_product(self.at(node.products[0].giant, node.at)?)?;
+        let mut factors = Vec::new();
         for (product, inner) in node.products.iter().zip(&cut.quotients) {
             let quotient = self.node(&product.quotient, inner, node.at)?;
-            ev.add_product(&mut sum, self.at(product.giant, node.at)?, &quotient)?;
+            factors.push((self.at(product.giant, node.at)?.clone(), quotient));
         }
+        let pairs: Vec<_> = factors.iter().map(|(a, b)| (a, b)).collect();
+        let mut sum = ev.product(&pairs)?;
         if node.terms.iter().any(|&i| i > 0) {
             let linear = self.linear(node, cut, node.at, 2)?;
             ev.add_to_product(&mut sum, &linear)?;
@@ -128,7 +129,7 @@ impl Run<'_, '_> {
         cut: &NodeCoefficients,
         depth: usize,
         degree: u8,
-    ) -> Result<Ciphertext> {
+    ) -> Result<Ct<E>> {
         let mut constant = 0.0;
         let mut terms = Vec::new();
         for (&index, &c) in node.terms.iter().zip(&cut.terms) {
@@ -138,7 +139,7 @@ impl Run<'_, '_> {
                 terms.push((self.at(index, node.terms_at)?.clone(), c));
             }
         }
-        let terms: Vec<(&Ciphertext, f64)> = terms.iter().map(|(ct, c)| (ct, *c)).collect();
+        let terms: Vec<(&Ct<E>, f64)> = terms.iter().map(|(ct, c)| (ct, *c)).collect();
         self.ev
             .combine_to(&terms, constant, self.level - depth, degree)
     }

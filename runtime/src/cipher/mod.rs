@@ -1,16 +1,16 @@
-//! The CPU backend: a plan's operations on real ciphertexts, by the scheme's evaluator.
+//! A plan's operations on real ciphertexts, by the scheme's evaluator, on the engine that the backend is named for.
 //!
 //! It holds evaluation keys only. Nothing in this module names a secret key, nor anything that makes or uses one.
 
-mod engine;
 mod keys;
-
-pub use engine::{CpuEngine, EngineError, EngineOptions};
+mod serving;
 pub use keys::{key_name, needed_keys, parameters_digest, request};
+pub use serving::{EngineError, EngineOptions, PlanEngine};
 
 use miette::Diagnostic;
 use num_complex::Complex64;
 use sotto_ckks::bootstrap::Bootstrapper;
+use sotto_ckks::engine::{self, Engine};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::poly::ChebyshevSeries;
 use sotto_ckks::{
@@ -23,23 +23,23 @@ use sotto_ir::slot::{At, BootstrapKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Why the CPU backend refused.
+/// Why a backend on ciphertexts refused.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-pub enum CpuError {
+pub enum CipherError {
     /// The scheme refused.
     #[error(transparent)]
     #[diagnostic(transparent)]
     Scheme(#[from] CkksError),
     /// A bootstrap that the plan does not declare.
     #[error("the plan declares no bootstrap of {} {} slots", kind.slots, if kind.complex { "complex" } else { "real" })]
-    #[diagnostic(code(cpu::kind))]
+    #[diagnostic(code(cipher::kind))]
     Kind {
         /// Asked for.
         kind: BootstrapKind,
     },
     /// A bootstrap's operand at another level than its structure states.
     #[error("bootstrap: the operand is at level {found}, its structure starts at level {expected}")]
-    #[diagnostic(code(cpu::bootstrap_level))]
+    #[diagnostic(code(cipher::bootstrap_level))]
     BootstrapLevel {
         /// Level of the operand.
         found: u32,
@@ -48,32 +48,54 @@ pub enum CpuError {
     },
     /// A matrix without a single entry.
     #[error("a matrix of zeros only: it has no diagonals to multiply with")]
-    #[diagnostic(code(cpu::empty_matrix))]
+    #[diagnostic(code(cipher::empty_matrix))]
     EmptyMatrix,
 }
 
-type Done<T> = Result<T, CpuError>;
+type Done<T> = Result<T, CipherError>;
 
-/// Runs a plan's operations with one set of evaluation keys.
-pub struct Cpu {
-    context: Context,
-    keys: EvaluationKeys,
-    bootstraps: BTreeMap<BootstrapKind, Bootstrapper>,
+/// Runs a plan's operations with one set of evaluation keys on an engine.
+pub struct Ciphers<E: Engine> {
+    engine: E,
+    keys: EvaluationKeys<E::Poly>,
+    key_bytes: usize,
+    bootstraps: BTreeMap<BootstrapKind, Bootstrapper<E>>,
 }
 
+/// The backend on the processor.
+pub type Cpu = Ciphers<engine::Cpu>;
+
 impl Cpu {
-    /// A backend for `plan` with `keys`. Encodes the bootstraps' own matrices, which takes seconds; `progress` hears how many of
-    /// them are ready and how many there are.
+    /// A backend on the processor (see [`Ciphers::on`]).
     ///
     /// # Errors
-    /// If a key of the plan's list is missing, or a bootstrap's structure does not fit the parameters.
+    /// As [`Ciphers::on`].
     pub fn new(
         context: &Context,
         plan: &Plan,
         keys: EvaluationKeys,
+        progress: impl FnMut(usize, usize),
+    ) -> Done<Self> {
+        Self::on(&engine::Cpu::new(context), plan, keys, progress)
+    }
+}
+
+impl<E: Engine> Ciphers<E> {
+    /// A backend for `plan` with `keys`, which go to where the engine computes. Encodes the bootstraps' own matrices, which takes
+    /// seconds; `progress` hears how many of them are ready and how many there are.
+    ///
+    /// # Errors
+    /// If a key of the plan's list is missing, a bootstrap's structure does not fit the parameters, or the engine's device fails.
+    pub fn on(
+        engine: &E,
+        plan: &Plan,
+        keys: EvaluationKeys,
         mut progress: impl FnMut(usize, usize),
     ) -> Done<Self> {
+        let context = engine.context();
         keys.check(context, &request(&plan.keys, context))?;
+        let key_bytes = keys.size_bytes();
+        let keys = keys.upload(engine)?;
         let mut bootstraps = BTreeMap::new();
         for (done, spec) in plan.bootstraps.iter().enumerate() {
             progress(done, plan.bootstraps.len());
@@ -81,12 +103,14 @@ impl Cpu {
                 slots: spec.slots as u32,
                 complex: spec.complex,
             };
-            bootstraps.insert(kind, Bootstrapper::new(context, spec)?);
+            bootstraps.insert(kind, Bootstrapper::on(engine, spec)?);
+            engine.check()?;
         }
         progress(plan.bootstraps.len(), plan.bootstraps.len());
         Ok(Self {
-            context: context.clone(),
+            engine: engine.clone(),
             keys,
+            key_bytes,
             bootstraps,
         })
     }
@@ -94,7 +118,7 @@ impl Cpu {
     /// Bytes that keys and bootstraps take in memory.
     pub fn size_bytes(&self) -> usize {
         let bootstraps = self.bootstraps.values().map(Bootstrapper::size_bytes);
-        self.keys.size_bytes() + bootstraps.sum::<usize>()
+        self.key_bytes + bootstraps.sum::<usize>()
     }
 
     /// The secret key that the evaluation keys belong to, by its public name.
@@ -103,148 +127,155 @@ impl Cpu {
     }
 
     /// The keys, which know how they have been used.
-    pub fn keys(&self) -> &EvaluationKeys {
+    pub fn keys(&self) -> &EvaluationKeys<E::Poly> {
         &self.keys
     }
 
-    fn evaluator(&self) -> Evaluator<'_> {
-        Evaluator::new(&self.context, &self.keys)
+    /// What computes, with the keys: to bring ciphertexts to the engine and back.
+    pub fn evaluator(&self) -> Evaluator<'_, E> {
+        Evaluator::on(&self.engine, &self.keys)
+    }
+
+    /// A result, if the engine's device is still sound.
+    fn sound<T>(&self, result: T) -> Done<T> {
+        self.engine.check()?;
+        Ok(result)
     }
 }
 
-impl Backend for Cpu {
-    type Ct = Ciphertext;
-    type Plain = Plaintext;
-    type Linear = LinearTransform;
-    type Error = CpuError;
+impl<E: Engine> Backend for Ciphers<E> {
+    type Ct = Ciphertext<E::Poly>;
+    type Plain = Plaintext<E::Poly>;
+    type Linear = LinearTransform<E>;
+    type Error = CipherError;
 
-    fn at(&self, ct: &Ciphertext) -> At {
+    fn at(&self, ct: &Self::Ct) -> At {
         At {
             level: ct.level() as u32,
             degree: ct.degree(),
         }
     }
 
-    fn encode(&self, values: &[Complex64], at: At) -> Done<Plaintext> {
-        let encoder = Encoder::new(&self.context);
-        Ok(encoder.encode(values, at.level as usize, at.degree)?)
+    fn encode(&self, values: &[Complex64], at: At) -> Done<Self::Plain> {
+        let encoder = Encoder::new(self.engine.context());
+        let plain = encoder.encode(values, at.level as usize, at.degree)?;
+        self.sound(self.evaluator().upload_plain(plain))
     }
 
-    fn encode_linear(&self, diagonals: &Diagonals, level: u32) -> Done<LinearTransform> {
+    fn encode_linear(&self, diagonals: &Diagonals, level: u32) -> Done<Self::Linear> {
         let bsgs = split(diagonals);
         if bsgs.giants.is_empty() {
-            return Err(CpuError::EmptyMatrix);
+            return Err(CipherError::EmptyMatrix);
         }
         let by_step = diagonals
             .entries
             .iter()
             .map(|(k, diagonal)| ((k * diagonals.stride) as usize, diagonal.clone()))
             .collect();
-        Ok(LinearTransform::new(
-            &self.context,
-            &bsgs,
-            &by_step,
-            level as usize,
-        )?)
+        let level = level as usize;
+        self.sound(LinearTransform::on(&self.engine, &bsgs, &by_step, level)?)
     }
 
-    fn plain_bytes(&self, plain: &Plaintext) -> usize {
-        let params = self.context.params();
+    fn plain_bytes(&self, plain: &Self::Plain) -> usize {
+        let params = self.engine.context().params();
         params.level_primes(plain.level()).count() * params.n() * size_of::<u32>()
     }
 
-    fn linear_bytes(&self, matrix: &LinearTransform) -> usize {
+    fn linear_bytes(&self, matrix: &Self::Linear) -> usize {
         matrix.size_bytes()
     }
 
-    fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().add(a, b)?)
+    fn add(&self, a: &Self::Ct, b: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().add(a, b)?)
     }
 
-    fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().sub(a, b)?)
+    fn sub(&self, a: &Self::Ct, b: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().sub(a, b)?)
     }
 
-    fn neg(&self, v: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().negate(v))
+    fn neg(&self, v: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().negate(v))
     }
 
-    fn mul_i(&self, v: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().mul_by_i(v))
+    fn mul_i(&self, v: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().mul_by_i(v))
     }
 
-    fn add_plain(&self, v: &Ciphertext, plain: &Plaintext) -> Done<Ciphertext> {
-        Ok(self.evaluator().add_plain(v, plain)?)
+    fn add_plain(&self, v: &Self::Ct, plain: &Self::Plain) -> Done<Self::Ct> {
+        self.sound(self.evaluator().add_plain(v, plain)?)
     }
 
-    fn mul_plain(&self, v: &Ciphertext, plain: &Plaintext) -> Done<Ciphertext> {
-        Ok(self.evaluator().mul_plain(v, plain)?)
+    fn mul_plain(&self, v: &Self::Ct, plain: &Self::Plain) -> Done<Self::Ct> {
+        self.sound(self.evaluator().mul_plain(v, plain)?)
     }
 
-    fn add_const(&self, v: &Ciphertext, c: f64) -> Done<Ciphertext> {
-        Ok(self.evaluator().add_const(v, c)?)
+    fn add_const(&self, v: &Self::Ct, c: f64) -> Done<Self::Ct> {
+        self.sound(self.evaluator().add_const(v, c)?)
     }
 
-    fn mul_const(&self, v: &Ciphertext, c: f64) -> Done<Ciphertext> {
-        Ok(self.evaluator().mul_const(v, c)?)
+    fn mul_const(&self, v: &Self::Ct, c: f64) -> Done<Self::Ct> {
+        self.sound(self.evaluator().mul_const(v, c)?)
     }
 
-    fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().mul(a, b)?)
+    fn mul(&self, a: &Self::Ct, b: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().mul(a, b)?)
     }
 
-    fn rotate(&self, v: &Ciphertext, by: i32) -> Done<Ciphertext> {
-        Ok(self.evaluator().rotate(v, i64::from(by))?)
+    fn rotate(&self, v: &Self::Ct, by: i32) -> Done<Self::Ct> {
+        self.sound(self.evaluator().rotate(v, i64::from(by))?)
     }
 
-    fn rotations(&self, v: &Ciphertext, steps: &[i32]) -> Done<Vec<Ciphertext>> {
+    fn rotations(&self, v: &Self::Ct, steps: &[i32]) -> Done<Vec<Self::Ct>> {
         let steps: Vec<i64> = steps.iter().map(|&by| by.into()).collect();
-        Ok(self.evaluator().rotate_many(v, &steps)?)
+        self.sound(self.evaluator().rotate_many(v, &steps)?)
     }
 
-    fn conjugate(&self, v: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().conjugate(v)?)
+    fn conjugate(&self, v: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().conjugate(v)?)
     }
 
-    fn linear(&self, v: &Ciphertext, matrix: &LinearTransform) -> Done<Ciphertext> {
-        Ok(matrix.apply(&self.evaluator(), v)?)
+    fn linear(&self, v: &Self::Ct, matrix: &Self::Linear) -> Done<Self::Ct> {
+        self.sound(matrix.apply(&self.evaluator(), v)?)
     }
 
     fn apply(
         &self,
-        diagonals: &[Arc<Ciphertext>],
-        v: &Ciphertext,
+        diagonals: &[Arc<Self::Ct>],
+        v: &Self::Ct,
         baby: u32,
         step: u32,
-    ) -> Done<Ciphertext> {
-        let diagonals: Vec<&Ciphertext> = diagonals.iter().map(|d| &**d).collect();
+    ) -> Done<Self::Ct> {
+        let diagonals: Vec<&Self::Ct> = diagonals.iter().map(|d| &**d).collect();
         let (ev, baby) = (self.evaluator(), baby as usize);
-        Ok(ev.apply_diagonals(&diagonals, v, baby, step.into())?)
+        self.sound(ev.apply_diagonals(&diagonals, v, baby, step.into())?)
     }
 
-    fn poly(&self, v: &Ciphertext, coefficients: &[f64]) -> Done<Ciphertext> {
+    fn poly(&self, v: &Self::Ct, coefficients: &[f64]) -> Done<Self::Ct> {
         let series = ChebyshevSeries::new(coefficients)?;
-        Ok(series.evaluate(&self.evaluator(), v)?)
+        self.sound(series.evaluate(&self.evaluator(), v)?)
     }
 
-    fn rescale(&self, v: &Ciphertext) -> Done<Ciphertext> {
-        Ok(self.evaluator().rescale(v)?)
+    fn rescale(&self, v: &Self::Ct) -> Done<Self::Ct> {
+        self.sound(self.evaluator().rescale(v)?)
     }
 
-    fn drop_to(&self, v: &Ciphertext, level: u32) -> Done<Ciphertext> {
-        Ok(self.evaluator().drop_to_level(v, level as usize)?)
+    fn drop_to(&self, v: &Self::Ct, level: u32) -> Done<Self::Ct> {
+        self.sound(self.evaluator().drop_to_level(v, level as usize)?)
     }
 
-    fn bootstrap(&self, v: &Ciphertext, kind: BootstrapKind) -> Done<Ciphertext> {
-        let bootstrap = self.bootstraps.get(&kind).ok_or(CpuError::Kind { kind })?;
+    fn bootstrap(&self, v: &Self::Ct, kind: BootstrapKind) -> Done<Self::Ct> {
+        let bootstrap = self
+            .bootstraps
+            .get(&kind)
+            .ok_or(CipherError::Kind { kind })?;
         let expected = bootstrap.spec().input_level;
         if v.level() != expected {
-            return Err(CpuError::BootstrapLevel {
+            return Err(CipherError::BootstrapLevel {
                 found: v.level() as u32,
                 expected: expected as u32,
             });
         }
-        Ok(bootstrap.apply(&self.evaluator(), v)?)
+        self.sound(bootstrap.apply(&self.evaluator(), v)?)
     }
 }
 

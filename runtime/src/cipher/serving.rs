@@ -1,12 +1,13 @@
-//! A plan on the CPU backend, as the server runs it.
+//! A plan on ciphertexts, as the server runs it.
 
-use super::{Cpu, CpuError, needed_keys, parameters_digest, request};
+use super::{CipherError, Ciphers, needed_keys, parameters_digest, request};
 use crate::follow::Follow;
 use crate::keys::{KEY_FILE, NeededKey};
 use crate::proto::{Fault, FaultCode};
-use crate::server::{Engine, StepOutput, Watch};
+use crate::server::{self, StepOutput, Watch};
 use crate::trace::Trace;
 use miette::Diagnostic;
+use sotto_ckks::engine::{Cpu, Engine};
 use sotto_ckks::serialize::EvaluationKeyFile;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyKind};
 use sotto_ir::exec::{Event, ExecError, Executor, Session};
@@ -54,12 +55,12 @@ pub enum EngineError {
     },
 }
 
-/// Runs a plan on real ciphertexts.
-pub struct CpuEngine {
+/// Runs a plan on real ciphertexts, on an engine of the scheme.
+pub struct PlanEngine<E: Engine = Cpu> {
     plan: Arc<Plan>,
     plan_digest: String,
     data: Arc<dyn DataSource + Send + Sync>,
-    context: Context,
+    engine: E,
     parameters_digest: String,
     needed: Vec<NeededKey>,
     key_bytes: u64,
@@ -68,12 +69,29 @@ pub struct CpuEngine {
     trace: Option<Trace>,
 }
 
-impl CpuEngine {
-    /// An engine for a checked plan and its packed data.
+impl PlanEngine {
+    /// A checked plan and its packed data on the processor.
     ///
     /// # Errors
     /// If the parameters are refused, or the plan's peak exceeds the memory it may use.
     pub fn new(
+        plan: Arc<Plan>,
+        plan_digest: String,
+        data: Arc<dyn DataSource + Send + Sync>,
+        options: EngineOptions,
+    ) -> Result<Self, EngineError> {
+        let engine = Cpu::new(&Context::new(plan.params.clone())?);
+        Self::on(engine, plan, plan_digest, data, options)
+    }
+}
+
+impl<E: Engine> PlanEngine<E> {
+    /// A checked plan and its packed data on an engine with the plan's parameters.
+    ///
+    /// # Errors
+    /// If the plan's peak exceeds the memory it may use.
+    pub fn on(
+        engine: E,
         plan: Arc<Plan>,
         plan_digest: String,
         data: Arc<dyn DataSource + Send + Sync>,
@@ -91,17 +109,16 @@ impl CpuEngine {
                 stated: options.memory.is_some(),
             });
         }
-        let context = Context::new(plan.params.clone())?;
         let cache_bytes = (allowed - needed).min(plan.estimate.plaintext_bytes);
         Ok(Self {
             plan_digest,
             data,
             parameters_digest: parameters_digest(&plan.params),
-            needed: needed_keys(&plan.keys, &context),
-            key_bytes: key_file_bytes(&plan, &context),
+            needed: needed_keys(&plan.keys, engine.context()),
+            key_bytes: key_file_bytes(&plan, engine.context()),
             most_sessions: most_sessions(&plan, allowed - needed - cache_bytes),
             cache_bytes,
-            context,
+            engine,
             plan,
             trace: options.trace,
         })
@@ -115,11 +132,16 @@ impl CpuEngine {
         }
     }
 
-    fn read(&self, keys: &Executor<Cpu>, block: u32, bytes: &[u8]) -> Result<Ciphertext, Fault> {
+    fn read(
+        &self,
+        keys: &Executor<Ciphers<E>>,
+        block: u32,
+        bytes: &[u8],
+    ) -> Result<Ciphertext, Fault> {
         const REMEDY: &str =
             "encrypt with the key that belongs to this session, at the plan's input level";
         let rejected = |thing: String| Fault::new(FaultCode::CiphertextRejected, thing, REMEDY);
-        let ct = Ciphertext::from_bytes(&self.context, bytes)
+        let ct = Ciphertext::from_bytes(self.engine.context(), bytes)
             .map_err(|cause| rejected(format!("the ciphertext: {cause}")))?;
         let level = self.input_level(block) as usize;
         if ct.level() != level || ct.degree() != 1 {
@@ -140,9 +162,9 @@ impl CpuEngine {
     }
 }
 
-impl Engine for CpuEngine {
-    type Keys = Executor<Cpu>;
-    type State = Session<Ciphertext>;
+impl<E: Engine> server::Engine for PlanEngine<E> {
+    type Keys = Executor<Ciphers<E>>;
+    type State = Session<Ciphertext<E::Poly>>;
 
     fn plan_digest(&self) -> &str {
         &self.plan_digest
@@ -172,16 +194,16 @@ impl Engine for CpuEngine {
         &self,
         dir: &Path,
         progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Executor<Cpu>, Fault> {
-        let load = |progress: &mut dyn FnMut(usize, usize)| -> Result<Cpu, CpuError> {
-            let mut file = EvaluationKeyFile::open(&self.context, dir.join(KEY_FILE))?;
-            let wanted = request(&self.plan.keys, &self.context);
+    ) -> Result<Executor<Ciphers<E>>, Fault> {
+        let load = |progress: &mut dyn FnMut(usize, usize)| -> Result<Ciphers<E>, CipherError> {
+            let mut file = EvaluationKeyFile::open(self.engine.context(), dir.join(KEY_FILE))?;
+            let wanted = request(&self.plan.keys, self.engine.context());
             let keys = file.load(Some(&wanted), &mut *progress)?;
-            Cpu::new(&self.context, &self.plan, keys, |_, _| {})
+            Ciphers::on(&self.engine, &self.plan, keys, |_, _| {})
         };
         let backend = load(progress).map_err(|error| {
             let code = match &error {
-                CpuError::Scheme(CkksError::MissingKey { .. }) => FaultCode::KeyMissing,
+                CipherError::Scheme(CkksError::MissingKey { .. }) => FaultCode::KeyMissing,
                 _ => FaultCode::KeyDamaged,
             };
             Fault::new(
@@ -201,22 +223,23 @@ impl Engine for CpuEngine {
         Ok(executor)
     }
 
-    fn empty_state(&self) -> Session<Ciphertext> {
+    fn empty_state(&self) -> Session<Ciphertext<E::Poly>> {
         Session::default()
     }
 
     fn step(
         &self,
-        keys: &Executor<Cpu>,
-        session: &mut Session<Ciphertext>,
+        keys: &Executor<Ciphers<E>>,
+        session: &mut Session<Ciphertext<E::Poly>>,
         block: u32,
         ciphertext: &[u8],
         watch: &dyn Watch,
     ) -> Result<StepOutput, Fault> {
-        let input = self.read(keys, block, ciphertext)?;
+        let evaluator = keys.backend().evaluator();
+        let input = evaluator.upload(self.read(keys, block, ciphertext)?);
         let position = session.position();
         let mut follow = Follow::new(&self.plan, self.trace.as_ref(), position, block);
-        let mut observe = |event: &Event<'_, Ciphertext>| {
+        let mut observe = |event: &Event<'_, Ciphertext<E::Poly>>| {
             watch.progress(follow.hear(event));
             if watch.cancelled() {
                 return ControlFlow::Break(());
@@ -228,11 +251,12 @@ impl Engine for CpuEngine {
             count => keys.prefill(session, vec![input], count, &mut observe),
         };
         let outputs = outputs.map_err(step_fault)?;
+        let bytes = |ct: &Ciphertext<E::Poly>| {
+            let ct = evaluator.download(ct).map_err(CipherError::from);
+            Ok(ct.map_err(internal)?.to_bytes(self.engine.context()))
+        };
         Ok(StepOutput {
-            ciphertexts: outputs
-                .iter()
-                .map(|ct| ct.to_bytes(&self.context))
-                .collect(),
+            ciphertexts: outputs.iter().map(bytes).collect::<Result<_, Fault>>()?,
             bootstraps: follow.end(),
         })
     }
@@ -260,7 +284,7 @@ fn most_sessions(plan: &Plan, left: u64) -> usize {
     more.saturating_add(1).min(MOST_SESSIONS) as usize
 }
 
-fn step_fault(error: ExecError<CpuError>) -> Fault {
+fn step_fault(error: ExecError<CipherError>) -> Fault {
     match error {
         ExecError::Capacity { .. } => Fault::new(
             FaultCode::Capacity,
@@ -272,10 +296,14 @@ fn step_fault(error: ExecError<CpuError>) -> Fault {
             error.to_string(),
             "send a prompt's blocks in order, or its tokens one by one",
         ),
-        other => Fault::new(
-            FaultCode::Internal,
-            other.to_string(),
-            "check the plan with `sottoc verify`",
-        ),
+        other => internal(other),
     }
+}
+
+fn internal(error: impl std::error::Error) -> Fault {
+    Fault::new(
+        FaultCode::Internal,
+        error.to_string(),
+        "check the plan with `sottoc verify`",
+    )
 }

@@ -1,7 +1,7 @@
 //! The key folder that `sotto keygen` makes: the secret key, which never leaves it, and what the server gets.
 
 use super::Unfinished;
-use crate::cpu::{key_name, parameters_digest, request};
+use crate::cipher::{key_name, parameters_digest, request};
 use crate::keys::{KEY_FILE, KeyDirError, KeyEntry, MANIFEST_VERSION, Manifest};
 use miette::Diagnostic;
 use sotto_ckks::{CkksError, Context, KeyGenerator, SecretKey};

@@ -2,7 +2,7 @@
 
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
-use crate::cpu::{CpuEngine, EngineOptions};
+use crate::cipher::{EngineOptions, PlanEngine};
 use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Notice, Service, bind};
@@ -127,7 +127,7 @@ fn words(notice: &Notice) -> String {
     }
 }
 
-fn engine(args: &Args) -> Result<CpuEngine, Failure> {
+fn engine(args: &Args) -> Result<PlanEngine, Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
     args.consent.check(dir.plan())?;
     let data = dir.data().map_err(Failure::input)?;
@@ -138,7 +138,7 @@ fn engine(args: &Args) -> Result<CpuEngine, Failure> {
         memory: args.memory.map(|memory| memory.as_u64()),
         trace,
     };
-    CpuEngine::new(dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)
+    PlanEngine::new(dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)
 }
 
 /// The store of uploaded keys, and the temporary folder it lives in unless the user chose one.

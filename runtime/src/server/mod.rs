@@ -1,6 +1,6 @@
 //! The server: plan, evaluation keys and KV state; never a secret key.
 //!
-//! The service knows nothing of ciphertexts: an [`Engine`] computes. The server's sources are this folder, the CPU backend, and the
+//! The service knows nothing of ciphertexts: an [`Engine`] computes. The server's sources are this folder, the backend on ciphertexts, and the
 //! modules that these use. None of them names what holds or makes a secret, nor the client; a test below reads them all.
 
 mod engine;
@@ -32,7 +32,7 @@ mod tests {
     /// What makes up `sotto serve`, in `src`.
     const SERVER: [&str; 9] = [
         "server",
-        "cpu",
+        "cipher",
         "proto",
         "commands/serve.rs",
         "keys.rs",

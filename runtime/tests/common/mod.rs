@@ -11,8 +11,8 @@ use sotto_ckks::{Ciphertext, Context, Encoder, KeyGenerator, SecretKey};
 use sotto_ir::params::{ParamSet, bootstrap::BootstrapSpec};
 use sotto_ir::plan::*;
 use sotto_ir::slot::*;
+use sotto_runtime::cipher::{EngineOptions, PlanEngine, request};
 use sotto_runtime::client::{CkksSealer, ClientError, ClientModel, Connection, Keyring};
-use sotto_runtime::cpu::{CpuEngine, EngineOptions, request};
 use sotto_runtime::keys::KEY_FILE;
 use sotto_runtime::plan::PlanDir;
 use sotto_runtime::server::{KeyStore, Service, bind};
@@ -345,7 +345,7 @@ impl World {
             .unwrap();
         let data = dir.data().unwrap();
         let options = EngineOptions::default();
-        let engine = CpuEngine::new(dir.plan().clone(), dir.digest(), data, options).unwrap();
+        let engine = PlanEngine::new(dir.plan().clone(), dir.digest(), data, options).unwrap();
         let store = KeyStore::open(&folder.path().join("store")).unwrap();
         let server = bind("127.0.0.1:0".parse().unwrap(), false).await.unwrap();
         let addr = server.addr().to_string();

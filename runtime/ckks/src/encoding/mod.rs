@@ -15,13 +15,13 @@ use num_complex::Complex64;
 
 /// An encoded slot vector: a polynomial at a level, at the canonical scale of its degree.
 #[derive(Clone, Debug)]
-pub struct Plaintext {
-    pub(crate) poly: RnsPoly,
+pub struct Plaintext<P = RnsPoly> {
+    pub(crate) poly: P,
     pub(crate) level: usize,
     pub(crate) degree: u8,
 }
 
-impl Plaintext {
+impl<P> Plaintext<P> {
     /// The level.
     pub fn level(&self) -> usize {
         self.level

@@ -1,15 +1,12 @@
 //! Addition and multiplication.
 
 use super::Evaluator;
-use crate::ciphertext::Ciphertext;
 use crate::context::Context;
 use crate::encoding::Plaintext;
+use crate::engine::{Ct, Engine};
 use crate::error::{CkksError, Result};
-use crate::keys::KeyKind;
-use crate::keyswitch;
-use crate::ring::{Form, Modulus, Ring, RnsPoly, kernels};
+use crate::ring::{Modulus, Primes};
 use num_complex::Complex64;
-use rayon::prelude::*;
 
 /// Largest log2 of an integer constant.
 const MAX_CONSTANT_BITS: f64 = 124.0;
@@ -58,68 +55,49 @@ impl GaussianInteger {
         m.reduce_i128(self.re)
     }
 
-    /// The constant's residues in the two halves of a transformed limb.
-    fn residues(&self, ring: &Ring, prime: u16) -> [u32; 2] {
-        let m = ring.modulus(prime);
-        let re = m.reduce_i128(self.re);
-        let im = m.mul(m.reduce_i128(self.im), ring.imaginary(prime));
-        [m.sub(re, m.neg(im)), m.sub(re, im)]
-    }
-
-    /// Calls `f` on each half of every limb with the constant's residue there.
-    fn on_halves(
-        &self,
-        ring: &Ring,
-        poly: &mut RnsPoly,
-        f: impl Fn(&mut [u32], u32, Modulus) + Sync,
-    ) {
-        poly.par_limbs(|_, prime, limb| {
+    /// The constant's residues in the two halves of a limb, for every prime.
+    fn residues(&self, ctx: &Context, primes: &Primes) -> Vec<[u32; 2]> {
+        let ring = ctx.ring();
+        let of = |&prime| {
             let m = ring.modulus(prime);
-            let halves = self.residues(ring, prime);
-            let middle = limb.len() / 2;
-            let (low, high) = limb.split_at_mut(middle);
-            f(low, halves[0], m);
-            f(high, halves[1], m);
-        });
+            let re = m.reduce_i128(self.re);
+            let im = m.mul(m.reduce_i128(self.im), ring.imaginary(prime));
+            [m.sub(re, m.neg(im)), m.sub(re, im)]
+        };
+        primes.iter().map(of).collect()
     }
 
-    /// poly *= constant.
-    pub(crate) fn mul_assign(&self, ring: &Ring, poly: &mut RnsPoly) {
-        self.on_halves(ring, poly, |half, c, m| {
-            kernels::mul_scalar(half, m.to_mont(c), m)
-        });
+    /// poly·constant.
+    pub(crate) fn times<E: Engine>(&self, engine: &E, poly: &E::Poly) -> E::Poly {
+        let residues = self.residues(engine.context(), engine.primes(poly));
+        engine.scale(poly, &residues)
     }
 
     /// poly += constant.
-    pub(crate) fn add_assign(&self, ring: &Ring, poly: &mut RnsPoly) {
-        self.on_halves(ring, poly, kernels::add_scalar);
+    pub(crate) fn add_to<E: Engine>(&self, engine: &E, poly: &mut E::Poly) {
+        let residues = self.residues(engine.context(), engine.primes(poly));
+        engine.add_constant(poly, &residues);
     }
 }
 
-impl Evaluator<'_> {
+impl<E: Engine> Evaluator<'_, E> {
     /// a + b.
     ///
     /// # Errors
     /// If the operands differ in level, degree or secret key.
-    pub fn add(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+    pub fn add(&self, a: &Ct<E>, b: &Ct<E>) -> Result<Ct<E>> {
         self.check_pair("add", a, b)?;
-        let ring = self.ctx.ring();
-        Ok(Ciphertext {
-            c0: a.c0.add(ring, &b.c0),
-            c1: a.c1.add(ring, &b.c1),
-            ..*a
-        })
+        Ok(a.with([self.engine.add(&a.c0, &b.c0), self.engine.add(&a.c1, &b.c1)]))
     }
 
     /// a += b, without a new ciphertext.
     ///
     /// # Errors
     /// As [`Self::add`].
-    pub fn add_assign(&self, a: &mut Ciphertext, b: &Ciphertext) -> Result<()> {
+    pub fn add_assign(&self, a: &mut Ct<E>, b: &Ct<E>) -> Result<()> {
         self.check_pair("add", a, b)?;
-        let ring = self.ctx.ring();
-        a.c0.add_assign(ring, &b.c0);
-        a.c1.add_assign(ring, &b.c1);
+        self.engine.add_assign(&mut a.c0, &b.c0);
+        self.engine.add_assign(&mut a.c1, &b.c1);
         Ok(())
     }
 
@@ -127,71 +105,50 @@ impl Evaluator<'_> {
     ///
     /// # Errors
     /// As [`Self::add`].
-    pub fn sub(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
+    pub fn sub(&self, a: &Ct<E>, b: &Ct<E>) -> Result<Ct<E>> {
         self.check_pair("sub", a, b)?;
-        let ring = self.ctx.ring();
-        Ok(Ciphertext {
-            c0: a.c0.sub(ring, &b.c0),
-            c1: a.c1.sub(ring, &b.c1),
-            ..*a
-        })
+        Ok(a.with([self.engine.sub(&a.c0, &b.c0), self.engine.sub(&a.c1, &b.c1)]))
     }
 
     /// -a.
-    pub fn negate(&self, a: &Ciphertext) -> Ciphertext {
-        let mut out = a.clone();
-        out.c0.neg_assign(self.ctx.ring());
-        out.c1.neg_assign(self.ctx.ring());
-        out
+    pub fn negate(&self, a: &Ct<E>) -> Ct<E> {
+        a.with(a.halves().map(|half| self.engine.negate(half)))
     }
 
     /// a + p.
     ///
     /// # Errors
     /// If the operands differ in level or degree.
-    pub fn add_plain(&self, a: &Ciphertext, p: &Plaintext) -> Result<Ciphertext> {
+    pub fn add_plain(&self, a: &Ct<E>, p: &Plaintext<E::Poly>) -> Result<Ct<E>> {
         a.check_like("add_plain", p.level, p.degree)?;
-        Ok(Ciphertext {
-            c0: a.c0.add(self.ctx.ring(), &p.poly),
-            c1: a.c1.clone(),
-            ..*a
-        })
+        Ok(a.with([self.engine.add(&a.c0, &p.poly), a.c1.clone()]))
     }
 
     /// a - p.
     ///
     /// # Errors
     /// If the operands differ in level or degree.
-    pub fn sub_plain(&self, a: &Ciphertext, p: &Plaintext) -> Result<Ciphertext> {
+    pub fn sub_plain(&self, a: &Ct<E>, p: &Plaintext<E::Poly>) -> Result<Ct<E>> {
         a.check_like("sub_plain", p.level, p.degree)?;
-        Ok(Ciphertext {
-            c0: a.c0.sub(self.ctx.ring(), &p.poly),
-            c1: a.c1.clone(),
-            ..*a
-        })
+        Ok(a.with([self.engine.sub(&a.c0, &p.poly), a.c1.clone()]))
     }
 
     /// a·p, of degree 2.
     ///
     /// # Errors
     /// If an operand is not of degree 1 or the levels differ.
-    pub fn mul_plain(&self, a: &Ciphertext, p: &Plaintext) -> Result<Ciphertext> {
+    pub fn mul_plain(&self, a: &Ct<E>, p: &Plaintext<E::Poly>) -> Result<Ct<E>> {
         a.check_degree("mul_plain", 1)?;
         a.check_like("mul_plain", p.level, p.degree)?;
-        let ring = self.ctx.ring();
-        Ok(Ciphertext {
-            c0: a.c0.mul(ring, &p.poly),
-            c1: a.c1.mul(ring, &p.poly),
-            degree: 2,
-            ..*a
-        })
+        let product = a.halves().map(|half| self.engine.mul(half, &p.poly));
+        Ok(a.with(product).at(a.level, 2))
     }
 
     /// acc += a·p, where acc is of degree 2: one term of an inner product that is rescaled once.
     ///
     /// # Errors
     /// As [`Self::mul_plain`]; also if `acc` is not of degree 2 at the same level, or of another secret key.
-    pub fn mul_plain_add(&self, acc: &mut Ciphertext, a: &Ciphertext, p: &Plaintext) -> Result<()> {
+    pub fn mul_plain_add(&self, acc: &mut Ct<E>, a: &Ct<E>, p: &Plaintext<E::Poly>) -> Result<()> {
         a.check_degree("mul_plain_add", 1)?;
         a.check_like("mul_plain_add", p.level, p.degree)?;
         acc.check_like("mul_plain_add", a.level, 2)?;
@@ -201,9 +158,8 @@ impl Evaluator<'_> {
                 what: "one of the ciphertexts",
             });
         }
-        let ring = self.ctx.ring();
-        acc.c0.mul_add_assign(ring, &a.c0, &p.poly);
-        acc.c1.mul_add_assign(ring, &a.c1, &p.poly);
+        self.engine.mul_add_assign(&mut acc.c0, &a.c0, &p.poly);
+        self.engine.mul_add_assign(&mut acc.c1, &a.c1, &p.poly);
         Ok(())
     }
 
@@ -211,10 +167,10 @@ impl Evaluator<'_> {
     ///
     /// # Errors
     /// If the constant does not fit the level at the operand's scale.
-    pub fn add_const(&self, a: &Ciphertext, c: impl Into<Complex64>) -> Result<Ciphertext> {
+    pub fn add_const(&self, a: &Ct<E>, c: impl Into<Complex64>) -> Result<Ct<E>> {
         let constant = self.constant("add_const", c.into(), a.level, a.degree)?;
         let mut out = a.clone();
-        constant.add_assign(self.ctx.ring(), &mut out.c0);
+        constant.add_to(&self.engine, &mut out.c0);
         Ok(out)
     }
 
@@ -222,33 +178,25 @@ impl Evaluator<'_> {
     ///
     /// # Errors
     /// If the operand is not of degree 1 or the constant does not fit.
-    pub fn mul_const(&self, a: &Ciphertext, c: impl Into<Complex64>) -> Result<Ciphertext> {
+    pub fn mul_const(&self, a: &Ct<E>, c: impl Into<Complex64>) -> Result<Ct<E>> {
         a.check_degree("mul_const", 1)?;
         let constant = self.constant("mul_const", c.into(), a.level, 1)?;
-        let mut out = Ciphertext {
-            degree: 2,
-            ..a.clone()
-        };
-        constant.mul_assign(self.ctx.ring(), &mut out.c0);
-        constant.mul_assign(self.ctx.ring(), &mut out.c1);
-        Ok(out)
+        let product = a.halves().map(|half| constant.times(&self.engine, half));
+        Ok(a.with(product).at(a.level, 2))
     }
 
     /// i·a: exact and without a level.
-    pub fn mul_by_i(&self, a: &Ciphertext) -> Ciphertext {
+    pub fn mul_by_i(&self, a: &Ct<E>) -> Ct<E> {
         self.mul_integer(a, 0, 1)
     }
 
     /// (re + im·i)·a for integers: exact, without a level, but the value grows at the same scale.
-    pub fn mul_integer(&self, a: &Ciphertext, re: i64, im: i64) -> Ciphertext {
+    pub fn mul_integer(&self, a: &Ct<E>, re: i64, im: i64) -> Ct<E> {
         let constant = GaussianInteger {
             re: re.into(),
             im: im.into(),
         };
-        let mut out = a.clone();
-        constant.mul_assign(self.ctx.ring(), &mut out.c0);
-        constant.mul_assign(self.ctx.ring(), &mut out.c1);
-        out
+        a.with(a.halves().map(|half| constant.times(&self.engine, half)))
     }
 
     /// A constant at the canonical scale of a level and degree.
@@ -259,65 +207,26 @@ impl Evaluator<'_> {
         level: usize,
         degree: u8,
     ) -> Result<GaussianInteger> {
-        GaussianInteger::scaled(self.ctx, op, c, self.ctx.scale(level, degree), level)
+        let ctx = self.context();
+        GaussianInteger::scaled(ctx, op, c, ctx.scale(level, degree), level)
     }
 
     /// a·b, relinearised, of degree 2.
     ///
     /// # Errors
     /// If the operands differ in level or secret key, are not of degree 1, or the relinearization key is missing.
-    pub fn mul(&self, a: &Ciphertext, b: &Ciphertext) -> Result<Ciphertext> {
-        a.check_degree("mul", 1)?;
-        self.check_pair("mul", a, b)?;
-        self.check_key("mul", a)?;
-        let key = self
-            .keys
-            .find(self.ctx, "mul", KeyKind::Relinearization, a.level)?;
-        let ring = self.ctx.ring();
-        let (mut d0, mut d1, d2) = tensor(ring, a, b);
-        let (u0, u1) = keyswitch::switch(self.ctx, &d2, key, self.ctx.special());
-        d0.add_assign(ring, &u0);
-        d1.add_assign(ring, &u1);
-        Ok(Ciphertext {
-            c0: d0,
-            c1: d1,
-            degree: 2,
-            ..*a
-        })
+    pub fn mul(&self, a: &Ct<E>, b: &Ct<E>) -> Result<Ct<E>> {
+        let product = self.product(&[(a, b)])?;
+        let wide = self.relinearise_wide(&product)?;
+        let halves = self.leave(wide.each_ref(), a.level, a.level, 1);
+        Ok(a.with(halves).at(a.level, 2))
     }
 
     /// a², relinearised, of degree 2.
     ///
     /// # Errors
     /// As [`Self::mul`].
-    pub fn square(&self, a: &Ciphertext) -> Result<Ciphertext> {
+    pub fn square(&self, a: &Ct<E>) -> Result<Ct<E>> {
         self.mul(a, a)
     }
-}
-
-/// The three components of a product before relinearization.
-fn tensor(ring: &Ring, a: &Ciphertext, b: &Ciphertext) -> (RnsPoly, RnsPoly, RnsPoly) {
-    let primes = a.c0.primes();
-    let [mut d0, mut d1, mut d2] =
-        [(); 3].map(|()| RnsPoly::dirty(ring, primes, Form::Transformed));
-    let n = ring.n;
-    d0.words_mut()
-        .par_chunks_exact_mut(n)
-        .zip(d1.words_mut().par_chunks_exact_mut(n))
-        .zip(d2.words_mut().par_chunks_exact_mut(n))
-        .enumerate()
-        .for_each(|(i, ((x, y), z))| {
-            let m = ring.modulus(primes[i]);
-            kernels::tensor(
-                x,
-                y,
-                z,
-                a.c0.limb(i),
-                a.c1.limb(i),
-                b.c0.limb(i),
-                b.c1.limb(i),
-                m,
-            );
-        });
-    (d0, d1, d2)
 }

@@ -5,17 +5,14 @@
 //! sum, as in [`crate::linear`].
 
 use super::Evaluator;
-use super::product::Product;
-use crate::ciphertext::Ciphertext;
+use crate::engine::{Carry, Ct, Engine, Switch, Uses};
 use crate::error::{CkksError, Result};
 use crate::keys::KeyKind;
-use crate::keyswitch::{self, Matched};
-use crate::wide::{Wide, wide_primes};
 use sotto_params::galois;
 
 const OP: &str = "product with encrypted diagonals";
 
-impl Evaluator<'_> {
+impl<E: Engine> Evaluator<'_, E> {
     /// Σ over giants g and babies b < `baby` of rot(diagonals[g·baby + b] ⊙ rot(v, b·step), g·baby·step): degree 2 at the operands' level.
     ///
     /// # Errors
@@ -23,11 +20,11 @@ impl Evaluator<'_> {
     /// the relinearization key, and those of the rotations by b·step and g·baby·step.
     pub fn apply_diagonals(
         &self,
-        diagonals: &[&Ciphertext],
-        v: &Ciphertext,
+        diagonals: &[&Ct<E>],
+        v: &Ct<E>,
         baby: usize,
         step: i64,
-    ) -> Result<Ciphertext> {
+    ) -> Result<Ct<E>> {
         v.check_degree(OP, 1)?;
         if diagonals.is_empty() || baby == 0 {
             return Err(CkksError::Diagonals {
@@ -39,39 +36,42 @@ impl Evaluator<'_> {
             .map(|b| b * step)
             .collect();
         let turned = self.rotate_many(v, &steps)?;
-        let mut outer = Wide::zero(self.ctx, &wide_primes(self.ctx, v.level));
+        let wide = self.context().wide_primes(v.level);
+        let mut outer = [(); 2].map(|()| self.engine.zero(&wide));
         for (g, chunk) in diagonals.chunks(baby).enumerate() {
-            let mut sum = self.no_product(v)?;
             let pairs: Vec<_> = chunk.iter().copied().zip(&turned).collect();
-            self.add_products(&mut sum, &pairs)?;
-            self.add_turned(&mut outer, sum, (g * baby) as i64 * step)?;
+            let sum = self.relinearise_wide(&self.product(&pairs)?)?;
+            let by = (g * baby) as i64 * step;
+            let element = galois::rotation(by, self.context().params().log_n);
+            self.add_turned(OP, &mut outer, sum, element, v.level)?;
         }
-        let (c0, c1) = outer.leave(self.ctx, v.level, v.level);
-        Ok(Ciphertext {
-            c0,
-            c1,
-            degree: 2,
-            ..*v
-        })
+        let halves = self.leave(outer.each_ref(), v.level, v.level, 1);
+        Ok(v.with(halves).at(v.level, 2))
     }
 
-    /// outer += the sum, relinearised and rotated.
-    fn add_turned(&self, outer: &mut Wide, sum: Product, by: i64) -> Result<()> {
-        let ctx = self.ctx;
-        let element = galois::rotation(by, ctx.params().log_n);
-        let sum = self.relinearise_wide(sum)?;
+    /// outer += the automorphism of a pair modulo QP: only its second half is divided by P, to be decomposed.
+    pub(crate) fn add_turned(
+        &self,
+        op: &'static str,
+        outer: &mut [E::Poly; 2],
+        [c0, c1]: [E::Poly; 2],
+        element: u32,
+        level: usize,
+    ) -> Result<()> {
         if element == 1 {
-            outer.add_assign(ctx, &sum.wide);
+            self.engine.add_assign(&mut outer[0], &c0);
+            self.engine.add_assign(&mut outer[1], &c1);
             return Ok(());
         }
-        let key = self
-            .keys
-            .find(ctx, OP, KeyKind::Galois(element), sum.level)?;
-        let primes = ctx.level_primes(sum.level);
-        let c1 = keyswitch::mod_down(ctx, &sum.wide.c1, ctx.special(), primes);
-        let decomposed = keyswitch::decompose(ctx, &c1, ctx.special());
-        let switch = [(element, Matched::new(&decomposed, key))];
-        outer.add_switched(ctx, &switch, crate::wide::Carry::Wide(&sum.wide.c0));
+        let key = self.key(op, KeyKind::Galois(element), level)?;
+        let [c1] = self.leave([&c1], level, level, 1);
+        let decomposed = &self.decompose(&c1, Uses::Once);
+        let switch = Switch {
+            element,
+            decomposed,
+            key,
+        };
+        self.engine.add_switched(outer, &[switch], Carry::Wide(&c0));
         Ok(())
     }
 }

@@ -15,35 +15,135 @@ mod galois;
 mod product;
 mod scale;
 
+pub(crate) use scale::below;
+
 use crate::ciphertext::Ciphertext;
 use crate::context::Context;
+use crate::encoding::Plaintext;
+use crate::engine::{Cpu, Ct, Decomposed, Division, Engine, Uses};
 use crate::error::{CkksError, Result};
-use crate::keys::EvaluationKeys;
+use crate::keys::{EvaluationKeys, KeyKind, SwitchingKey};
+use crate::ring::Primes;
+use std::sync::Arc;
 
-/// Computes on ciphertexts of one secret key with its evaluation keys. Shareable between threads.
-#[derive(Clone, Copy, Debug)]
-pub struct Evaluator<'a> {
-    ctx: &'a Context,
-    keys: &'a EvaluationKeys,
+/// Computes on ciphertexts of one secret key with its evaluation keys, on one engine. Shareable between threads.
+#[derive(Clone, Debug)]
+pub struct Evaluator<'a, E: Engine = Cpu> {
+    engine: E,
+    keys: &'a EvaluationKeys<E::Poly>,
 }
 
 impl<'a> Evaluator<'a> {
-    /// An evaluator.
-    pub fn new(ctx: &'a Context, keys: &'a EvaluationKeys) -> Self {
-        Self { ctx, keys }
+    /// An evaluator on the processor.
+    pub fn new(ctx: &Context, keys: &'a EvaluationKeys) -> Self {
+        Self::on(&Cpu::new(ctx), keys)
+    }
+}
+
+impl<'a, E: Engine> Evaluator<'a, E> {
+    /// An evaluator on an engine, with keys that lie there.
+    pub fn on(engine: &E, keys: &'a EvaluationKeys<E::Poly>) -> Self {
+        Self {
+            engine: engine.clone(),
+            keys,
+        }
     }
 
     /// The context.
-    pub fn context(&self) -> &'a Context {
-        self.ctx
+    pub fn context(&self) -> &Context {
+        self.engine.context()
+    }
+
+    /// The engine.
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
 
     /// The evaluation keys.
-    pub fn keys(&self) -> &'a EvaluationKeys {
+    pub fn keys(&self) -> &'a EvaluationKeys<E::Poly> {
         self.keys
     }
 
-    pub(crate) fn check_key(&self, op: &'static str, ct: &Ciphertext) -> Result<()> {
+    /// A ciphertext, to where the engine computes.
+    pub fn upload(&self, ct: Ciphertext) -> Ct<E> {
+        let Ciphertext {
+            c0,
+            c1,
+            level,
+            degree,
+            key,
+        } = ct;
+        Ciphertext {
+            c0: self.engine.upload(c0),
+            c1: self.engine.upload(c1),
+            level,
+            degree,
+            key,
+        }
+    }
+
+    /// A plaintext, likewise.
+    pub fn upload_plain(&self, plain: Plaintext) -> Plaintext<E::Poly> {
+        Plaintext {
+            poly: self.engine.upload(plain.poly),
+            level: plain.level,
+            degree: plain.degree,
+        }
+    }
+
+    /// A ciphertext, from there.
+    ///
+    /// # Errors
+    /// If something went wrong there since it was last asked.
+    pub fn download(&self, ct: &Ct<E>) -> Result<Ciphertext> {
+        let out = ct.with(ct.halves().map(|half| self.engine.download(half)));
+        self.engine.check()?;
+        Ok(out)
+    }
+
+    /// The key of a kind for use at `level`, which is recorded.
+    pub(crate) fn key(
+        &self,
+        op: &'static str,
+        kind: KeyKind,
+        level: usize,
+    ) -> Result<&'a Arc<SwitchingKey<E::Poly>>> {
+        self.keys.find(self.context(), op, kind, level)
+    }
+
+    /// A polynomial split into digits, for keys over all special primes.
+    pub(crate) fn decompose<'p>(&self, c: &'p E::Poly, uses: Uses) -> Decomposed<'p, E> {
+        self.decompose_for(c, self.context().special(), uses)
+    }
+
+    /// A polynomial split into digits.
+    pub(crate) fn decompose_for<'p>(
+        &self,
+        source: &'p E::Poly,
+        special: &Primes,
+        uses: Uses,
+    ) -> Decomposed<'p, E> {
+        let digits = self.engine.decompose(source, special, uses);
+        Decomposed { source, digits }
+    }
+
+    /// Divides by P, and by the primes between level `from` and level `to`; then the automorphism.
+    pub(crate) fn leave<const K: usize>(
+        &self,
+        wide: [&E::Poly; K],
+        from: usize,
+        to: usize,
+        element: u32,
+    ) -> [E::Poly; K] {
+        let ctx = self.context();
+        let (mut drop, bring) = ctx.prime_moves(from, to);
+        drop.extend(ctx.special().iter());
+        let division = Division::by(&drop, &bring);
+        self.engine
+            .divide(wide, &division, ctx.level_primes(to), element)
+    }
+
+    pub(crate) fn check_key(&self, op: &'static str, ct: &Ct<E>) -> Result<()> {
         if ct.key == self.keys.id() {
             return Ok(());
         }
@@ -54,12 +154,7 @@ impl<'a> Evaluator<'a> {
     }
 
     /// Whether two ciphertexts may be combined at the same level and degree.
-    pub(crate) fn check_pair(
-        &self,
-        op: &'static str,
-        a: &Ciphertext,
-        b: &Ciphertext,
-    ) -> Result<()> {
+    pub(crate) fn check_pair(&self, op: &'static str, a: &Ct<E>, b: &Ct<E>) -> Result<()> {
         if a.key != b.key {
             return Err(CkksError::ForeignKey {
                 op,

@@ -1,10 +1,9 @@
 //! Rescaling and level drops: moves between prime sets.
 
 use super::Evaluator;
-use crate::ciphertext::Ciphertext;
 use crate::context::Context;
+use crate::engine::{Ct, Division, Engine};
 use crate::error::{CkksError, Result};
-use crate::ring::Division;
 
 /// A level drop scales by an integer over a product of primes; the integer has at least this many bits where the levels leave the choice,
 /// so that its rounding is no larger than that of a 64-bit float.
@@ -33,39 +32,23 @@ pub(super) fn division_to(
     (drop, bring, factor)
 }
 
-impl Evaluator<'_> {
+impl<E: Engine> Evaluator<'_, E> {
     /// A product back to a value: degree 2 at level ℓ to degree 1 at level ℓ - 1.
     ///
     /// # Errors
     /// If the operand is not of degree 2, or is at level 0.
-    pub fn rescale(&self, a: &Ciphertext) -> Result<Ciphertext> {
+    pub fn rescale(&self, a: &Ct<E>) -> Result<Ct<E>> {
         a.check_degree("rescale", 2)?;
-        if a.level == 0 {
-            return Err(CkksError::Level {
-                op: "rescale to below level 0",
-                level: 0,
-                highest: 0,
-            });
-        }
-        let level = a.level - 1;
-        let (drop, bring) = self.ctx.prime_moves(a.level, level);
-        Ok(self.divide(
-            a,
-            &Division {
-                drop: &drop,
-                bring: &bring,
-                factor: 1,
-            },
-            level,
-            1,
-        ))
+        let level = below(a.level)?;
+        let (drop, bring) = self.context().prime_moves(a.level, level);
+        Ok(self.divide(a, &Division::by(&drop, &bring), level, 1))
     }
 
     /// The same value at a lower level, at that level's canonical scale.
     ///
     /// # Errors
     /// If the level is above the operand's.
-    pub fn drop_to_level(&self, a: &Ciphertext, level: usize) -> Result<Ciphertext> {
+    pub fn drop_to_level(&self, a: &Ct<E>, level: usize) -> Result<Ct<E>> {
         if level > a.level {
             return Err(CkksError::Level {
                 op: "drop_to_level",
@@ -76,34 +59,37 @@ impl Evaluator<'_> {
         if level == a.level {
             return Ok(a.clone());
         }
-        let gain = self.ctx.scale(level, a.degree) / self.ctx.scale(a.level, a.degree);
-        let (drop, bring, factor) = division_to(self.ctx, a.level, level, gain, FACTOR_BITS);
+        let ctx = self.context();
+        let gain = ctx.scale(level, a.degree) / ctx.scale(a.level, a.degree);
+        let (drop, bring, factor) = division_to(ctx, a.level, level, gain, FACTOR_BITS);
         let division = Division {
-            drop: &drop,
-            bring: &bring,
             factor: factor.round() as u128,
+            ..Division::by(&drop, &bring)
         };
         Ok(self.divide(a, &division, level, a.degree))
     }
 
     pub(super) fn divide(
         &self,
-        a: &Ciphertext,
+        a: &Ct<E>,
         division: &Division<'_>,
         level: usize,
         degree: u8,
-    ) -> Ciphertext {
-        let (ring, to) = (self.ctx.ring(), self.ctx.level_primes(level));
-        let (c0, c1) = (
-            division.apply(ring, &a.c0, to),
-            division.apply(ring, &a.c1, to),
-        );
-        Ciphertext {
-            c0,
-            c1,
-            level,
-            degree,
-            key: a.key,
-        }
+    ) -> Ct<E> {
+        let to = self.context().level_primes(level);
+        let halves = self.engine.divide(a.halves(), division, to, 1);
+        a.with(halves).at(level, degree)
     }
+}
+
+/// The level that a rescale leads to.
+///
+/// # Errors
+/// At level 0.
+pub(crate) fn below(level: usize) -> Result<usize> {
+    level.checked_sub(1).ok_or(CkksError::Level {
+        op: "rescale to below level 0",
+        level: 0,
+        highest: 0,
+    })
 }

@@ -2,7 +2,9 @@
 
 use super::{KeyId, KeyKind, SwitchingKey};
 use crate::context::Context;
+use crate::engine::Engine;
 use crate::error::{CkksError, Result};
+use crate::ring::RnsPoly;
 use sotto_params::bootstrap::BootstrapSpec;
 use sotto_params::galois;
 use std::collections::BTreeMap;
@@ -63,21 +65,39 @@ impl KeyRequest {
 }
 
 /// Evaluation keys of one secret key.
-#[derive(Clone, Debug)]
-pub struct EvaluationKeys {
+#[derive(Debug)]
+pub struct EvaluationKeys<P = RnsPoly> {
     id: KeyId,
-    keys: BTreeMap<KeyKind, Held>,
+    keys: BTreeMap<KeyKind, Held<P>>,
+}
+
+impl<P> Clone for EvaluationKeys<P> {
+    fn clone(&self) -> Self {
+        Self {
+            id: self.id,
+            keys: self.keys.clone(),
+        }
+    }
 }
 
 /// A key, and how high it has been used.
-#[derive(Clone, Debug)]
-struct Held {
-    key: Arc<SwitchingKey>,
+#[derive(Debug)]
+struct Held<P> {
+    key: Arc<SwitchingKey<P>>,
     /// One more than the highest level of a use so far; 0 where there was none.
     used: Arc<AtomicUsize>,
 }
 
-impl EvaluationKeys {
+impl<P> Clone for Held<P> {
+    fn clone(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            used: self.used.clone(),
+        }
+    }
+}
+
+impl<P> EvaluationKeys<P> {
     /// An empty set for a secret key: enough for everything that switches no keys.
     pub fn empty(id: KeyId) -> Self {
         Self {
@@ -95,7 +115,7 @@ impl EvaluationKeys {
     ///
     /// # Errors
     /// If it belongs to another secret key.
-    pub fn insert(&mut self, key: SwitchingKey) -> Result<()> {
+    pub fn insert(&mut self, key: SwitchingKey<P>) -> Result<()> {
         if key.id != self.id {
             return Err(CkksError::ForeignKey {
                 op: "adding an evaluation key",
@@ -111,27 +131,22 @@ impl EvaluationKeys {
     }
 
     /// The key of a kind, if present.
-    pub fn get(&self, kind: KeyKind) -> Option<&Arc<SwitchingKey>> {
+    pub fn get(&self, kind: KeyKind) -> Option<&Arc<SwitchingKey<P>>> {
         self.keys.get(&kind).map(|held| &held.key)
     }
 
     /// All keys.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<SwitchingKey>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<SwitchingKey<P>>> {
         self.keys.values().map(|held| &held.key)
     }
 
     /// The keys that operations have used, each with the highest level of a use. A key that is listed and not here was idle.
     pub fn uses(&self) -> Vec<(KeyKind, usize)> {
-        let used = |(&kind, held): (&KeyKind, &Held)| {
+        let used = |(&kind, held): (&KeyKind, &Held<P>)| {
             let level = held.used.load(Ordering::Relaxed).checked_sub(1)?;
             Some((kind, level))
         };
         self.keys.iter().filter_map(used).collect()
-    }
-
-    /// Bytes all keys take in memory.
-    pub fn size_bytes(&self) -> usize {
-        self.iter().map(|k| k.size_bytes()).sum()
     }
 
     /// Checks that every key of a request is present at its level.
@@ -152,13 +167,19 @@ impl EvaluationKeys {
         op: &'static str,
         kind: KeyKind,
         level: usize,
-    ) -> Result<&Arc<SwitchingKey>> {
+    ) -> Result<&Arc<SwitchingKey<P>>> {
         let held = self.held(ctx, op, kind, level)?;
         held.used.fetch_max(level + 1, Ordering::Relaxed);
         Ok(&held.key)
     }
 
-    fn held(&self, ctx: &Context, op: &'static str, kind: KeyKind, level: usize) -> Result<&Held> {
+    fn held(
+        &self,
+        ctx: &Context,
+        op: &'static str,
+        kind: KeyKind,
+        level: usize,
+    ) -> Result<&Held<P>> {
         self.keys
             .get(&kind)
             .filter(|held| held.key.level >= level)
@@ -169,5 +190,27 @@ impl EvaluationKeys {
                 }
                 CkksError::MissingKey { op, key, level }
             })
+    }
+}
+
+impl EvaluationKeys {
+    /// Bytes all keys take in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.iter().map(|k| k.size_bytes()).sum()
+    }
+
+    /// The keys for another engine, one after the other; uses count for both.
+    ///
+    /// # Errors
+    /// What the engine says after each.
+    pub fn upload<E: Engine>(self, engine: &E) -> Result<EvaluationKeys<E::Poly>> {
+        let mut keys = BTreeMap::new();
+        for (kind, Held { key, used }) in self.keys {
+            let key = Arc::unwrap_or_clone(key).map(|poly| engine.upload(poly));
+            engine.check()?;
+            let key = Arc::new(key);
+            keys.insert(kind, Held { key, used });
+        }
+        Ok(EvaluationKeys { id: self.id, keys })
     }
 }

@@ -11,8 +11,8 @@ pub use generate::KeyGenerator;
 pub use public::PublicKey;
 pub(crate) use public::key_primes as public_key_primes;
 pub use secret::SecretKey;
-pub(crate) use switching::{KeyDigit, KeyShape};
-pub use switching::{KeyKind, SwitchingKey};
+pub(crate) use switching::KeyShape;
+pub use switching::{KeyDigit, KeyKind, SwitchingKey};
 
 use std::fmt;
 

@@ -81,18 +81,15 @@ impl PublicKey {
         let wide = primes(target.iter().copied().chain(special));
         let mut rng = SecretRng::from_os()?;
         let mask = SecretPoly(sampling::small_poly(ring, &wide, &rng.ternary(ring.n)));
-        let mut half = |key: &RnsPoly| {
+        let mut masked = |key: &RnsPoly| {
             let error = rng.gaussian(ring.n, ctx.params().error_std);
             let mut c = mask.0.mul(ring, key);
             c.add_assign(ring, &sampling::small_poly(ring, &wide, &error));
-            Division {
-                drop: &special,
-                bring: &[],
-                factor: 1,
-            }
-            .apply(ring, &c, &target)
+            c
         };
-        let (mut c0, c1) = (half(&self.b), half(&self.a));
+        let halves = [masked(&self.b), masked(&self.a)];
+        let division = Division::by(&special, &[]);
+        let [mut c0, c1] = halves.map(|half| division.apply(ring, &half, &target, 1));
         c0.add_assign(ring, &plaintext.poly);
         Ok(Ciphertext {
             c0,

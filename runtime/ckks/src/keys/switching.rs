@@ -42,26 +42,28 @@ impl KeyKind {
 
 /// One digit's pair (b, a) with b + a·s_to = e + P·s_from on the digit's primes and e elsewhere; both in Montgomery form.
 #[derive(Clone)]
-pub(crate) struct KeyDigit {
+pub struct KeyDigit<P> {
     /// Number of the digit in the parameter set.
-    pub(crate) index: usize,
-    pub(crate) b: RnsPoly,
-    pub(crate) a: RnsPoly,
+    pub index: usize,
+    /// b.
+    pub b: P,
+    /// a.
+    pub a: P,
 }
 
 /// A hybrid switching key (Han, Ki 2020) for one level and all below.
 #[derive(Clone)]
-pub struct SwitchingKey {
+pub struct SwitchingKey<P = RnsPoly> {
     pub(crate) kind: KeyKind,
     pub(crate) level: usize,
     pub(crate) id: KeyId,
     pub(crate) seed: Seed,
     /// Primes of the digits' polynomials: those the level and all below need, then the special primes.
     pub(crate) primes: Primes,
-    pub(crate) digits: Vec<KeyDigit>,
+    pub(crate) digits: Vec<KeyDigit<P>>,
 }
 
-impl fmt::Debug for SwitchingKey {
+impl<P> fmt::Debug for SwitchingKey<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -96,7 +98,7 @@ impl KeyShape {
     }
 }
 
-impl SwitchingKey {
+impl<P> SwitchingKey<P> {
     /// What it switches.
     pub fn kind(&self) -> KeyKind {
         self.kind
@@ -107,6 +109,35 @@ impl SwitchingKey {
         self.level
     }
 
+    /// The primes of its polynomials.
+    pub fn primes(&self) -> &Primes {
+        &self.primes
+    }
+
+    /// Its digits.
+    pub fn digits(&self) -> &[KeyDigit<P>] {
+        &self.digits
+    }
+
+    /// The same key with its polynomials elsewhere.
+    pub(crate) fn map<Q>(self, mut f: impl FnMut(P) -> Q) -> SwitchingKey<Q> {
+        let digit = |d: KeyDigit<P>| KeyDigit {
+            index: d.index,
+            b: f(d.b),
+            a: f(d.a),
+        };
+        SwitchingKey {
+            kind: self.kind,
+            level: self.level,
+            id: self.id,
+            seed: self.seed,
+            primes: self.primes,
+            digits: self.digits.into_iter().map(digit).collect(),
+        }
+    }
+}
+
+impl SwitchingKey {
     /// Bytes it takes in memory.
     pub fn size_bytes(&self) -> usize {
         self.digits

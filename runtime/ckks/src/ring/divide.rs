@@ -2,11 +2,11 @@
 
 use super::poly::{Form, RnsPoly};
 use super::tables::{Primes, Ring};
-use super::{Modulus, kernels};
-use rayon::prelude::*;
+use super::{Modulus, kernels, permute};
 
 /// round(x · k · ΠU / ΠD): drops the primes D, brings back the primes U, multiplies by the integer k.
-pub(crate) struct Division<'a> {
+#[derive(Clone, Copy, Debug)]
+pub struct Division<'a> {
     /// D: primes of the input that are divided by. Primes of the input in neither D nor the output are forgotten (the residue is reduced).
     pub drop: &'a [u16],
     /// U: primes of the output that the input lacks.
@@ -15,7 +15,16 @@ pub(crate) struct Division<'a> {
     pub factor: u128,
 }
 
-impl Division<'_> {
+impl<'a> Division<'a> {
+    /// The division by some primes that brings others back.
+    pub(crate) fn by(drop: &'a [u16], bring: &'a [u16]) -> Self {
+        Self {
+            drop,
+            bring,
+            factor: 1,
+        }
+    }
+
     /// k·ΠU modulo a prime, if it is not one.
     fn multiplier(&self, ring: &Ring, m: Modulus) -> u32 {
         let k = (self.factor % u128::from(m.p)) as u32;
@@ -26,30 +35,47 @@ impl Division<'_> {
         self.factor != 1 || !self.bring.is_empty()
     }
 
-    /// Applies the division to a transformed polynomial; the result has the primes `to`.
-    pub(crate) fn apply(&self, ring: &Ring, x: &RnsPoly, to: &Primes) -> RnsPoly {
+    /// Applies the division to a transformed polynomial, and then the automorphism X → X^element. The result has the primes `to`.
+    pub(crate) fn apply(&self, ring: &Ring, x: &RnsPoly, to: &Primes, element: u32) -> RnsPoly {
+        let mut quotient = self.convert(ring, x, to);
+        let divide = |prime, limb: &mut [u32]| {
+            ring.forward(prime, limb);
+            self.combine(ring, prime, limb, x);
+        };
+        if element == 1 {
+            quotient.par_limbs(|_, prime, limb| divide(prime, limb));
+            quotient.set_form(Form::Transformed);
+            return quotient;
+        }
+        let table = ring.permutation(element);
+        let mut turned = RnsPoly::dirty(ring, to, Form::Transformed);
+        RnsPoly::par_columns([&mut quotient, &mut turned], |_, prime, limbs| {
+            let [limb, turned] = limbs else { return };
+            divide(prime, limb);
+            permute::permute(turned, limb, &table);
+        });
+        turned
+    }
+
+    /// The residue of x·kU modulo ΠD, nearest to zero, modulo the primes `to`; coefficients.
+    fn convert(&self, ring: &Ring, x: &RnsPoly, to: &Primes) -> RnsPoly {
         debug_assert_eq!(x.form(), Form::Transformed);
         let dropped: Primes = self.drop.into();
-        let mut source = x.restrict(&dropped);
+        let mut source = RnsPoly::dirty(ring, &dropped, Form::Coefficients);
         source.par_limbs(|_, prime, limb| {
+            let from = x.limb_of(prime).expect("primes dropped are the input's");
             if self.multiplies() {
                 let m = ring.modulus(prime);
-                kernels::mul_scalar(limb, m.to_mont(self.multiplier(ring, m)), m);
+                kernels::mul_scalar_to(limb, from, m.to_mont(self.multiplier(ring, m)), m);
+            } else {
+                limb.copy_from_slice(from);
             }
             ring.inverse_times_n(prime, limb);
         });
-        let mut out = RnsPoly::dirty(ring, to, Form::Transformed);
-        let inputs: Vec<&[u32]> = (0..dropped.len()).map(|i| source.limb(i)).collect();
+        let mut out = RnsPoly::dirty(ring, to, Form::Coefficients);
+        let inputs: Vec<&[u32]> = source.limbs().collect();
         ring.conversion(&dropped, to)
             .apply(&inputs, out.limbs_mut().collect());
-        let n = ring.n;
-        out.words_mut()
-            .par_chunks_exact_mut(n)
-            .zip(to.par_iter())
-            .for_each(|(limb, &prime)| {
-                ring.forward(prime, limb);
-                self.combine(ring, prime, limb, x);
-            });
         out
     }
 

@@ -168,6 +168,13 @@ dispatched! {
         }
     }
 
+    /// out = a·c, where `c_mont` is c in Montgomery form.
+    pub(crate) fn mul_scalar_to(out: &mut [u32], a: &[u32], c_mont: u32, m: Modulus) {
+        for (o, &x) in out.iter_mut().zip(a) {
+            *o = mont(u64::from(x) * u64::from(c_mont), m);
+        }
+    }
+
     /// acc += a·c, where `c_mont` is c in Montgomery form.
     pub(crate) fn mul_scalar_add(acc: &mut [u32], a: &[u32], c_mont: u32, m: Modulus) {
         for (o, &x) in acc.iter_mut().zip(a) {

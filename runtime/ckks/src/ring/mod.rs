@@ -17,8 +17,9 @@ pub(crate) mod sums;
 mod tables;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use divide::Division;
-pub(crate) use modulus::Modulus;
+pub use divide::Division;
+pub use modulus::Modulus;
 pub(crate) use poly::primes;
 pub use poly::{Form, RnsPoly};
-pub(crate) use tables::{Primes, Ring};
+pub use tables::Primes;
+pub(crate) use tables::Ring;

@@ -2,7 +2,7 @@
 
 /// A prime below 2^30 with the constants of Montgomery (R = 2^32) and Barrett reduction.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Modulus {
+pub struct Modulus {
     /// The prime.
     pub p: u32,
     /// p^-1 mod 2^32.
@@ -38,19 +38,23 @@ impl Modulus {
         }
     }
 
-    pub(crate) fn mul(&self, a: u32, b: u32) -> u32 {
+    /// a·b.
+    pub fn mul(&self, a: u32, b: u32) -> u32 {
         (u64::from(a) * u64::from(b) % u64::from(self.p)) as u32
     }
 
-    pub(crate) fn sub(&self, a: u32, b: u32) -> u32 {
+    /// a - b.
+    pub fn sub(&self, a: u32, b: u32) -> u32 {
         if a >= b { a - b } else { a + self.p - b }
     }
 
-    pub(crate) fn neg(&self, a: u32) -> u32 {
+    /// -a.
+    pub fn neg(&self, a: u32) -> u32 {
         self.sub(0, a)
     }
 
-    pub(crate) fn pow(&self, mut base: u32, mut exp: u32) -> u32 {
+    /// base^exp.
+    pub fn pow(&self, mut base: u32, mut exp: u32) -> u32 {
         let mut acc = 1;
         while exp > 0 {
             if exp & 1 == 1 {
@@ -63,16 +67,17 @@ impl Modulus {
     }
 
     /// Inverse of a nonzero residue.
-    pub(crate) fn inv(&self, a: u32) -> u32 {
+    pub fn inv(&self, a: u32) -> u32 {
         self.pow(a, self.p - 2)
     }
 
     /// a·2^32 mod p.
-    pub(crate) fn to_mont(self, a: u32) -> u32 {
+    pub fn to_mont(self, a: u32) -> u32 {
         self.mul(a, self.r1)
     }
 
-    pub(crate) fn reduce_u64(&self, a: u64) -> u32 {
+    /// a mod p.
+    pub fn reduce_u64(&self, a: u64) -> u32 {
         (a % u64::from(self.p)) as u32
     }
 

@@ -3,6 +3,7 @@
 use super::buffer::Buffer;
 use super::tables::{Primes, Ring};
 use super::{kernels, permute};
+use crate::context::Context;
 use rayon::prelude::*;
 use std::sync::Arc;
 use zeroize::Zeroize;
@@ -58,12 +59,23 @@ impl RnsPoly {
         }
     }
 
+    /// A transformed polynomial from its words, limb after limb; `words` are residues.
+    ///
+    /// # Panics
+    /// If the number of words is not N for each prime.
+    pub fn from_words(ctx: &Context, primes: &Primes, words: &[u32]) -> Self {
+        let mut poly = Self::dirty(ctx.ring(), primes, Form::Transformed);
+        poly.words_mut().copy_from_slice(words);
+        poly
+    }
+
     /// The primes of the limbs, in order.
-    pub(crate) fn primes(&self) -> &Primes {
+    pub fn primes(&self) -> &Primes {
         &self.primes
     }
 
-    pub(crate) fn form(&self) -> Form {
+    /// What the words are.
+    pub fn form(&self) -> Form {
         self.form
     }
 
@@ -76,13 +88,17 @@ impl RnsPoly {
     }
 
     /// All words, limb after limb.
-    pub(crate) fn words(&self) -> &[u32] {
+    pub fn words(&self) -> &[u32] {
         &self.buffer.words()[..self.n * self.primes.len()]
     }
 
     pub(crate) fn words_mut(&mut self) -> &mut [u32] {
         let len = self.n * self.primes.len();
         &mut self.buffer.words_mut()[..len]
+    }
+
+    pub(crate) fn limbs(&self) -> std::slice::ChunksExact<'_, u32> {
+        self.words().chunks_exact(self.n)
     }
 
     pub(crate) fn limbs_mut(&mut self) -> std::slice::ChunksExactMut<'_, u32> {
@@ -108,20 +124,49 @@ impl RnsPoly {
             .for_each(|(i, limb)| f(i, primes[i], limb));
     }
 
-    /// As [`Self::par_limbs`] over two polynomials with the same primes.
-    pub(crate) fn par_limbs2(
-        a: &mut Self,
-        b: &mut Self,
-        f: impl Fn(usize, u16, &mut [u32], &mut [u32]) + Sync,
+    /// As [`Self::par_limbs`] over several polynomials with the same primes: `f(position, prime, limbs)`.
+    pub(crate) fn par_columns<'a>(
+        polys: impl IntoIterator<Item = &'a mut Self>,
+        f: impl Fn(usize, u16, &mut [&mut [u32]]) + Sync,
     ) {
-        debug_assert_eq!(a.primes, b.primes);
-        let primes = a.primes.clone();
-        let n = a.n;
-        a.words_mut()
-            .par_chunks_exact_mut(n)
-            .zip(b.words_mut().par_chunks_exact_mut(n))
+        let mut columns: Vec<(u16, Vec<&mut [u32]>)> = Vec::new();
+        for poly in polys {
+            if columns.is_empty() {
+                columns = poly.primes.iter().map(|&p| (p, Vec::new())).collect();
+            }
+            debug_assert!(columns.iter().map(|(p, _)| p).eq(poly.primes.iter()));
+            let limbs = columns.iter_mut().zip(poly.limbs_mut());
+            limbs.for_each(|((_, column), limb)| column.push(limb));
+        }
+        columns
+            .par_iter_mut()
             .enumerate()
-            .for_each(|(i, (x, y))| f(i, primes[i], x, y));
+            .for_each(|(i, (prime, column))| f(i, *prime, column));
+    }
+
+    /// Room for `count` limbs of one prime, with arbitrary contents.
+    pub(crate) fn room(ring: &Ring, prime: u16, count: usize) -> Self {
+        Self::dirty(ring, &primes(vec![prime; count]), Form::Transformed)
+    }
+
+    /// The coefficients of a transformed polynomial modulo a subset of its primes, times N.
+    ///
+    /// # Panics
+    /// As [`Self::restrict`].
+    pub(crate) fn coefficients_times_n(&self, ring: &Ring, primes: &Primes) -> Self {
+        debug_assert_eq!(self.form, Form::Transformed);
+        let mut out = Self::dirty(ring, primes, Form::Coefficients);
+        out.par_limbs(|_, prime, limb| {
+            limb.copy_from_slice(self.known(prime));
+            ring.inverse_times_n(prime, limb);
+        });
+        out
+    }
+
+    /// The limb of a prime that the polynomial has.
+    fn known(&self, prime: u16) -> &[u32] {
+        self.limb_of(prime)
+            .expect("restriction to a subset of the primes")
     }
 
     /// The same polynomial modulo a subset of its primes.
@@ -136,10 +181,7 @@ impl RnsPoly {
             form: self.form,
         };
         for (i, &p) in primes.iter().enumerate() {
-            let limb = self
-                .limb_of(p)
-                .expect("restriction to a subset of the primes");
-            out.limb_mut(i).copy_from_slice(limb);
+            out.limb_mut(i).copy_from_slice(self.known(p));
         }
         out
     }
@@ -229,20 +271,6 @@ impl RnsPoly {
             self.limb_of(other.primes[i])
                 .expect("the second operand has every prime of the first")
         }
-    }
-
-    /// self += a·c for an integer c given by its residue modulo each prime.
-    pub(crate) fn mul_integer_add(
-        &mut self,
-        ring: &Ring,
-        a: &Self,
-        residue: impl Fn(u16) -> u32 + Sync,
-    ) {
-        self.check_like(a);
-        self.par_limbs(|i, prime, limb| {
-            let m = ring.modulus(prime);
-            kernels::mul_scalar_add(limb, a.limb(i), m.to_mont(residue(prime)), m);
-        });
     }
 
     /// The polynomial under X → X^element (transformed form).

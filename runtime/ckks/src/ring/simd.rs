@@ -119,13 +119,14 @@ mod tests {
             }
             let (k, d) = (m.to_mont(b[0]), m.to_mont(b[1]));
             agrees(|| {
-                let mut outs = [(); 6].map(|()| a.to_vec());
+                let mut outs = [(); 7].map(|()| a.to_vec());
                 neg_assign(&mut outs[0], m);
                 add_scalar(&mut outs[1], b[0], m);
                 mul_scalar(&mut outs[2], k, m);
                 mul_scalar_add(&mut outs[3], c, k, m);
                 rsub_scale(&mut outs[4], c, k, m);
                 scale_rsub_scale(&mut outs[5], c, k, d, m);
+                mul_scalar_to(&mut outs[6], c, k, m);
                 outs
             });
         }

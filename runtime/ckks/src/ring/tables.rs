@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 /// Primes of a polynomial, as indices into the ring's primes: the Q-primes of the parameter set first, then the special primes.
-pub(crate) type Primes = Arc<[u16]>;
+pub type Primes = Arc<[u16]>;
 
 /// What a conversion table is filed under: source primes, target primes.
 type ConversionKey = (Vec<u16>, Vec<u16>);
@@ -99,6 +99,14 @@ impl Ring {
         cached(&self.permutations, element, || {
             Permutation::new(element, self.log_n)
         })
+    }
+
+    /// The root of unity of order 2N behind the transforms: entry i of a transformed limb is the value at ψ^(2·rev(i)+1).
+    pub(crate) fn root(&self, prime: u16) -> u32 {
+        let mut monomial = vec![0; self.n];
+        monomial[1] = 1;
+        self.plans[usize::from(prime)].fwd(&mut monomial);
+        monomial[0]
     }
 
     /// The square root of -1 that X^(N/2) takes in the first half of a transformed limb (it takes the other one in the second half).
