@@ -12,7 +12,7 @@ mod tables;
 
 pub use crate::ring::{Division, Form, Modulus, Primes, RnsPoly};
 pub use cpu::{Cpu, CpuDiagonal, CpuDigits};
-pub use tables::Tables;
+pub use tables::{ConversionTable, Tables};
 
 use crate::ciphertext::Ciphertext;
 use crate::context::Context;

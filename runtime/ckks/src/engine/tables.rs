@@ -39,8 +39,24 @@ impl<'a> Tables<'a> {
         self.ctx.params().digits_of(primes)
     }
 
+    /// The conversion from residues modulo a few primes to residues of the representative nearest to zero modulo others.
+    pub fn conversion(&self, from: &[u16], to: &[u16]) -> ConversionTable {
+        self.ctx.ring().conversion(from, to).table()
+    }
+
     /// Product of primes modulo another.
     pub fn product_mod(&self, primes: &[u16], modulus: Modulus) -> u32 {
         self.ctx.ring().product_mod(primes, modulus)
     }
+}
+
+/// The constants of a base conversion, in Montgomery form but for the reciprocals (see [`Tables::conversion`]).
+#[derive(Clone, Debug)]
+pub struct ConversionTable {
+    /// Per source: what a coefficient times N is multiplied with, to give its digit y.
+    pub factors: Vec<u32>,
+    /// Per source: (r, s) such that Σ (y·r) << s, plus 2^59, has in its bits from 60 on how often the modulus is to be taken off.
+    pub reciprocals: Vec<[u32; 2]>,
+    /// Per target: what every y is multiplied with, and then how often the modulus is taken off.
+    pub targets: Vec<Vec<u32>>,
 }

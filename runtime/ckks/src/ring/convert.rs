@@ -6,6 +6,7 @@
 
 use super::kernels::{self, Source};
 use super::{Modulus, Ring};
+use crate::engine::ConversionTable;
 use rayon::prelude::*;
 
 /// Coefficients converted at a time: twelve sources stay within the first-level cache.
@@ -53,6 +54,19 @@ impl BaseConversion {
             })
             .collect();
         Self { sources, targets }
+    }
+
+    /// Its constants, for those who compute elsewhere.
+    pub(crate) fn table(&self) -> ConversionTable {
+        ConversionTable {
+            factors: self.sources.iter().map(|s| s.factor).collect(),
+            reciprocals: self
+                .sources
+                .iter()
+                .map(|s| [s.reciprocal, s.align])
+                .collect(),
+            targets: self.targets.iter().map(|(_, c)| c.clone()).collect(),
+        }
     }
 
     /// Converts. `inputs` are coefficient limbs times N (one per source prime), `outputs` receive coefficient limbs.

@@ -1,0 +1,189 @@
+//! Matrices, polynomials and whole bootstraps, on the kernels and on the processor: the same ciphertexts.
+
+mod common;
+
+use common::Pair;
+use sotto_ckks::engine::{Ct, Engine};
+use sotto_ckks::{
+    Bootstrapper, ChebyshevSeries, Ciphertext, Complex64, Encoder, Evaluator, KeyRequest,
+    LinearTransform,
+};
+use sotto_gpu::Gpu;
+use sotto_gpu_host::Host;
+use sotto_params::bootstrap::{BootstrapSpec, Bsgs};
+use sotto_params::{ParamSet, galois};
+use std::collections::BTreeMap;
+
+fn slots(n: usize, seed: usize) -> Vec<Complex64> {
+    let at = |i: usize| ((i * 37 + seed * 101) % 199) as f64 / 99.5 - 1.0;
+    (0..n)
+        .map(|i| Complex64::new(at(i), at(3 * i + 1)))
+        .collect()
+}
+
+fn encrypt(pair: &Pair, slots: &[Complex64], level: usize) -> Ciphertext {
+    let encoder = Encoder::new(pair.cpu.context());
+    let plain = encoder.encode(slots, level, 1).unwrap();
+    pair.secret.encrypt(&plain).unwrap()
+}
+
+/// Both evaluators.
+fn evaluators(pair: &Pair) -> (Evaluator<'_>, Evaluator<'_, Gpu<Host>>) {
+    (
+        Evaluator::new(pair.cpu.context(), &pair.keys),
+        Evaluator::on(&pair.gpu, &pair.gpu_keys),
+    )
+}
+
+fn same(pair: &Pair, what: &str, a: &Ciphertext, b: &Ct<Gpu<Host>>) {
+    let ctx = pair.cpu.context();
+    let b = evaluators(pair).1.download(b).unwrap();
+    assert_eq!((a.level(), a.degree()), (b.level(), b.degree()), "{what}");
+    assert!(a.to_bytes(ctx) == b.to_bytes(ctx), "{what} differs");
+}
+
+#[test]
+fn matrices() {
+    // diagonals in runs of 64 words, and in full; many giants, and many babies
+    for (log_n, n, level, babies) in [
+        (10, 4, 9, 2),
+        (10, 512, 5, 4),
+        (12, 128, 3, 32),
+        (11, 1024, 1, 2),
+    ] {
+        let bsgs = Bsgs::regular(n, 1, -1, babies, 3);
+        let mut request = KeyRequest::default();
+        for step in bsgs.rotations() {
+            request.add_galois(galois::rotation(step as i64, log_n), level);
+        }
+        let pair = Pair::with_keys(ParamSet::insecure_test(log_n), &request);
+        let diagonals: BTreeMap<usize, Vec<Complex64>> = bsgs
+            .diagonals()
+            .into_iter()
+            .map(|s| (s, slots(n, s)))
+            .collect();
+        let ctx = pair.cpu.context();
+        let on_cpu = LinearTransform::new(ctx, &bsgs, &diagonals, level).unwrap();
+        let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level).unwrap();
+        assert_eq!(on_cpu.size_bytes(), on_gpu.size_bytes());
+        let (ev, gev) = evaluators(&pair);
+        let ct = encrypt(&pair, &slots(n, 7), level);
+        let gct = gev.upload(ct.clone());
+        let what = format!("a matrix of period {n}");
+        same(
+            &pair,
+            &what,
+            &on_cpu.apply(&ev, &ct).unwrap(),
+            &on_gpu.apply(&gev, &gct).unwrap(),
+        );
+        same(
+            &pair,
+            &what,
+            &on_cpu.apply_rescaled(&ev, &ct).unwrap(),
+            &on_gpu.apply_rescaled(&gev, &gct).unwrap(),
+        );
+    }
+}
+
+#[test]
+fn products_and_rotations() {
+    let level = 6;
+    let pair = Pair::new(ParamSet::insecure_test(10), level, &[1, 2, 3, 4, -7]);
+    let (ev, gev) = evaluators(&pair);
+    let cts: Vec<Ciphertext> = (0..7)
+        .map(|i| encrypt(&pair, &slots(512, i), level))
+        .collect();
+    let gcts: Vec<_> = cts.iter().map(|ct| gev.upload(ct.clone())).collect();
+    let check = |what: &str, a: Ciphertext, b: Ct<Gpu<Host>>| same(&pair, what, &a, &b);
+    let (a, b, ga, gb) = (&cts[0], &cts[1], &gcts[0], &gcts[1]);
+    check("mul", ev.mul(a, b).unwrap(), gev.mul(ga, gb).unwrap());
+    let product = (
+        ev.mul_rescaled(a, b).unwrap(),
+        gev.mul_rescaled(ga, gb).unwrap(),
+    );
+    check("mul_rescaled", product.0, product.1);
+    check(
+        "rotate",
+        ev.rotate(a, -7).unwrap(),
+        gev.rotate(ga, -7).unwrap(),
+    );
+    check(
+        "conjugate",
+        ev.conjugate(a).unwrap(),
+        gev.conjugate(ga).unwrap(),
+    );
+    check("negate", ev.negate(a), gev.negate(ga));
+    check("mul_by_i", ev.mul_by_i(a), gev.mul_by_i(ga));
+    let constant = Complex64::new(0.3, -0.7);
+    check(
+        "add_const",
+        ev.add_const(a, constant).unwrap(),
+        gev.add_const(ga, constant).unwrap(),
+    );
+    check(
+        "mul_const",
+        ev.mul_const(a, constant).unwrap(),
+        gev.mul_const(ga, constant).unwrap(),
+    );
+    check(
+        "drop",
+        ev.drop_to_level(a, 2).unwrap(),
+        gev.drop_to_level(ga, 2).unwrap(),
+    );
+    let many = ev.rotate_many(a, &[0, 1, 4]).unwrap();
+    for (x, y) in many
+        .into_iter()
+        .zip(gev.rotate_many(ga, &[0, 1, 4]).unwrap())
+    {
+        check("rotate_many", x, y);
+    }
+    let diagonals: Vec<&Ciphertext> = cts[1..].iter().collect();
+    let gdiagonals: Vec<_> = gcts[1..].iter().collect();
+    check(
+        "apply_diagonals",
+        ev.apply_diagonals(&diagonals, a, 2, 1).unwrap(),
+        gev.apply_diagonals(&gdiagonals, ga, 2, 1).unwrap(),
+    );
+    let x = encrypt(&pair, &vec![Complex64::new(0.4, 0.0); 512], level);
+    let gx = gev.upload(x.clone());
+    for coefficients in [
+        &[0.1, 0.4, 0.0, -0.3, 0.2][..],
+        &[0.0, 0.5, 0.0, 0.25, 0.0, 0.125, 0.0, -0.5],
+    ] {
+        let series = ChebyshevSeries::new(coefficients).unwrap();
+        check(
+            "polynomial",
+            series.evaluate(&ev, &x).unwrap(),
+            series.evaluate(&gev, &gx).unwrap(),
+        );
+    }
+    assert!(gev.engine().check().is_ok());
+}
+
+#[test]
+fn bootstraps() {
+    for (log_n, period, complex) in [
+        (9, 256, true),
+        (10, 64, false),
+        (11, 1024, true),
+        (11, 16, true),
+    ] {
+        let params = ParamSet::insecure_test(log_n);
+        let spec = BootstrapSpec::new(&params, period, complex).unwrap();
+        let mut request = KeyRequest::default();
+        request.add_bootstrap(&spec, log_n);
+        let pair = Pair::with_keys(params, &request);
+        let on_cpu = Bootstrapper::new(pair.cpu.context(), &spec).unwrap();
+        let on_gpu = Bootstrapper::on(&pair.gpu, &spec).unwrap();
+        let (ev, gev) = evaluators(&pair);
+        let ct = encrypt(&pair, &slots(period, log_n as usize), spec.input_level);
+        let fresh = on_cpu.apply(&ev, &ct).unwrap();
+        let on_gpu = on_gpu.apply(&gev, &gev.upload(ct)).unwrap();
+        same(
+            &pair,
+            &format!("a bootstrap of {period} slots, N = 2^{log_n}"),
+            &fresh,
+            &on_gpu,
+        );
+    }
+}

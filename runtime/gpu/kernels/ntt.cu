@@ -1,0 +1,217 @@
+// Number-theoretic transforms of limbs: negacyclic, coefficients to values in bit-reversed order and back (Longa, Naehrig 2016).
+//
+// N = 2^a · 2^b with b = 8: the first a stages work on columns (entries 2^b apart), the others on rows (2^b neighbours). A block has a
+// tile of one or the other in shared memory; a thread does up to four stages on sixteen entries in registers. Between stages
+// residues are below 4p (forward) or 2p (inverse), Harvey's way.
+#ifndef HOST
+#include "device.h"
+#include "words.h"
+#endif
+
+// Words of a tile, and with the padding that keeps strides of sixteen from meeting in one bank.
+#define TILE 4096
+#define PADDED (TILE + TILE / 16)
+#define ROW_BITS 8
+
+struct Transform {
+    // Polynomials of the grid's third dimension: where from and where to, limb by limb.
+    u64 from[4], to[4];
+    // Per prime: N pairs (root, floor(root·2^32 / p)).
+    u64 roots;
+    u64 primes;
+    // Of a division: the polynomials divided.
+    u64 dividend[4];
+    u32 log_n;
+    u32 element;
+    // Multiplies what comes out, in Montgomery form: of an inverse transform per limb; of a division the dividend.
+    u32 factor[MOST_LIMBS];
+    // Of a division: the divisor's inverse, in Montgomery form.
+    u32 inverse[MOST_LIMBS];
+    u16 prime[MOST_LIMBS];
+    // Per limb of the result, the limb it comes from.
+    u8 from_limb[MOST_LIMBS];
+    // Of a division: the dividend's limb, NONE where it vanishes.
+    u8 dividend_limb[MOST_LIMBS];
+};
+
+INLINE u32 padded(u32 i) { return i + (i >> 4); }
+
+// a·root in [0, 2p) for any a.
+INLINE u32 times_root(u32 a, u64 root, u32 p) { return a * (u32)root - high(a, (u32)(root >> 32)) * p; }
+
+// S stages on 2^S entries. Stage t takes the roots from `first + (of << t)` on.
+template <int S> INLINE void forward_stages(u32 *x, const u64 *roots, u32 first, u32 of, u32 p) {
+    UNROLL
+    for (int t = 0; t < S; ++t) {
+        const u64 *at = roots + ((u64)first << t) + ((u64)of << t);
+        UNROLL
+        for (int i = 0; i < 1 << (S - 1); ++i) {
+            const int gap = 1 << (S - 1 - t);
+            const int low = (i / gap) * 2 * gap + i % gap;
+            u32 u = once(x[low], 2 * p);
+            u32 v = times_root(x[low + gap], at[i / gap], p);
+            x[low] = u + v;
+            x[low + gap] = u + 2 * p - v;
+        }
+    }
+}
+
+// The same backwards.
+template <int S> INLINE void inverse_stages(u32 *x, const u64 *roots, u32 first, u32 of, u32 p) {
+    UNROLL
+    for (int t = S - 1; t >= 0; --t) {
+        const u64 *at = roots + ((u64)first << t) + ((u64)of << t);
+        UNROLL
+        for (int i = 0; i < 1 << (S - 1); ++i) {
+            const int gap = 1 << (S - 1 - t);
+            const int low = (i / gap) * 2 * gap + i % gap;
+            u32 u = x[low], v = x[low + gap];
+            x[low] = once(u + v, 2 * p);
+            x[low + gap] = times_root(u + 2 * p - v, at[i / gap], p);
+        }
+    }
+}
+
+// A tile: `lines` transforms of 2^bits entries each; entry k of line l is at (k << across) + l·along of the tile.
+struct Tile {
+    u32 bits, lines_log, across, along;
+};
+
+// Stages `done` to `done` + S of every line of the tile. `of` is the line's number where lines have roots of their own.
+template <int S, bool INVERSE>
+INLINE void pass(u32 *tile, const Tile &shape, u32 done, const u64 *roots, u32 first, u32 own, u32 p, u32 thread, u32 threads) {
+    u32 x[1 << S];
+    const u32 rest = shape.bits - done - S;
+    const u32 items = 1u << (shape.lines_log + shape.bits - S);
+    for (u32 item = thread; item < items; item += threads) {
+        // neighbours of a row, or of a column, to neighbouring threads
+        u32 line, inner;
+        if (shape.across == 0) {
+            inner = item & ((1u << (shape.bits - S)) - 1);
+            line = item >> (shape.bits - S);
+        } else {
+            line = item & ((1u << shape.lines_log) - 1);
+            inner = item >> shape.lines_log;
+        }
+        const u32 top = inner >> rest, bottom = inner & ((1u << rest) - 1);
+        const u32 base = (top << (shape.bits - done)) + bottom;
+        UNROLL
+        for (int j = 0; j < 1 << S; ++j)
+            x[j] = tile[padded(((base + ((u32)j << rest)) << shape.across) + line * shape.along)];
+        const u32 of = (((own + line) & (own == ~0u ? 0 : ~0u)) << done) + top;
+        if (INVERSE)
+            inverse_stages<S>(x, roots, first << done, of, p);
+        else
+            forward_stages<S>(x, roots, first << done, of, p);
+        UNROLL
+        for (int j = 0; j < 1 << S; ++j)
+            tile[padded(((base + ((u32)j << rest)) << shape.across) + line * shape.along)] = x[j];
+    }
+}
+
+template <bool INVERSE>
+INLINE void stages(u32 count, u32 *tile, const Tile &shape, u32 done, const u64 *roots, u32 first, u32 own, u32 p, u32 thread,
+                   u32 threads) {
+    switch (count) {
+    case 1: return pass<1, INVERSE>(tile, shape, done, roots, first, own, p, thread, threads);
+    case 2: return pass<2, INVERSE>(tile, shape, done, roots, first, own, p, thread, threads);
+    case 3: return pass<3, INVERSE>(tile, shape, done, roots, first, own, p, thread, threads);
+    case 4: return pass<4, INVERSE>(tile, shape, done, roots, first, own, p, thread, threads);
+    }
+}
+
+// Columns of a limb: 2^(log_n - 8) entries, 2^8 apart. A block has neighbouring columns.
+INLINE Tile columns(u32 log_n) {
+    const u32 bits = log_n - ROW_BITS;
+    const u32 lines = least(ROW_BITS, 12 - bits);
+    return Tile{bits, lines, lines, 1};
+}
+
+// Rows of a limb: 2^8 neighbours.
+INLINE Tile rows(u32 log_n) { return Tile{ROW_BITS, least(log_n, 12) - ROW_BITS, 0, 1u << ROW_BITS}; }
+
+INLINE u32 words(const Tile &shape) { return 1u << (shape.bits + shape.lines_log); }
+
+// Where word i of the block's tile of columns lies in the limb.
+INLINE u32 column_word(const Tile &shape, u32 block, u32 i) {
+    const u32 lines = (1u << shape.lines_log) - 1;
+    return ((i >> shape.lines_log) << ROW_BITS) + (block << shape.lines_log) + (i & lines);
+}
+
+KERNEL(ntt_forward_columns, Transform) {
+    SHARED(tile, PADDED);
+    const Prime m = ((const Prime *)args.primes)[args.prime[BLOCK_Y]];
+    const u64 *roots = (const u64 *)args.roots + ((u64)args.prime[BLOCK_Y] << args.log_n);
+    const u32 *from = limb(args.from[BLOCK_Z], args.from_limb[BLOCK_Y], args.log_n);
+    u32 *to = limb_mut(args.to[BLOCK_Z], BLOCK_Y, args.log_n);
+    const Tile shape = columns(args.log_n);
+    const u32 half = (shape.bits + 1) / 2;
+    PHASE for (u32 i = thread; i < words(shape); i += THREADS) tile[padded(i)] = from[column_word(shape, BLOCK_X, i)];
+    PHASE stages<false>(half, tile, shape, 0, roots, 1, ~0u, m.p, thread, THREADS);
+    PHASE stages<false>(shape.bits - half, tile, shape, half, roots, 1, ~0u, m.p, thread, THREADS);
+    PHASE for (u32 i = thread; i < words(shape); i += THREADS) to[column_word(shape, BLOCK_X, i)] = tile[padded(i)];
+}
+
+// The rows, and what comes out reduced, or divided: (dividend·factor - it)·inverse, under the automorphism.
+template <bool DIVIDE>
+INLINE void store_row_word(const Transform &args, const Prime &m, u32 y, u32 z, u32 at, u32 value) {
+    u32 *to = limb_mut(args.to[z], y, args.log_n);
+    value = once(once(value, 2 * m.p), m.p);
+    if (!DIVIDE) {
+        to[at] = value;
+        return;
+    }
+    u32 x = 0;
+    if (args.dividend_limb[y] != NONE)
+        x = mont((u64)limb(args.dividend[z], args.dividend_limb[y], args.log_n)[at] * args.factor[y], m);
+    value = mont((u64)sub(x, value, m.p) * args.inverse[y], m);
+    // `element` is the inverse automorphism's: where the entry goes is where that one fetches from
+    to[args.element == 1 ? at : source(at, args.element, args.log_n)] = value;
+}
+
+#define FORWARD_ROWS(name, divide)                                                                                         \
+    KERNEL(name, Transform) {                                                                                              \
+        SHARED(tile, PADDED);                                                                                              \
+        const Prime m = ((const Prime *)args.primes)[args.prime[BLOCK_Y]];                                                 \
+        const u64 *roots = (const u64 *)args.roots + ((u64)args.prime[BLOCK_Y] << args.log_n);                             \
+        const u32 *from = limb(args.from[BLOCK_Z], args.from_limb[BLOCK_Y], args.log_n);                                   \
+        const Tile shape = rows(args.log_n);                                                                               \
+        const u32 start = BLOCK_X * words(shape), first = 1u << (args.log_n - ROW_BITS);                                   \
+        PHASE for (u32 i = thread; i < words(shape); i += THREADS) tile[padded(i)] = from[start + i];                      \
+        PHASE stages<false>(4, tile, shape, 0, roots, first, start >> ROW_BITS, m.p, thread, THREADS);                     \
+        PHASE stages<false>(4, tile, shape, 4, roots, first, start >> ROW_BITS, m.p, thread, THREADS);                     \
+        PHASE for (u32 i = thread; i < words(shape); i += THREADS)                                                         \
+            store_row_word<divide>(args, m, BLOCK_Y, BLOCK_Z, start + i, tile[padded(i)]);                                 \
+    }
+
+FORWARD_ROWS(ntt_forward_rows, false)
+FORWARD_ROWS(ntt_forward_rows_divide, true)
+
+KERNEL(ntt_inverse_rows, Transform) {
+    SHARED(tile, PADDED);
+    const Prime m = ((const Prime *)args.primes)[args.prime[BLOCK_Y]];
+    const u64 *roots = (const u64 *)args.roots + ((u64)args.prime[BLOCK_Y] << args.log_n);
+    const u32 *from = limb(args.from[BLOCK_Z], args.from_limb[BLOCK_Y], args.log_n);
+    u32 *to = limb_mut(args.to[BLOCK_Z], BLOCK_Y, args.log_n);
+    const Tile shape = rows(args.log_n);
+    const u32 start = BLOCK_X * words(shape), first = 1u << (args.log_n - ROW_BITS);
+    PHASE for (u32 i = thread; i < words(shape); i += THREADS) tile[padded(i)] = from[start + i];
+    PHASE stages<true>(4, tile, shape, 4, roots, first, start >> ROW_BITS, m.p, thread, THREADS);
+    PHASE stages<true>(4, tile, shape, 0, roots, first, start >> ROW_BITS, m.p, thread, THREADS);
+    PHASE for (u32 i = thread; i < words(shape); i += THREADS) to[start + i] = tile[padded(i)];
+}
+
+// The columns, in place after the rows, times a factor: there is no division by N.
+KERNEL(ntt_inverse_columns, Transform) {
+    SHARED(tile, PADDED);
+    const Prime m = ((const Prime *)args.primes)[args.prime[BLOCK_Y]];
+    const u64 *roots = (const u64 *)args.roots + ((u64)args.prime[BLOCK_Y] << args.log_n);
+    u32 *to = limb_mut(args.to[BLOCK_Z], BLOCK_Y, args.log_n);
+    const Tile shape = columns(args.log_n);
+    const u32 half = (shape.bits + 1) / 2;
+    PHASE for (u32 i = thread; i < words(shape); i += THREADS) tile[padded(i)] = to[column_word(shape, BLOCK_X, i)];
+    PHASE stages<true>(shape.bits - half, tile, shape, half, roots, 1, ~0u, m.p, thread, THREADS);
+    PHASE stages<true>(half, tile, shape, 0, roots, 1, ~0u, m.p, thread, THREADS);
+    PHASE for (u32 i = thread; i < words(shape); i += THREADS)
+        to[column_word(shape, BLOCK_X, i)] = mont((u64)tile[padded(i)] * args.factor[BLOCK_Y], m);
+}

@@ -1,0 +1,129 @@
+//! What kernels run on.
+
+use std::fmt::Debug;
+
+/// Memory, and kernels that run in the order of their launches. Cheap to clone.
+///
+/// Nothing here fails by itself: a device keeps its first failure for [`Device::check`], and does no more from then on.
+pub trait Device: Clone + Debug + Send + Sync + 'static {
+    /// A piece of its memory, given back when dropped.
+    type Memory: Debug + Send + Sync + 'static;
+
+    /// What it is, in words.
+    fn name(&self) -> String;
+
+    /// Its first failure, if anything failed so far.
+    ///
+    /// # Errors
+    /// What went wrong, and what to do.
+    fn check(&self) -> Result<(), String>;
+
+    /// Room for `words` words, with arbitrary contents.
+    fn alloc(&self, words: usize) -> Self::Memory;
+
+    /// Where it begins.
+    fn address(&self, memory: &Self::Memory) -> u64;
+
+    /// Fills memory from its beginning.
+    fn write(&self, memory: &Self::Memory, words: &[u32]);
+
+    /// Waits for everything launched so far, and reads memory from its beginning.
+    fn read(&self, memory: &Self::Memory, words: &mut [u32]);
+
+    /// Runs a kernel on a grid of blocks of `threads` threads. `args` is its structure of [`crate::args`].
+    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]);
+}
+
+/// Threads of a block.
+pub(crate) const THREADS: u32 = 256;
+
+macro_rules! kernels {
+    ($($(#[$meta:meta])* $variant:ident = $name:literal in $source:ident,)*) => {
+        /// A kernel.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Kernel {
+            $(#[doc = $name] $variant,)*
+        }
+
+        impl Kernel {
+            /// All of them.
+            pub const ALL: &[Kernel] = &[$(Kernel::$variant,)*];
+
+            /// Its name in the sources.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Kernel::$variant => $name,)*
+                }
+            }
+
+            /// The source that defines it.
+            pub fn source(self) -> Source {
+                match self {
+                    $(Kernel::$variant => Source::$source,)*
+                }
+            }
+        }
+    };
+}
+
+kernels! {
+    ForwardColumns = "ntt_forward_columns" in Ntt,
+    ForwardRows = "ntt_forward_rows" in Ntt,
+    ForwardRowsDivide = "ntt_forward_rows_divide" in Ntt,
+    InverseRows = "ntt_inverse_rows" in Ntt,
+    InverseColumns = "ntt_inverse_columns" in Ntt,
+    Add = "map_add" in Elementwise,
+    Sub = "map_sub" in Elementwise,
+    Negate = "map_negate" in Elementwise,
+    Mul = "map_mul" in Elementwise,
+    MulAdd = "map_mul_add" in Elementwise,
+    Scale = "map_scale" in Elementwise,
+    ScaleAdd = "map_scale_add" in Elementwise,
+    AddConstant = "map_add_constant" in Elementwise,
+    Copy = "map_copy" in Elementwise,
+    Products = "products" in Elementwise,
+    Combine = "combine" in Elementwise,
+    Convert = "convert" in KeySwitch,
+    KeyProduct = "key_product" in KeySwitch,
+    DiagonalSum = "diagonal_sum" in KeySwitch,
+}
+
+/// A source file of kernels, whole: its headers come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Transforms.
+    Ntt,
+    /// Operations on residues one by one.
+    Elementwise,
+    /// Base conversion and sums of products.
+    KeySwitch,
+}
+
+impl Source {
+    /// All of them.
+    pub const ALL: &[Source] = &[Source::Ntt, Source::Elementwise, Source::KeySwitch];
+
+    /// The file's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Source::Ntt => "ntt.cu",
+            Source::Elementwise => "elementwise.cu",
+            Source::KeySwitch => "keyswitch.cu",
+        }
+    }
+
+    /// Its text.
+    pub fn text(self) -> &'static str {
+        match self {
+            Source::Ntt => include_str!("../kernels/ntt.cu"),
+            Source::Elementwise => include_str!("../kernels/elementwise.cu"),
+            Source::KeySwitch => include_str!("../kernels/keyswitch.cu"),
+        }
+    }
+}
+
+/// The headers that sources include, by name.
+pub const HEADERS: [(&str, &str); 2] = [
+    ("device.h", include_str!("../kernels/device.h")),
+    ("words.h", include_str!("../kernels/words.h")),
+];

@@ -1,0 +1,62 @@
+//! What an engine on a device hands out.
+
+use crate::device::Device;
+use sotto_ckks::engine::Primes;
+use std::fmt;
+use std::sync::Arc;
+
+/// A transformed polynomial in a device's memory, limb after limb. Copies share it until one is written to.
+pub struct GpuPoly<D: Device> {
+    pub(crate) memory: Arc<D::Memory>,
+    pub(crate) primes: Primes,
+}
+
+impl<D: Device> Clone for GpuPoly<D> {
+    fn clone(&self) -> Self {
+        Self {
+            memory: self.memory.clone(),
+            primes: self.primes.clone(),
+        }
+    }
+}
+
+impl<D: Device> fmt::Debug for GpuPoly<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GpuPoly({} limbs)", self.primes.len())
+    }
+}
+
+impl<D: Device> GpuPoly<D> {
+    pub(crate) fn new(memory: D::Memory, primes: &Primes) -> Self {
+        Self {
+            memory: Arc::new(memory),
+            primes: primes.clone(),
+        }
+    }
+
+    /// The position of a prime's limb.
+    pub(crate) fn limb_of(&self, prime: u16) -> Option<usize> {
+        self.primes.iter().position(|&p| p == prime)
+    }
+}
+
+/// A polynomial's digits, transformed.
+pub struct GpuDigits<D: Device> {
+    /// The polynomial's primes, then the special primes.
+    pub(crate) primes: Primes,
+    pub(crate) digits: Vec<Digit<D>>,
+}
+
+pub(crate) struct Digit<D: Device> {
+    /// Number of the digit in the parameter set.
+    pub index: usize,
+    /// The digit modulo every prime but its own, where it equals the polynomial.
+    pub rest: GpuPoly<D>,
+}
+
+/// A plaintext modulo QP in Montgomery form, each word standing for a run of 2^`run`.
+pub struct GpuDiagonal<D: Device> {
+    pub(crate) memory: D::Memory,
+    pub(crate) words: usize,
+    pub(crate) run: u32,
+}
