@@ -15,13 +15,16 @@
 //! Everything is launched in one order on one stream. Memory that is dropped is given back behind what still uses it.
 
 mod args;
+mod cuda;
 mod device;
 mod engine;
 mod keyswitch;
 mod launch;
+pub mod nvrtc;
 mod poly;
 mod tables;
 
+pub use cuda::{Cuda, Piece};
 pub use device::{Device, HEADERS, Kernel, Source};
 pub use engine::Gpu;
 pub use poly::{GpuDiagonal, GpuDigits, GpuPoly};

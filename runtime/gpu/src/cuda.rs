@@ -1,0 +1,244 @@
+//! An NVIDIA card: its memory, one stream, and kernels compiled for it.
+//!
+//! The driver's library is looked for when a card is asked for; building and everything else needs none.
+
+use crate::device::{Device, Kernel, Source};
+use crate::nvrtc;
+use cudarc::driver::{CudaContext, CudaStream, result, sys};
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A card of this machine.
+#[derive(Clone)]
+pub struct Cuda {
+    card: Arc<Card>,
+}
+
+struct Card {
+    context: Arc<CudaContext>,
+    stream: Arc<CudaStream>,
+    name: String,
+    functions: HashMap<Kernel, Function>,
+    failure: Mutex<Option<String>>,
+}
+
+/// A kernel's handle. Its module is never unloaded.
+struct Function(sys::CUfunction);
+
+// SAFETY: handles of the driver may be used from any thread on which their context is current, which every use here sees to.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+impl fmt::Debug for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Cuda({})", self.card.name)
+    }
+}
+
+impl Cuda {
+    /// The card with this number, as the driver counts. Its kernels are compiled, or found compiled on disk.
+    ///
+    /// # Errors
+    /// If there is no driver, no such card, or no compiler, or the kernels do not compile.
+    pub fn open(number: usize) -> Result<Self, String> {
+        // SAFETY: looks for a library by its names, and loads it as any use would.
+        if !unsafe { sys::is_culib_present() } {
+            return Err("there is no NVIDIA driver on this machine (libcuda was not found)".into());
+        }
+        let count = CudaContext::device_count().map_err(|e| format!("the NVIDIA driver: {e}"))?;
+        if number >= usize::try_from(count).unwrap_or(0) {
+            return Err(format!(
+                "there is no NVIDIA card {number}: the driver counts {count}, from 0"
+            ));
+        }
+        let failed = |e| format!("NVIDIA card {number}: {e}");
+        let context = CudaContext::new(number).map_err(failed)?;
+        if !context.has_async_alloc() {
+            return Err(format!(
+                "NVIDIA card {number} or its driver is too old: memory cannot be taken in a stream's order"
+            ));
+        }
+        let stream = context.new_stream().map_err(failed)?;
+        keep_memory(&context).map_err(failed)?;
+        let (major, minor) = context.compute_capability().map_err(failed)?;
+        let name = context.name().map_err(failed)?;
+        let functions = load(&format!("sm_{major}{minor}"))?;
+        let card = Card {
+            context,
+            stream,
+            name: format!("{name} (NVIDIA card {number})"),
+            functions,
+            failure: Mutex::default(),
+        };
+        Ok(Self {
+            card: Arc::new(card),
+        })
+    }
+
+    /// Bytes of its memory: free, and all.
+    ///
+    /// # Errors
+    /// If the driver does not say.
+    pub fn memory(&self) -> Result<(usize, usize), String> {
+        self.card.context.mem_get_info().map_err(|e| e.to_string())
+    }
+}
+
+/// Memory given back stays with the process: a token takes the same pieces again and again.
+fn keep_memory(context: &CudaContext) -> Result<(), result::DriverError> {
+    let mut pool = std::ptr::null_mut();
+    let mut all = u64::MAX;
+    // SAFETY: the pool's handle is written; the attribute is a 64-bit number.
+    unsafe {
+        sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result()?;
+        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result()
+    }
+}
+
+fn load(arch: &str) -> Result<HashMap<Kernel, Function>, String> {
+    let mut functions = HashMap::new();
+    for &source in Source::ALL {
+        let cubin = nvrtc::cached(source, arch)?;
+        let failed = |e| format!("{} for {arch}: {e}", source.name());
+        // SAFETY: whole machine code, as the compiler wrote it; the context is current on this thread since it was made.
+        let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
+        let module = module.map_err(failed)?;
+        for &kernel in Kernel::ALL.iter().filter(|k| k.source() == source) {
+            let name = CString::new(kernel.name()).map_err(|e| e.to_string())?;
+            // SAFETY: a module just loaded, never unloaded.
+            let function = unsafe { result::module::get_function(module, name) };
+            functions.insert(kernel, Function(function.map_err(failed)?));
+        }
+    }
+    Ok(functions)
+}
+
+impl Card {
+    /// Does something on the card, unless something has failed before. What fails is kept.
+    fn attempt<T>(
+        &self,
+        what: impl FnOnce() -> String,
+        act: impl FnOnce() -> Result<T, result::DriverError>,
+    ) -> Option<T> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        if failure.is_some() {
+            return None;
+        }
+        match self.context.bind_to_thread().and_then(|()| act()) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                *failure = Some(format!("{}: {error}", what()));
+                None
+            }
+        }
+    }
+}
+
+/// A piece of a card's memory; nowhere if the card has failed.
+pub struct Piece {
+    card: Arc<Card>,
+    at: Option<sys::CUdeviceptr>,
+    words: usize,
+}
+
+impl fmt::Debug for Piece {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Piece({} words)", self.words)
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        if let Some(at) = self.at {
+            let stream = self.card.stream.cu_stream();
+            self.card.attempt(
+                || "giving memory back".into(),
+                // SAFETY: taken by `alloc`, given back once, behind everything launched that uses it.
+                || unsafe { result::free_async(at, stream) },
+            );
+        }
+    }
+}
+
+impl Device for Cuda {
+    type Memory = Piece;
+
+    fn name(&self) -> String {
+        self.card.name.clone()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let failure = self
+            .card
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        failure.clone().map_or(Ok(()), Err)
+    }
+
+    fn alloc(&self, words: usize) -> Piece {
+        let bytes = words.max(1) * size_of::<u32>();
+        let stream = self.card.stream.cu_stream();
+        let at = self.card.attempt(
+            || format!("{bytes} bytes of the card's memory; compile with a smaller --context, or with --memory"),
+            // SAFETY: nothing reads it before something has written it.
+            || unsafe { result::malloc_async(stream, bytes) },
+        );
+        Piece {
+            card: self.card.clone(),
+            at,
+            words,
+        }
+    }
+
+    fn address(&self, memory: &Piece) -> u64 {
+        memory.at.unwrap_or(0)
+    }
+
+    fn write(&self, memory: &Piece, words: &[u32]) {
+        assert!(words.len() <= memory.words, "more words than room");
+        let Some(at) = memory.at else { return };
+        let stream = self.card.stream.cu_stream();
+        self.card.attempt(
+            || "copying to the card".into(),
+            // SAFETY: as much room as asserted. What is not page-locked has been staged when this returns.
+            || unsafe { result::memcpy_htod_async(at, words, stream) },
+        );
+    }
+
+    fn read(&self, memory: &Piece, words: &mut [u32]) {
+        assert!(words.len() <= memory.words, "more words than there are");
+        let Some(at) = memory.at else { return };
+        let stream = &self.card.stream;
+        self.card.attempt(
+            || "what was computed".into(),
+            || {
+                // SAFETY: as many words as asserted, and they are there once the stream has come so far.
+                unsafe { result::memcpy_dtoh_async(words, at, stream.cu_stream()) }?;
+                stream.synchronize()
+            },
+        );
+    }
+
+    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
+        let Some(function) = self.card.functions.get(&kernel) else {
+            unreachable!("every kernel is loaded when a card is opened");
+        };
+        let mut params = [args.as_ptr().cast_mut().cast::<c_void>()];
+        let [x, y, z] = grid;
+        let stream = self.card.stream.cu_stream();
+        self.card.attempt(
+            || format!("kernel {}", kernel.name()),
+            // SAFETY: the engine gives every kernel its own structure, which the driver copies, and addresses of memory that is held
+            // or given back behind this launch.
+            || unsafe {
+                let blocks = (x, y, z);
+                result::launch_kernel(function.0, blocks, (threads, 1, 1), 0, stream, &mut params)
+            },
+        );
+    }
+}
