@@ -5,6 +5,7 @@
 use crate::device::{Device, Kernel, Source};
 use crate::nvrtc;
 use cudarc::driver::{CudaContext, CudaStream, result, sys};
+use sotto_ckks::CkksError;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
 use std::fmt;
@@ -43,23 +44,28 @@ impl Cuda {
     ///
     /// # Errors
     /// If there is no driver, no such card, or no compiler, or the kernels do not compile.
-    pub fn open(number: usize) -> Result<Self, String> {
+    pub fn open(number: usize) -> Result<Self, CkksError> {
+        Self::find(number).map_err(|why| CkksError::Device {
+            device: format!("NVIDIA card {number}"),
+            why: format!("{why}; use --backend cpu"),
+        })
+    }
+
+    fn find(number: usize) -> Result<Self, String> {
         // SAFETY: looks for a library by its names, and loads it as any use would.
         if !unsafe { sys::is_culib_present() } {
             return Err("there is no NVIDIA driver on this machine (libcuda was not found)".into());
         }
-        let count = CudaContext::device_count().map_err(|e| format!("the NVIDIA driver: {e}"))?;
+        let failed = |e: result::DriverError| e.to_string();
+        let count = CudaContext::device_count().map_err(failed)?;
         if number >= usize::try_from(count).unwrap_or(0) {
-            return Err(format!(
-                "there is no NVIDIA card {number}: the driver counts {count}, from 0"
-            ));
+            return Err(format!("the driver counts {count} cards, from 0"));
         }
-        let failed = |e| format!("NVIDIA card {number}: {e}");
         let context = CudaContext::new(number).map_err(failed)?;
         if !context.has_async_alloc() {
-            return Err(format!(
-                "NVIDIA card {number} or its driver is too old: memory cannot be taken in a stream's order"
-            ));
+            return Err(
+                "card or driver is too old: memory cannot be taken in a stream's order".into(),
+            );
         }
         let stream = context.new_stream().map_err(failed)?;
         keep_memory(&context).map_err(failed)?;
@@ -78,12 +84,10 @@ impl Cuda {
         })
     }
 
-    /// Bytes of its memory: free, and all.
-    ///
-    /// # Errors
-    /// If the driver does not say.
-    pub fn memory(&self) -> Result<(usize, usize), String> {
-        self.card.context.mem_get_info().map_err(|e| e.to_string())
+    /// Bytes of its memory that are free; none if the driver does not say.
+    pub fn free_memory(&self) -> Option<u64> {
+        let (free, _) = self.card.context.mem_get_info().ok()?;
+        Some(free as u64)
     }
 }
 

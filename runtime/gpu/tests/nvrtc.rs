@@ -87,6 +87,10 @@ fn every_kernel_compiles_for_every_architecture_and_spills_nothing() {
 #[test]
 fn without_a_driver_the_error_says_so() {
     if let Err(error) = sotto_gpu::Cuda::open(0) {
-        assert!(error.contains("NVIDIA"), "{error}");
+        let error = error.to_string();
+        assert!(
+            error.contains("NVIDIA") && error.contains("--backend cpu"),
+            "{error}"
+        );
     }
 }

@@ -5,6 +5,7 @@ pub mod check;
 mod consent;
 mod course;
 pub mod demo;
+mod engines;
 mod escapes;
 pub mod eval;
 pub mod generate;

@@ -1,5 +1,6 @@
 //! `sotto serve`.
 
+use super::engines::{EngineArgs, EngineName};
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
 use crate::cipher::{EngineOptions, PlanEngine};
@@ -7,6 +8,8 @@ use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Notice, Service, bind};
 use bytesize::ByteSize;
+use sotto_ckks::Context;
+use sotto_ckks::engine::{Cpu, Engine};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -51,13 +54,31 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
     #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
     consent: Consent,
 }
 
 /// Carries the command out.
 pub fn run(args: &Args) -> Result<(), Failure> {
     args.keys.as_deref().map_or(Ok(()), check_keys)?;
-    let engine = engine(args)?;
+    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    args.consent.check(dir.plan())?;
+    dir.check().map_err(Failure::input)?;
+    match args.engine.backend {
+        EngineName::Cpu => {
+            let context = Context::new(dir.plan().params.clone()).map_err(Failure::input)?;
+            serve(args, plan_engine(args, &dir, Cpu::new(&context), None)?)
+        }
+        EngineName::Gpu => {
+            let gpu = args.engine.card.open(&dir.plan().params)?;
+            let free = gpu.device().free_memory();
+            serve(args, plan_engine(args, &dir, gpu, free)?)
+        }
+    }
+}
+
+fn serve<E: Engine>(args: &Args, engine: PlanEngine<E>) -> Result<(), Failure> {
     let (store, _temporary) = store(args.key_store.as_deref())?;
     let patience = Duration::from_secs(60 * u64::from(args.idle_minutes));
     let mut service = Service::new(engine, store, patience).telling(tell);
@@ -127,18 +148,22 @@ fn words(notice: &Notice) -> String {
     }
 }
 
-fn engine(args: &Args) -> Result<PlanEngine, Failure> {
-    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
-    args.consent.check(dir.plan())?;
+/// The plan on an engine, which has `free` bytes of its own where that is not the machine's memory.
+fn plan_engine<E: Engine>(
+    args: &Args,
+    dir: &PlanDir,
+    engine: E,
+    free: Option<u64>,
+) -> Result<PlanEngine<E>, Failure> {
     let data = dir.data().map_err(Failure::input)?;
-    dir.check().map_err(Failure::input)?;
-    let trace = args.trace.as_deref().map(|path| create_trace(path, &dir));
+    let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
     let trace = trace.transpose()?;
+    let stated = args.memory.map(|memory| memory.as_u64());
     let options = EngineOptions {
-        memory: args.memory.map(|memory| memory.as_u64()),
+        memory: stated.or(free),
         trace,
     };
-    PlanEngine::new(dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)
+    PlanEngine::on(engine, dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)
 }
 
 /// The store of uploaded keys, and the temporary folder it lives in unless the user chose one.

@@ -1,5 +1,6 @@
 //! A plan on the backend asked for, held against a golden file: what `check` and `eval` share.
 
+use super::engines::CardArgs;
 use super::escapes::{FirstEscape, Stopped, note};
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, consent};
@@ -8,6 +9,9 @@ use crate::client::{ClientModel, Tokens};
 use crate::plan::PlanDir;
 use crate::trace::Trace;
 use crate::trial::{CipherTrial, ClearTrial, TrialError};
+use sotto_ckks::Context;
+use sotto_ckks::engine::{Cpu, Engine};
+use sotto_gpu::{Cuda, Gpu};
 use sotto_ir::exec::Escape;
 use sotto_ir::golden::Golden;
 use std::path::{Path, PathBuf};
@@ -20,6 +24,8 @@ pub enum BackendName {
     Clear,
     /// Real ciphertexts.
     Cpu,
+    /// Real ciphertexts, computed on by an NVIDIA card.
+    Gpu,
 }
 
 impl BackendName {
@@ -28,6 +34,7 @@ impl BackendName {
         match self {
             Self::Clear => "clear",
             Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
         }
     }
 }
@@ -41,13 +48,15 @@ pub struct TrialArgs {
     /// Golden file, as `sottoc reference` writes it.
     #[arg(long, value_name = "FILE")]
     pub golden: PathBuf,
-    /// `clear`: cleartext slots under the scheme's rules; `cpu`: real ciphertexts, keys generated for this run.
+    /// `clear`: cleartext slots under the scheme's rules; `cpu`, `gpu`: real ciphertexts, keys generated for this run.
     #[arg(long, value_enum)]
     pub backend: BackendName,
+    #[command(flatten)]
+    card: CardArgs,
     /// Add the noise that operations have under the plan's parameters (`clear` only).
     #[arg(long)]
     pub noise: bool,
-    /// Write per-op times to this file, for Perfetto, chrome://tracing or `sotto trace` (`cpu` only).
+    /// Write per-op times to this file, for Perfetto, chrome://tracing or `sotto trace` (not of `clear`).
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
     #[command(flatten)]
@@ -60,7 +69,7 @@ impl TrialArgs {
         let dir = PlanDir::open(&self.plan).map_err(Failure::input)?;
         match self.backend {
             BackendName::Clear => consent::warn(dir.plan()),
-            BackendName::Cpu => self.consent.check(dir.plan())?,
+            BackendName::Cpu | BackendName::Gpu => self.consent.check(dir.plan())?,
         }
         dir.check().map_err(Failure::input)?;
         let golden = golden(&self.golden)?;
@@ -77,7 +86,7 @@ impl TrialArgs {
             )));
         }
         let trace = self.trace.as_deref().map(|path| create_trace(path, dir));
-        Trial::new(self.backend, self.noise, dir, trace.transpose()?)
+        Trial::new(self, dir, trace.transpose()?)
     }
 }
 
@@ -134,37 +143,35 @@ const NOISE_SEED: u64 = 1;
 /// The plan on the backend asked for.
 pub(super) enum Trial {
     Clear(Box<ClearTrial>),
-    Cipher(Box<CipherTrial>),
+    Cpu(Box<CipherTrial>),
+    Gpu(Box<CipherTrial<Gpu<Cuda>>>),
 }
 
 impl Trial {
     /// Keys are made for a run on ciphertexts.
-    fn new(
-        backend: BackendName,
-        noise: bool,
-        dir: &PlanDir,
-        trace: Option<Trace>,
-    ) -> Result<Self, Failure> {
+    fn new(args: &TrialArgs, dir: &PlanDir, trace: Option<Trace>) -> Result<Self, Failure> {
         let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
-        match backend {
-            BackendName::Clear => {
-                let noise = noise.then_some(NOISE_SEED);
-                let trial = ClearTrial::new(dir, model, noise).map_err(Failure::input)?;
-                Ok(Self::Clear(Box::new(trial)))
-            }
-            BackendName::Cpu if noise => Err(Failure::Input(
+        if args.noise && args.backend != BackendName::Clear {
+            return Err(Failure::Input(
                 "--noise is for --backend clear: real ciphertexts have their own".into(),
-            )),
-            BackendName::Cpu => {
-                let meter = Meter::bar(0, "generating keys");
-                let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
-                let trial = CipherTrial::new(dir, model, progress).map_err(Failure::input)?;
-                Ok(Self::Cipher(Box::new(match trace {
-                    Some(trace) => trial.traced(trace),
-                    None => trial,
-                })))
-            }
+            ));
         }
+        let params = &dir.plan().params;
+        Ok(match args.backend {
+            BackendName::Clear => {
+                let noise = args.noise.then_some(NOISE_SEED);
+                let trial = ClearTrial::new(dir, model, noise).map_err(Failure::input)?;
+                Self::Clear(Box::new(trial))
+            }
+            BackendName::Cpu => {
+                let cpu = Cpu::new(&Context::new(params.clone()).map_err(Failure::input)?);
+                Self::Cpu(Box::new(cipher_trial(&cpu, dir, model, trace)?))
+            }
+            BackendName::Gpu => {
+                let gpu = args.card.open(params)?;
+                Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, trace)?))
+            }
+        })
     }
 
     /// Logits after the next tokens, the last of them at `step`, with `escapes` brought up to date; None, and why in `stopped`, where values
@@ -198,7 +205,8 @@ impl Trial {
     ) -> Result<Vec<f64>, TrialError> {
         match self {
             Self::Clear(trial) => trial.run(tokens),
-            Self::Cipher(trial) => trial.run_heard(tokens, hear),
+            Self::Cpu(trial) => trial.run_heard(tokens, hear),
+            Self::Gpu(trial) => trial.run_heard(tokens, hear),
         }
     }
 
@@ -206,7 +214,8 @@ impl Trial {
     pub fn block(&self) -> u32 {
         match self {
             Self::Clear(trial) => trial.block(),
-            Self::Cipher(trial) => trial.block(),
+            Self::Cpu(trial) => trial.block(),
+            Self::Gpu(trial) => trial.block(),
         }
     }
 
@@ -214,7 +223,7 @@ impl Trial {
     fn escapes(&self) -> Vec<Escape> {
         match self {
             Self::Clear(trial) => trial.ranges().escapes(),
-            Self::Cipher(_) => Vec::new(),
+            Self::Cpu(_) | Self::Gpu(_) => Vec::new(),
         }
     }
 
@@ -222,7 +231,24 @@ impl Trial {
     pub fn restart(&mut self) {
         match self {
             Self::Clear(trial) => trial.restart(),
-            Self::Cipher(trial) => trial.restart(),
+            Self::Cpu(trial) => trial.restart(),
+            Self::Gpu(trial) => trial.restart(),
         }
     }
+}
+
+/// A trial on an engine, with keys made for it.
+fn cipher_trial<E: Engine>(
+    engine: &E,
+    dir: &PlanDir,
+    model: Arc<ClientModel>,
+    trace: Option<Trace>,
+) -> Result<CipherTrial<E>, Failure> {
+    let meter = Meter::bar(0, "generating keys");
+    let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
+    let trial = CipherTrial::on(engine, dir, model, progress).map_err(Failure::input)?;
+    Ok(match trace {
+        Some(trace) => trial.traced(trace),
+        None => trial,
+    })
 }

@@ -1,6 +1,7 @@
 //! The processes that the demo starts: `sottoc`, and the server.
 
 use super::Failure;
+use crate::commands::engines::EngineArgs;
 use sotto_ir::golden::Golden;
 use std::env;
 use std::fs;
@@ -115,6 +116,7 @@ impl ServerProcess {
         plan: &Path,
         evaluation_keys: &Path,
         trace: Option<&Path>,
+        engine: EngineArgs,
     ) -> Result<Self, Failure> {
         let failed =
             |cause: std::io::Error| Failure::Remote(format!("cannot start the server: {cause}"));
@@ -123,6 +125,8 @@ impl ServerProcess {
         command.arg("serve").arg("--plan").arg(plan);
         command.arg("--keys").arg(evaluation_keys);
         command.args(["--addr", "127.0.0.1:0", "--until-stdin-ends"]);
+        command.arg("--backend").arg(engine.backend.name());
+        command.arg("--card").arg(engine.card.number().to_string());
         if let Some(file) = trace {
             command.arg("--trace").arg(file);
         }

@@ -7,6 +7,7 @@ mod children;
 mod interrupt;
 mod report;
 
+use super::engines::EngineArgs;
 use super::generate::{Asked, Client, check_text};
 use super::traces::{Page, held_against};
 use super::{Failure, keygen, print, runtime};
@@ -53,6 +54,8 @@ pub struct Args {
     /// End with one line of JSON on standard output.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Carries the command out.
@@ -82,6 +85,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         &work.plan(),
         &Keyring::at(&work.keys()).evaluation(),
         args.trace.as_deref(),
+        args.engine,
     )?;
     let asked = Asked {
         text: args.prompt.clone(),

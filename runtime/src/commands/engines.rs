@@ -1,0 +1,56 @@
+//! Which engine computes on ciphertexts.
+
+use super::Failure;
+use sotto_ckks::Context;
+use sotto_gpu::{Cuda, Gpu};
+use sotto_ir::params::ParamSet;
+
+/// The engines that a server can compute on.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EngineName {
+    /// The processor.
+    Cpu,
+    /// An NVIDIA card.
+    Gpu,
+}
+
+impl EngineName {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu => "gpu",
+        }
+    }
+}
+
+/// The engine to compute on.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct EngineArgs {
+    /// What computes on ciphertexts.
+    #[arg(long, value_enum, default_value = "cpu")]
+    pub backend: EngineName,
+    #[command(flatten)]
+    pub card: CardArgs,
+}
+
+/// The card of `--backend gpu`.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct CardArgs {
+    /// With --backend gpu, which card, as the NVIDIA driver counts.
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    card: usize,
+}
+
+impl CardArgs {
+    /// Its number.
+    pub fn number(self) -> usize {
+        self.card
+    }
+
+    /// The card, made ready for a parameter set.
+    pub fn open(self, params: &ParamSet) -> Result<Gpu<Cuda>, Failure> {
+        let open = || Gpu::new(Cuda::open(self.card)?, &Context::new(params.clone())?);
+        open().map_err(Failure::input)
+    }
+}

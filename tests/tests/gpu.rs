@@ -1,0 +1,115 @@
+//! Encrypted tokens by the kernels of the GPU backend, compiled for the processor: the same bytes as the CPU backend's, for every answer
+//! of whole plans, on an INSECURE test ring.
+
+use sotto_ckks::engine::Engine;
+use sotto_ckks::{Context, KeyGenerator, SecretKey};
+use sotto_gpu::Gpu;
+use sotto_gpu_host::Host;
+use sotto_ir::exec::{Executor, Session, ignore};
+use sotto_ir::golden::Golden;
+use sotto_ir::params::ParamSet;
+use sotto_runtime::cipher::{Ciphers, Cpu, request};
+use sotto_runtime::client::{CkksSealer, ClientModel, Tokens};
+use sotto_tests::*;
+use std::sync::Arc;
+
+/// A plan on an engine, one answer after the other.
+struct Run<E: Engine> {
+    executor: Executor<Ciphers<E>>,
+    session: Session<sotto_ckks::engine::Ct<E>>,
+}
+
+impl<E: Engine> Run<E> {
+    fn new(compiled: &Compiled, backend: Ciphers<E>) -> Self {
+        let (plan, data) = (compiled.plan.plan().clone(), compiled.plan.data().unwrap());
+        Self {
+            executor: Executor::new(plan, data, backend, usize::MAX),
+            session: Session::default(),
+        }
+    }
+
+    /// The answer's bytes.
+    fn answer(&mut self, tokens: Tokens<'_>, input: sotto_ckks::Ciphertext) -> Vec<Vec<u8>> {
+        let evaluator = self.executor.backend().evaluator();
+        let input = vec![evaluator.upload(input)];
+        let answer = match tokens {
+            Tokens::One(_) => self.executor.decode(&mut self.session, input, &mut ignore),
+            Tokens::Block(tokens) => {
+                let count = tokens.len() as u32;
+                self.executor
+                    .prefill(&mut self.session, input, count, &mut ignore)
+            }
+        };
+        let bytes = |ct| {
+            evaluator
+                .download(ct)
+                .unwrap()
+                .to_bytes(evaluator.context())
+        };
+        answer.unwrap().iter().map(bytes).collect()
+    }
+}
+
+/// The first `steps` of a fixture, in blocks as far as the plan takes them.
+fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize) {
+    let compiled = compile_pinned(name, ParamSet::insecure_test(10), 24, pins).unwrap();
+    let golden = Golden::read(&fixture(name).join("golden.safetensors")).unwrap();
+    let plan = compiled.plan.plan();
+    assert!(in_blocks == 0 || plan.block() > 1);
+    let context = Context::new(plan.params.clone()).unwrap();
+    let secret = SecretKey::generate(&context).unwrap();
+    let wanted = request(&plan.keys, &context);
+    let keys = KeyGenerator::new(&secret).evaluation_keys(&wanted, |_, _| ());
+    let keys = keys.unwrap();
+    let gpu = Gpu::new(Host, &context).unwrap();
+    let on_gpu = Ciphers::on(&gpu, plan, keys.clone(), |_, _| ()).unwrap();
+    let on_cpu = Cpu::new(&context, plan, keys, |_, _| ()).unwrap();
+    assert_eq!(on_cpu.size_bytes(), on_gpu.size_bytes());
+    let (mut on_cpu, mut on_gpu) = (Run::new(&compiled, on_cpu), Run::new(&compiled, on_gpu));
+    let model = Arc::new(ClientModel::load(&compiled.plan).unwrap());
+    let sealer = CkksSealer::new(context, secret, model);
+
+    let (prompt, rest) = golden.input_ids[..steps].split_at(in_blocks);
+    let blocks = prompt
+        .chunks(plan.block().max(1) as usize)
+        .map(Tokens::Block);
+    for tokens in blocks.chain(rest.iter().copied().map(Tokens::One)) {
+        let position = on_cpu.session.position();
+        let input = sealer.encrypt(tokens, position).unwrap();
+        let expected = on_cpu.answer(tokens, input.clone());
+        let found = on_gpu.answer(tokens, input);
+        assert!(
+            found == expected,
+            "{name} {pins:?}: {tokens:?} at {position}"
+        );
+    }
+    // and they mean something: another input, another answer
+    let tokens = Tokens::One(rest[0]);
+    let position = on_cpu.session.position();
+    let twice = [(); 2].map(|()| sealer.encrypt(tokens, position).unwrap());
+    let [one, other] = twice;
+    assert_ne!(on_cpu.answer(tokens, one), on_gpu.answer(tokens, other));
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn single_tokens_and_blocks() {
+    same_answers(
+        "llama-variants",
+        &["layers.{i}.attention.attend=inside:2"],
+        5,
+        7,
+    );
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "minutes of work: run in release")]
+fn keys_and_values_in_diagonals() {
+    let pins = [
+        "layers.{i}.attention.attend=diagonals:2",
+        "layers.{i}.attention.attend=stored-once",
+        "layers.{i}.mlp.up_proj=spread:2",
+        "layers.{i}.mlp.down_proj=inputs",
+    ];
+    same_answers("llama-variants", &pins, 0, 2);
+}
