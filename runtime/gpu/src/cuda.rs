@@ -214,6 +214,12 @@ impl Device for Cuda {
         );
     }
 
+    fn wait(&self) {
+        let stream = &self.card.stream;
+        self.card
+            .attempt(|| "what was computed".into(), || stream.synchronize());
+    }
+
     fn read(&self, memory: &Piece, words: &mut [u32]) {
         assert!(words.len() <= memory.words, "more words than there are");
         let Some(at) = memory.at else { return };

@@ -27,6 +27,9 @@ pub trait Device: Clone + Debug + Send + Sync + 'static {
     /// Fills memory from its beginning.
     fn write(&self, memory: &Self::Memory, words: &[u32]);
 
+    /// Waits for everything launched so far.
+    fn wait(&self);
+
     /// Waits for everything launched so far, and reads memory from its beginning.
     fn read(&self, memory: &Self::Memory, words: &mut [u32]);
 

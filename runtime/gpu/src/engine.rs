@@ -114,11 +114,19 @@ impl<D: Device> Engine for Gpu<D> {
         &self.inner.ctx
     }
 
+    fn describe(&self) -> String {
+        self.device().name()
+    }
+
     fn check(&self) -> Result<(), CkksError> {
         self.device().check().map_err(|why| CkksError::Device {
             device: self.device().name(),
             why,
         })
+    }
+
+    fn wait(&self) {
+        self.device().wait();
     }
 
     fn upload(&self, poly: RnsPoly) -> GpuPoly<D> {

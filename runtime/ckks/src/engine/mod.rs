@@ -32,6 +32,9 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     /// The parameters and their tables.
     fn context(&self) -> &Context;
 
+    /// What computes, in words.
+    fn describe(&self) -> String;
+
     /// Whether all that was computed so far is sound.
     ///
     /// # Errors
@@ -39,6 +42,9 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     fn check(&self) -> Result<()> {
         Ok(())
     }
+
+    /// Waits until everything asked for so far is computed.
+    fn wait(&self) {}
 
     /// Takes a transformed polynomial in.
     fn upload(&self, poly: RnsPoly) -> Self::Poly;

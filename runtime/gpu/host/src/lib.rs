@@ -63,6 +63,8 @@ impl Device for Host {
         }
     }
 
+    fn wait(&self) {}
+
     fn read(&self, memory: &Memory, words: &mut [u32]) {
         assert!(words.len() <= 2 * memory.len, "more words than there are");
         // SAFETY: as many words as asserted, and `words` lies elsewhere.

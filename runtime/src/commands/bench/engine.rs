@@ -1,12 +1,14 @@
 //! `sotto bench engine`: what the scheme's operations take on this machine, as the table that READMEs of such libraries print.
 
 use super::rounds::{Timer, median, values};
+use crate::commands::engines::{EngineArgs, EngineName};
 use crate::commands::{Failure, Meter, print};
 use crate::process::peak_memory;
 use serde::Serialize;
+use sotto_ckks::engine::{Cpu, Ct, Engine};
 use sotto_ckks::{
-    Bootstrapper, Ciphertext, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator,
-    KeyRequest, Result, SecretKey,
+    Bootstrapper, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator, KeyRequest,
+    Result, SecretKey,
 };
 use sotto_ir::params::ParamSet;
 use sotto_ir::params::bootstrap::BootstrapSpec;
@@ -27,6 +29,8 @@ pub struct Args {
     /// Threads to use [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: Option<u32>,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Only these rows.
     #[arg(long, value_enum, value_name = "ROWS", value_delimiter = ',')]
     rows: Vec<Row>,
@@ -128,6 +132,8 @@ struct Figure {
 /// The table.
 #[derive(Debug, Serialize)]
 struct Table {
+    /// What computed.
+    engine: String,
     yardstick_ntt_ms: f64,
     threads: usize,
     set: String,
@@ -150,16 +156,12 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
     };
     let context = Context::new(params).map_err(Failure::input)?;
     let secret = SecretKey::generate(&context).map_err(Failure::input)?;
-    let table = {
-        let meter = Meter::bar(rows.len() as u64, "measuring");
-        let bench = Bench {
-            encoder: Encoder::new(&context),
-            ctx: &context,
-            secret: &secret,
-            timer: Timer::default(),
-            runs: args.runs as usize,
-        };
-        bench.table(&rows, &meter).map_err(Failure::input)?
+    let table = match args.engine.backend {
+        EngineName::Cpu => table(args, &rows, Cpu::new(&context), &secret)?,
+        EngineName::Gpu => {
+            let gpu = args.engine.card.open(context.params())?;
+            table(args, &rows, gpu, &secret)?
+        }
     };
     match args.json {
         true => {
@@ -170,8 +172,28 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
     }
 }
 
+fn table<E: Engine>(
+    args: &Args,
+    rows: &[Row],
+    engine: E,
+    secret: &SecretKey,
+) -> std::result::Result<Table, Failure> {
+    let meter = Meter::bar(rows.len() as u64, "measuring");
+    let context = engine.context().clone();
+    let bench = Bench {
+        encoder: Encoder::new(&context),
+        ctx: &context,
+        engine,
+        secret,
+        timer: Timer::default(),
+        runs: args.runs as usize,
+    };
+    bench.table(rows, &meter).map_err(Failure::input)
+}
+
 /// A measuring run.
-struct Bench<'a> {
+struct Bench<'a, E> {
+    engine: E,
     ctx: &'a Context,
     encoder: Encoder,
     secret: &'a SecretKey,
@@ -179,7 +201,7 @@ struct Bench<'a> {
     runs: usize,
 }
 
-impl Bench<'_> {
+impl<E: Engine> Bench<'_, E> {
     fn table(&self, rows: &[Row], meter: &Meter) -> Result<Table> {
         let mut figures = Vec::new();
         for (done, &row) in rows.iter().enumerate() {
@@ -196,6 +218,7 @@ impl Bench<'_> {
             }
         }
         Ok(Table {
+            engine: self.engine.describe(),
             yardstick_ntt_ms: self.timer.yardstick() * 1e3,
             threads: rayon::current_num_threads(),
             set: self.ctx.params().name.clone(),
@@ -251,7 +274,8 @@ impl Bench<'_> {
             self.timer.look();
             let start = Instant::now();
             let keys = self.keys(&request)?;
-            black_box(Bootstrapper::new(self.ctx, &spec)?);
+            black_box(Bootstrapper::on(&self.engine, &spec)?);
+            self.engine.wait();
             times.push(start.elapsed().as_secs_f64());
             drop(keys);
         }
@@ -262,22 +286,33 @@ impl Bench<'_> {
         })
     }
 
-    fn keys(&self, request: &KeyRequest) -> Result<EvaluationKeys> {
-        KeyGenerator::new(self.secret).evaluation_keys(request, |_, _| ())
+    /// Keys where the engine computes, and their bytes.
+    fn keys(&self, request: &KeyRequest) -> Result<(EvaluationKeys<E::Poly>, usize)> {
+        let keys = KeyGenerator::new(self.secret).evaluation_keys(request, |_, _| ())?;
+        let bytes = keys.size_bytes();
+        Ok((keys.upload(&self.engine)?, bytes))
+    }
+
+    /// Seconds of an operation, to its end, several times.
+    fn times<T>(&self, operation: impl Fn() -> Result<T>) -> Result<Vec<f64>> {
+        self.timer.times(self.runs, || {
+            let result = operation()?;
+            self.engine.wait();
+            self.engine.check()?;
+            Ok(result)
+        })
     }
 
     fn bootstrap(&self, row: Row, slots: usize) -> Result<Figure> {
         let (params, spec) = (self.ctx.params(), self.spec(slots)?);
-        let keys = self.keys(&self.request(&spec))?;
-        let ev = Evaluator::new(self.ctx, &keys);
-        let bootstrapper = Bootstrapper::new(self.ctx, &spec)?;
+        let (keys, key_bytes) = self.keys(&self.request(&spec))?;
+        let ev = Evaluator::on(&self.engine, &keys);
+        let bootstrapper = Bootstrapper::on(&self.engine, &spec)?;
         let wanted = unit_square(slots);
         let plain = self.encoder.encode(&wanted, spec.input_level, 1)?;
-        let ct = self.secret.encrypt(&plain)?;
-        let times = self
-            .timer
-            .times(self.runs, || bootstrapper.apply(&ev, &ct))?;
-        let out = bootstrapper.apply(&ev, &ct)?;
+        let ct = ev.upload(self.secret.encrypt(&plain)?);
+        let times = self.times(|| bootstrapper.apply(&ev, &ct))?;
+        let out = ev.download(&bootstrapper.apply(&ev, &ct)?)?;
         let got = self.encoder.decode(&self.secret.decrypt(&out)?);
         let (mean, worst) = precision(&got, &wanted);
         let figure = self.figure(row, params.log_q(params.top_level()), slots, times);
@@ -285,7 +320,7 @@ impl Bench<'_> {
             precision_bits_mean: Some(mean),
             precision_bits_worst: Some(worst),
             bits_left: Some(params.log_q(out.level()) - params.log_q(spec.input_level)),
-            bytes: (keys.size_bytes() + bootstrapper.size_bytes()) as u64,
+            bytes: (key_bytes + bootstrapper.size_bytes()) as u64,
             ..figure
         })
     }
@@ -300,43 +335,40 @@ impl Bench<'_> {
                 .for_each(|&step| request.add_galois(galois::rotation(step, params.log_n), level)),
             _ => {}
         }
-        let keys = self.keys(&request)?;
-        let ev = Evaluator::new(self.ctx, &keys);
+        let (keys, _) = self.keys(&request)?;
+        let ev = Evaluator::on(&self.engine, &keys);
         let slots = values(self.ctx.slots());
         let plain = self.encoder.encode(&slots, level, 1)?;
-        let ct = self.secret.encrypt(&plain)?;
+        let ct = ev.upload(self.secret.encrypt(&plain)?);
         let bytes = 2 * 4 * (params.n() * params.levels[level].primes.len()) as u64;
         let times = match row {
-            Row::Rotate => self.timer.times(self.runs, || ev.rotate(&ct, 1))?,
-            Row::RotateHoisted => self
-                .timer
-                .times(self.runs, || ev.rotate_many(&ct, &HOISTED))?,
-            Row::Multiply => self.timer.times(self.runs, || ev.mul(&ct, &ct))?,
+            Row::Rotate => self.times(|| ev.rotate(&ct, 1))?,
+            Row::RotateHoisted => self.times(|| ev.rotate_many(&ct, &HOISTED))?,
+            Row::Multiply => self.times(|| ev.mul(&ct, &ct))?,
             Row::Rescale => {
                 let product = ev.mul(&ct, &ct)?;
-                self.timer.times(self.runs, || ev.rescale(&product))?
+                self.times(|| ev.rescale(&product))?
             }
             Row::MultiplyPlain => self.cold(&ev, &ct, level)?,
-            _ => {
-                let encode = || self.encoder.encode(&slots, level, 1);
-                self.timer.times(self.runs, encode)?
-            }
+            _ => self.times(|| Ok(ev.upload_plain(self.encoder.encode(&slots, level, 1)?)))?,
         };
         let figure = self.figure(row, params.log_q(level), self.ctx.slots(), times);
         Ok(Figure { bytes, ..figure })
     }
 
     /// Products of operands that were last used many operands ago.
-    fn cold(&self, ev: &Evaluator<'_>, ct: &Ciphertext, level: usize) -> Result<Vec<f64>> {
+    fn cold(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>, level: usize) -> Result<Vec<f64>> {
         let slots = values(self.ctx.slots());
-        let plains = (0..COLD).map(|_| self.encoder.encode(&slots, level, 1));
-        let plains = plains.collect::<Result<Vec<_>>>()?;
-        let cts = vec![ct.clone(); COLD];
+        let plain = |_| Ok(ev.upload_plain(self.encoder.encode(&slots, level, 1)?));
+        let plains = (0..COLD).map(plain).collect::<Result<Vec<_>>>()?;
+        // copies of their own: an engine may share what nobody writes to
+        let ct = ev.download(ct)?;
+        let cts: Vec<Ct<E>> = (0..COLD).map(|_| ev.upload(ct.clone())).collect();
         let all = || {
             let mut products = cts.iter().zip(&plains);
             products.try_for_each(|(ct, plain)| ev.mul_plain(ct, plain).map(drop))
         };
-        let times = self.timer.times(self.runs, all)?;
+        let times = self.times(all)?;
         Ok(times.into_iter().map(|t| t / COLD as f64).collect())
     }
 }
@@ -365,8 +397,9 @@ fn precision(got: &[Complex64], wanted: &[Complex64]) -> (f64, f64) {
 /// The table for people.
 fn page(table: &Table, params: &ParamSet) -> String {
     let mut page = format!(
-        "{}: N = 2^{}, log QP = {:.0}, {} levels for programs, {} threads, yardstick {:.4} ms\n{:<24} {:>6} {:>6} {:>10} {:>10} {:>10}  {:>9} {:>6} {:>9} {:>9}\n",
+        "{} on {}: N = 2^{}, log QP = {:.0}, {} levels for programs, {} threads, yardstick {:.4} ms\n{:<24} {:>6} {:>6} {:>10} {:>10} {:>10}  {:>9} {:>6} {:>9} {:>9}\n",
         table.set,
+        table.engine,
         params.log_n,
         params.log_qp(),
         params.top_app_level(),

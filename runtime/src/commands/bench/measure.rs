@@ -1,10 +1,11 @@
 //! Times of single operations and bootstraps, each beside the yardstick.
 
 use crate::commands::Meter;
+use sotto_ckks::engine::{Ct, Engine};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::{
-    Bootstrapper, Ciphertext, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator,
-    KeyRequest, Result, SecretKey,
+    Bootstrapper, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator, KeyRequest,
+    Result, SecretKey,
 };
 use sotto_ir::cost::{BootstrapPrice, Curve, OpClass};
 use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
@@ -34,7 +35,8 @@ type Classes = Vec<(OpClass, f64)>;
 pub(super) type Measured = (BTreeMap<OpClass, Curve>, Vec<BootstrapPrice>, f64);
 
 /// A measuring run.
-pub(super) struct Bench<'a> {
+pub(super) struct Bench<'a, E> {
+    engine: &'a E,
     ctx: &'a Context,
     encoder: Encoder,
     secret: &'a SecretKey,
@@ -44,10 +46,12 @@ pub(super) struct Bench<'a> {
     done: Cell<u64>,
 }
 
-impl<'a> Bench<'a> {
-    pub(super) fn new(ctx: &'a Context, secret: &'a SecretKey, meter: &'a Meter) -> Self {
+impl<'a, E: Engine> Bench<'a, E> {
+    pub(super) fn new(engine: &'a E, secret: &'a SecretKey, meter: &'a Meter) -> Self {
+        let ctx = engine.context();
         Self {
             encoder: Encoder::new(ctx),
+            engine,
             ctx,
             secret,
             meter,
@@ -86,12 +90,29 @@ impl<'a> Bench<'a> {
         self.meter.say(doing);
     }
 
-    fn ciphertext(&self, slots: &[Complex64], level: usize) -> Result<Ciphertext> {
-        self.secret.encrypt(&self.encoder.encode(slots, level, 1)?)
+    fn ciphertext(
+        &self,
+        ev: &Evaluator<'_, E>,
+        slots: &[Complex64],
+        level: usize,
+    ) -> Result<Ct<E>> {
+        let plain = self.encoder.encode(slots, level, 1)?;
+        Ok(ev.upload(self.secret.encrypt(&plain)?))
     }
 
-    fn keys(&self, request: &KeyRequest) -> Result<EvaluationKeys> {
-        KeyGenerator::new(self.secret).evaluation_keys(request, |_, _| ())
+    fn keys(&self, request: &KeyRequest) -> Result<EvaluationKeys<E::Poly>> {
+        let keys = KeyGenerator::new(self.secret).evaluation_keys(request, |_, _| ())?;
+        keys.upload(self.engine)
+    }
+
+    /// Yardsticks that an operation takes, to its end.
+    fn sticks<T>(&self, rounds: usize, operation: impl Fn() -> Result<T>) -> Result<f64> {
+        self.timer.sticks(rounds, || {
+            let result = operation()?;
+            self.engine.wait();
+            self.engine.check()?;
+            Ok(result)
+        })
     }
 
     /// Curves of all classes, in yardsticks.
@@ -104,7 +125,7 @@ impl<'a> Bench<'a> {
             request.add_galois(galois::rotation(step, params.log_n), top);
         }
         let keys = self.keys(&request)?;
-        let ev = Evaluator::new(self.ctx, &keys);
+        let ev = Evaluator::on(self.engine, &keys);
         let mut ops: BTreeMap<OpClass, Curve> = BTreeMap::new();
         for level in LEVELS {
             self.step(format!("level {level}"));
@@ -116,12 +137,12 @@ impl<'a> Bench<'a> {
         Ok(ops)
     }
 
-    fn level(&self, ev: &Evaluator<'_>, level: usize) -> Result<Classes> {
+    fn level(&self, ev: &Evaluator<'_, E>, level: usize) -> Result<Classes> {
         let slots = values(self.ctx.slots());
-        let plain = self.encoder.encode(&slots, level, 1)?;
-        let ct = self.secret.encrypt(&plain)?;
+        let ct = self.ciphertext(ev, &slots, level)?;
+        let plain = ev.upload_plain(self.encoder.encode(&slots, level, 1)?);
         let product = ev.mul(&ct, &ct)?;
-        let run = |case: &dyn Fn() -> Result<Ciphertext>| self.timer.sticks(ROUNDS, case);
+        let run = |case: &dyn Fn() -> Result<Ct<E>>| self.sticks(ROUNDS, case);
         let mut found = vec![
             (OpClass::Add, run(&|| ev.add(&ct, &ct))?),
             (OpClass::AddPlain, run(&|| ev.add_plain(&ct, &plain))?),
@@ -132,15 +153,15 @@ impl<'a> Bench<'a> {
             (OpClass::Rescale, run(&|| ev.rescale(&product))?),
             (OpClass::Drop, run(&|| ev.drop_to_level(&ct, level - 1))?),
         ];
-        let encode = || self.encoder.encode(&slots, level, 1);
-        found.push((OpClass::Encode, self.timer.sticks(ROUNDS, encode)?));
+        let encode = || Ok(ev.upload_plain(self.encoder.encode(&slots, level, 1)?));
+        found.push((OpClass::Encode, self.sticks(ROUNDS, encode)?));
         found.extend(self.linear(ev, level)?);
         Ok(found)
     }
 
     /// base + (babies - 1)·hoisted + diagonals·product + (giants - 1)·giant, solved from four shapes.
-    fn linear(&self, ev: &Evaluator<'_>, level: usize) -> Result<Classes> {
-        let ct = self.ciphertext(&values(PERIOD), level)?;
+    fn linear(&self, ev: &Evaluator<'_, E>, level: usize) -> Result<Classes> {
+        let ct = self.ciphertext(ev, &values(PERIOD), level)?;
         let mut times = Vec::new();
         for (diagonals, babies) in SHAPES {
             let bsgs = Bsgs::regular(PERIOD, 1, 0, diagonals as i64 - 1, babies);
@@ -149,8 +170,8 @@ impl<'a> Bench<'a> {
                 .into_iter()
                 .map(|d| (d, values(PERIOD)))
                 .collect();
-            let matrix = LinearTransform::new(self.ctx, &bsgs, &entries, level)?;
-            times.push(self.timer.sticks(ROUNDS, || matrix.apply(ev, &ct))?);
+            let matrix = LinearTransform::on(self.engine, &bsgs, &entries, level)?;
+            times.push(self.sticks(ROUNDS, || matrix.apply(ev, &ct))?);
         }
         let product = ((times[3] - times[1] - (times[2] - times[0])) / 42.0).max(0.0);
         let giant = ((times[2] - times[0] - 14.0 * product) / 7.0).max(0.0);
@@ -184,7 +205,7 @@ impl<'a> Bench<'a> {
                 .for_each(|s| request.add_bootstrap(s, params.log_n));
             self.step(format!("bootstraps of {slots} slots"));
             let keys = self.keys(&request)?;
-            let ev = Evaluator::new(self.ctx, &keys);
+            let ev = Evaluator::on(self.engine, &keys);
             for spec in &specs {
                 prices.push(BootstrapPrice {
                     kind: BootstrapKind {
@@ -198,15 +219,14 @@ impl<'a> Bench<'a> {
         Ok(prices)
     }
 
-    fn bootstrap(&self, ev: &Evaluator<'_>, spec: &BootstrapSpec) -> Result<f64> {
-        let bootstrapper = Bootstrapper::new(self.ctx, spec)?;
+    fn bootstrap(&self, ev: &Evaluator<'_, E>, spec: &BootstrapSpec) -> Result<f64> {
+        let bootstrapper = Bootstrapper::on(self.engine, spec)?;
         let mut slots = values(spec.slots);
         if !spec.complex {
             slots.iter_mut().for_each(|z| z.im = 0.0);
         }
-        let ct = self.ciphertext(&slots, spec.input_level)?;
-        self.timer
-            .sticks(BOOTSTRAP_ROUNDS, || bootstrapper.apply(ev, &ct))
+        let ct = self.ciphertext(ev, &slots, spec.input_level)?;
+        self.sticks(BOOTSTRAP_ROUNDS, || bootstrapper.apply(ev, &ct))
     }
 }
 

@@ -4,8 +4,10 @@ mod engine;
 mod measure;
 mod rounds;
 
+use super::engines::{EngineArgs, EngineName};
 use super::{Failure, Meter};
-use measure::Bench;
+use measure::{Bench, Measured};
+use sotto_ckks::engine::{Cpu, Engine};
 use sotto_ckks::{Context, SecretKey};
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
@@ -21,6 +23,7 @@ use std::path::{Path, PathBuf};
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:
   sotto bench --cost-table here.ron --name \"my server, 2 threads\"
+  sotto bench --cost-table card.ron --backend gpu --name \"my card\"
   sotto bench engine --threads 1")]
 pub struct Args {
     #[command(subcommand)]
@@ -44,6 +47,8 @@ struct TableArgs {
     /// What plans will call it.
     #[arg(long, default_value = "this machine")]
     name: String,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Measure a small INSECURE ring with 2^LOG_N coefficients, for tests only.
     #[arg(long, value_name = "LOG_N", value_parser = clap::value_parser!(u32).range(9..=14))]
     insecure_ring: Option<u32>,
@@ -67,9 +72,9 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
     };
     let context = Context::new(params).map_err(Failure::input)?;
     let secret = SecretKey::generate(&context).map_err(Failure::input)?;
-    let measured = {
-        let meter = Meter::bar(0, "measuring");
-        Bench::new(&context, &secret, &meter).run()
+    let measured = match args.engine.backend {
+        EngineName::Cpu => measure(&Cpu::new(&context), &secret),
+        EngineName::Gpu => measure(&args.engine.card.open(context.params())?, &secret),
     };
     let (ops, bootstraps, yardstick_seconds) = measured.map_err(Failure::input)?;
     let threads = rayon::current_num_threads() as u32;
@@ -97,6 +102,11 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
         yardstick_seconds * 1e3
     );
     Ok(())
+}
+
+fn measure<E: Engine>(engine: &E, secret: &SecretKey) -> sotto_ckks::Result<Measured> {
+    let meter = Meter::bar(0, "measuring");
+    Bench::new(engine, secret, &meter).run()
 }
 
 /// Refuses a place that no file can be written to, now rather than after the measurement.

@@ -51,6 +51,10 @@ impl Engine for Cpu {
         &self.ctx
     }
 
+    fn describe(&self) -> String {
+        "the processor".into()
+    }
+
     fn upload(&self, poly: RnsPoly) -> RnsPoly {
         poly
     }
