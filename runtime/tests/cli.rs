@@ -525,3 +525,40 @@ fn a_secret_key_that_others_may_read_is_refused() {
     let command = "generate --insecure --plan plan --keys keys --server 127.0.0.1:1 --prompt a";
     fails(&folder.sotto(command), 2, &["secret.key", "chmod 600"]);
 }
+
+#[test]
+fn a_plan_is_timed_whatever_its_tokens_mean() {
+    let folder = Folder::with_plan();
+    let asked = folder.sotto("bench plan --plan plan --tokens 2 --json");
+    fails(&asked, 2, &["INSECURE", "--insecure"]);
+    let output = folder.sotto("bench plan --plan plan --tokens 2 --insecure --json");
+    assert!(output.status.success(), "{}", stderr(&output));
+    let line: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(line["seconds"].as_array().unwrap().len(), 2);
+    assert!(line["predicted_seconds"].is_number());
+    assert_eq!(line["engine"], "the processor");
+}
+
+/// Machines with a card are for other tests.
+#[test]
+fn without_a_card_the_gpu_backend_says_what_is_missing() {
+    if sotto_gpu::Cuda::open(0).is_ok() {
+        return;
+    }
+    let folder = Folder::with_plan();
+    golden(&folder, None);
+    for command in [
+        "check --plan plan --golden golden --insecure",
+        "eval --plan plan --golden golden --insecure --forced-only",
+        "serve --plan plan --insecure",
+        "bench engine --insecure-ring 9 --rows rotate",
+        "bench plan --plan plan --insecure",
+        "bench --cost-table table.ron --insecure-ring 9",
+    ] {
+        let output = folder.sotto(&format!("{command} --backend gpu"));
+        fails(&output, 2, &["NVIDIA card 0", "--backend cpu"]);
+        let output = folder.sotto(&format!("{command} --backend gpu --card 7"));
+        fails(&output, 2, &["NVIDIA card 7", "--backend cpu"]);
+    }
+    assert!(!folder.path("table.ron").exists());
+}

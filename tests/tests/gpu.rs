@@ -1,10 +1,10 @@
 //! Encrypted tokens by the kernels of the GPU backend, compiled for the processor: the same bytes as the CPU backend's, for every answer
-//! of whole plans, on an INSECURE test ring.
+//! of whole plans, on an INSECURE test ring. With SOTTO_CARD in the environment, by that card.
 
 use sotto_ckks::engine::Engine;
 use sotto_ckks::{Context, KeyGenerator, SecretKey};
 use sotto_gpu::Gpu;
-use sotto_gpu_host::Host;
+use sotto_gpu_host::Any;
 use sotto_ir::exec::{Executor, Session, ignore};
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
@@ -61,7 +61,7 @@ fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize) {
     let wanted = request(&plan.keys, &context);
     let keys = KeyGenerator::new(&secret).evaluation_keys(&wanted, |_, _| ());
     let keys = keys.unwrap();
-    let gpu = Gpu::new(Host, &context).unwrap();
+    let gpu = Gpu::new(Any::chosen(), &context).unwrap();
     let on_gpu = Ciphers::on(&gpu, plan, keys.clone(), |_, _| ()).unwrap();
     let on_cpu = Cpu::new(&context, plan, keys, |_, _| ()).unwrap();
     assert_eq!(on_cpu.size_bytes(), on_gpu.size_bytes());

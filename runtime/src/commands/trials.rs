@@ -238,7 +238,7 @@ impl Trial {
 }
 
 /// A trial on an engine, with keys made for it.
-fn cipher_trial<E: Engine>(
+pub(super) fn cipher_trial<E: Engine>(
     engine: &E,
     dir: &PlanDir,
     model: Arc<ClientModel>,

@@ -4,6 +4,10 @@
 //! It is slow and right. A phase that reads what another thread of the same phase writes would show as a difference from
 //! sotto-ckks only by chance: kernels must not, and on a GPU the race checker looks for it.
 
+mod any;
+
+pub use any::Any;
+
 use sotto_gpu::{Device, Kernel};
 
 /// The processor in place of a GPU.

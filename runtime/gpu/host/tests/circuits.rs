@@ -9,7 +9,7 @@ use sotto_ckks::{
     LinearTransform,
 };
 use sotto_gpu::Gpu;
-use sotto_gpu_host::Host;
+use sotto_gpu_host::Any;
 use sotto_params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_params::{ParamSet, galois};
 use std::collections::BTreeMap;
@@ -28,14 +28,14 @@ fn encrypt(pair: &Pair, slots: &[Complex64], level: usize) -> Ciphertext {
 }
 
 /// Both evaluators.
-fn evaluators(pair: &Pair) -> (Evaluator<'_>, Evaluator<'_, Gpu<Host>>) {
+fn evaluators(pair: &Pair) -> (Evaluator<'_>, Evaluator<'_, Gpu<Any>>) {
     (
         Evaluator::new(pair.cpu.context(), &pair.keys),
         Evaluator::on(&pair.gpu, &pair.gpu_keys),
     )
 }
 
-fn same(pair: &Pair, what: &str, a: &Ciphertext, b: &Ct<Gpu<Host>>) {
+fn same(pair: &Pair, what: &str, a: &Ciphertext, b: &Ct<Gpu<Any>>) {
     let ctx = pair.cpu.context();
     let b = evaluators(pair).1.download(b).unwrap();
     assert_eq!((a.level(), a.degree()), (b.level(), b.degree()), "{what}");
@@ -94,7 +94,7 @@ fn products_and_rotations() {
         .map(|i| encrypt(&pair, &slots(512, i), level))
         .collect();
     let gcts: Vec<_> = cts.iter().map(|ct| gev.upload(ct.clone())).collect();
-    let check = |what: &str, a: Ciphertext, b: Ct<Gpu<Host>>| same(&pair, what, &a, &b);
+    let check = |what: &str, a: Ciphertext, b: Ct<Gpu<Any>>| same(&pair, what, &a, &b);
     let (a, b, ga, gb) = (&cts[0], &cts[1], &gcts[0], &gcts[1]);
     check("mul", ev.mul(a, b).unwrap(), gev.mul(ga, gb).unwrap());
     let product = (

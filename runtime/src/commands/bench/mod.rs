@@ -2,6 +2,7 @@
 
 mod engine;
 mod measure;
+mod plan;
 mod rounds;
 
 use super::engines::{EngineArgs, EngineName};
@@ -14,7 +15,7 @@ use sotto_ir::params::ParamSet;
 use sotto_ir::write_whole;
 use std::path::{Path, PathBuf};
 
-/// Measure a cost table of this machine for `sottoc compile --cost-table`, or the engine.
+/// Measure a cost table of this machine for `sottoc compile --cost-table`, the engine, or a plan.
 ///
 /// A table times single operations at several levels and bootstraps, never models or plans; takes about two minutes and 5 GiB on an otherwise
 /// idle machine. Every figure is normalized by a yardstick timed beside it, so that a machine that changes its speed does not bend
@@ -36,6 +37,7 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 enum What {
     Engine(engine::Args),
+    Plan(plan::Args),
 }
 
 /// A cost table to measure.
@@ -58,6 +60,7 @@ struct TableArgs {
 pub fn run(args: &Args) -> Result<(), Failure> {
     match (&args.what, &args.table.cost_table) {
         (Some(What::Engine(args)), _) => engine::run(args),
+        (Some(What::Plan(args)), _) => plan::run(args),
         (None, Some(path)) => cost_table(&args.table, path),
         (None, None) => Err(Failure::Input("name a --cost-table to write".into())),
     }

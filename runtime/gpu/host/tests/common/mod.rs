@@ -4,16 +4,16 @@
 use sotto_ckks::engine::{Cpu, Engine, Primes, RnsPoly, Tables};
 use sotto_ckks::{Context, EvaluationKeys, KeyGenerator, KeyRequest, SecretKey};
 use sotto_gpu::{Gpu, GpuPoly};
-use sotto_gpu_host::Host;
+use sotto_gpu_host::Any;
 use sotto_params::{ParamSet, galois};
 
 /// One context on the processor and on the kernels, with keys.
 pub struct Pair {
     pub secret: SecretKey,
     pub cpu: Cpu,
-    pub gpu: Gpu<Host>,
+    pub gpu: Gpu<Any>,
     pub keys: EvaluationKeys,
-    pub gpu_keys: EvaluationKeys<GpuPoly<Host>>,
+    pub gpu_keys: EvaluationKeys<GpuPoly<Any>>,
 }
 
 impl Pair {
@@ -33,7 +33,7 @@ impl Pair {
         let ctx = Context::new(params).unwrap();
         let secret = SecretKey::generate(&ctx).unwrap();
         let made = KeyGenerator::new(&secret).evaluation_keys(request, |_, _| ());
-        let (keys, gpu) = (made.unwrap(), Gpu::new(Host, &ctx).unwrap());
+        let (keys, gpu) = (made.unwrap(), Gpu::new(Any::chosen(), &ctx).unwrap());
         Self {
             secret,
             cpu: Cpu::new(&ctx),
@@ -56,7 +56,7 @@ impl Pair {
     }
 
     /// Fails where a residue differs.
-    pub fn same(&self, what: &str, a: &RnsPoly, b: &GpuPoly<Host>) {
+    pub fn same(&self, what: &str, a: &RnsPoly, b: &GpuPoly<Any>) {
         let b = self.gpu.download(b);
         assert_eq!(a.primes(), b.primes(), "{what}");
         let n = self.cpu.context().params().n();

@@ -1,0 +1,104 @@
+//! The device that tests run on: the processor, or a card where the environment names one.
+
+use crate::{Host, Memory};
+use sotto_gpu::{Cuda, Device, Kernel, Piece};
+
+/// The processor in place of a GPU, or a GPU.
+#[derive(Clone, Debug)]
+pub enum Any {
+    /// The processor.
+    Host(Host),
+    /// A card.
+    Cuda(Cuda),
+}
+
+impl Any {
+    /// The card whose number is in the environment as SOTTO_CARD; without that the processor.
+    ///
+    /// # Panics
+    /// If there is no such card: whoever names one wants it tested.
+    pub fn chosen() -> Self {
+        match std::env::var("SOTTO_CARD") {
+            Ok(number) => {
+                let number = number.parse().expect("SOTTO_CARD is a number");
+                Self::Cuda(Cuda::open(number).expect("the card that SOTTO_CARD names"))
+            }
+            Err(_) => Self::Host(Host),
+        }
+    }
+}
+
+/// Memory of either.
+#[derive(Debug)]
+pub enum AnyMemory {
+    /// The processor's.
+    Host(Memory),
+    /// A card's.
+    Cuda(Piece),
+}
+
+/// What memory of one device is to the other.
+const FOREIGN: &str = "memory of the device that took it";
+
+impl Device for Any {
+    type Memory = AnyMemory;
+
+    fn name(&self) -> String {
+        match self {
+            Self::Host(host) => host.name(),
+            Self::Cuda(cuda) => cuda.name(),
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Host(host) => host.check(),
+            Self::Cuda(cuda) => cuda.check(),
+        }
+    }
+
+    fn alloc(&self, words: usize) -> AnyMemory {
+        match self {
+            Self::Host(host) => AnyMemory::Host(host.alloc(words)),
+            Self::Cuda(cuda) => AnyMemory::Cuda(cuda.alloc(words)),
+        }
+    }
+
+    fn address(&self, memory: &AnyMemory) -> u64 {
+        match (self, memory) {
+            (Self::Host(host), AnyMemory::Host(memory)) => host.address(memory),
+            (Self::Cuda(cuda), AnyMemory::Cuda(memory)) => cuda.address(memory),
+            _ => panic!("{FOREIGN}"),
+        }
+    }
+
+    fn write(&self, memory: &AnyMemory, words: &[u32]) {
+        match (self, memory) {
+            (Self::Host(host), AnyMemory::Host(memory)) => host.write(memory, words),
+            (Self::Cuda(cuda), AnyMemory::Cuda(memory)) => cuda.write(memory, words),
+            _ => panic!("{FOREIGN}"),
+        }
+    }
+
+    fn wait(&self) {
+        match self {
+            Self::Host(host) => host.wait(),
+            Self::Cuda(cuda) => cuda.wait(),
+        }
+    }
+
+    fn read(&self, memory: &AnyMemory, words: &mut [u32]) {
+        match (self, memory) {
+            (Self::Host(host), AnyMemory::Host(memory)) => host.read(memory, words),
+            (Self::Cuda(cuda), AnyMemory::Cuda(memory)) => cuda.read(memory, words),
+            _ => panic!("{FOREIGN}"),
+        }
+    }
+
+    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
+        match self {
+            Self::Host(host) => host.launch(kernel, grid, threads, args),
+            Self::Cuda(cuda) => cuda.launch(kernel, grid, threads, args),
+        }
+    }
+}

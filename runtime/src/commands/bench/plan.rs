@@ -1,0 +1,152 @@
+//! `sotto bench plan`: what a plan's tokens take, whatever they mean.
+
+use super::super::engines::{EngineArgs, EngineName};
+use super::super::traces::create_trace;
+use super::super::trials::cipher_trial;
+use super::rounds::median;
+use crate::client::ClientModel;
+use crate::commands::{Consent, Failure, Meter, human_bytes, print};
+use crate::plan::PlanDir;
+use crate::process::{available_memory, peak_memory};
+use serde::Serialize;
+use sotto_ckks::engine::{Cpu, Engine};
+use sotto_ckks::{Context, Yardstick};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Transforms that one look at the yardstick averages.
+const LOOK: u32 = 16;
+
+/// Measure what a plan's tokens take on this machine: any plan with weights, a preset's too.
+///
+/// Tokens are those with the first ids, one by one. The first one also encodes the weights that are kept. Nothing is compared with anything:
+/// `sotto check` does that.
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:
+  sotto bench plan --plan tiny.plan --tokens 3
+  sotto bench plan --plan layer.plan --backend gpu --trace trace.json --json")]
+pub struct Args {
+    /// The plan directory.
+    #[arg(long)]
+    plan: PathBuf,
+    /// Tokens to compute.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    tokens: u32,
+    /// Write per-op times to this file, for Perfetto, chrome://tracing or `sotto trace`.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// One line of JSON on standard output.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    engine: EngineArgs,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+/// What was measured.
+#[derive(Debug, Serialize)]
+struct Figures {
+    model: String,
+    engine: String,
+    threads: usize,
+    yardstick_ntt_ms: f64,
+    setup_seconds: f64,
+    /// Of every token.
+    seconds: Vec<f64>,
+    /// Of a token, by the plan's cost table.
+    predicted_seconds: f64,
+    /// The cost table's yardstick.
+    predicted_yardstick_ntt_ms: f64,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// Carries the command out.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
+    args.consent.check(dir.plan())?;
+    dir.check().map_err(Failure::input)?;
+    let params = &dir.plan().params;
+    let figures = match args.engine.backend {
+        EngineName::Cpu => {
+            check_room(dir.plan().estimate.peak_memory_bytes)?;
+            let context = Context::new(params.clone()).map_err(Failure::input)?;
+            measure(args, &dir, &Cpu::new(&context))?
+        }
+        EngineName::Gpu => measure(args, &dir, &args.engine.card.open(params)?)?,
+    };
+    match args.json {
+        true => {
+            let line = serde_json::to_string(&figures).map_err(Failure::foreign)?;
+            print(format_args!("{line}\n"))
+        }
+        false => print(format_args!("{}", page(&figures))),
+    }
+}
+
+/// Refuses a plan that needs more memory than is free.
+fn check_room(needed: u64) -> Result<(), Failure> {
+    match available_memory() {
+        Some(free) if needed > free => Err(Failure::Input(format!(
+            "the plan needs {} at its peak and {} are free on this machine: compile with fewer --layers or a smaller --context",
+            human_bytes(needed),
+            human_bytes(free)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures, Failure> {
+    let started = Instant::now();
+    let plan = dir.plan();
+    let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
+    let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
+    let mut trial = cipher_trial(engine, dir, model, trace.transpose()?)?;
+    let setup_seconds = started.elapsed().as_secs_f64();
+    let tokens = args.tokens.min(plan.capacity);
+    let meter = Meter::bar(tokens.into(), "computing tokens");
+    let mut yardstick = Yardstick::default();
+    let (mut seconds, mut looks) = (Vec::new(), Vec::new());
+    for token in 0..tokens {
+        meter.set(token.into(), tokens.into());
+        looks.push(yardstick.seconds(LOOK));
+        let started = Instant::now();
+        trial
+            .step(token % plan.model.vocab)
+            .map_err(Failure::input)?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    Ok(Figures {
+        model: plan.model.name.clone(),
+        engine: engine.describe(),
+        threads: rayon::current_num_threads(),
+        yardstick_ntt_ms: median(looks) * 1e3,
+        setup_seconds,
+        seconds,
+        predicted_seconds: plan.estimate.seconds,
+        predicted_yardstick_ntt_ms: plan.estimate.yardstick_seconds * 1e3,
+        peak_memory_bytes: peak_memory(std::process::id()),
+    })
+}
+
+/// The figures for people.
+fn page(figures: &Figures) -> String {
+    let seconds: Vec<String> = figures.seconds.iter().map(|s| format!("{s:.2}")).collect();
+    let mut page = format!(
+        "{} on {}, {} threads, yardstick {:.4} ms\nkeys and set-up       {:.1} s\neach token            {} s\npredicted             {:.2} s at a yardstick of {:.4} ms\n",
+        figures.model,
+        figures.engine,
+        figures.threads,
+        figures.yardstick_ntt_ms,
+        figures.setup_seconds,
+        seconds.join(", "),
+        figures.predicted_seconds,
+        figures.predicted_yardstick_ntt_ms,
+    );
+    if let Some(bytes) = figures.peak_memory_bytes {
+        let gib = bytes as f64 / f64::from(1u32 << 30);
+        page += &format!("peak memory           {gib:.2} GiB\n");
+    }
+    page
+}
