@@ -177,8 +177,7 @@ fn raise<E: Engine>(ev: &Evaluator<'_, E>, ct: &Ct<E>, level: usize) -> Result<C
     let low = engine.divide(wide.each_ref(), &division, ctx.level_primes(0), 1);
     let [u0, u1] = low.each_ref().map(|half| engine.raise(half, primes));
     let raised = ev.decompose(&u1, Uses::Once);
-    let wide = engine.key_product(&raised, from, [Some(&u0), None]);
-    let halves = ev.leave(wide.each_ref(), level, level, 1);
+    let halves = ev.switched_once(&raised, from, [Some(&u0), None], level, level);
     Ok(ct.with(halves).at(level, 1))
 }
 

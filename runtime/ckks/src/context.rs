@@ -106,6 +106,13 @@ impl Context {
         (only(from, to), only(to, from))
     }
 
+    /// The same from modulo QP: the special primes are dropped, too.
+    pub(crate) fn wide_moves(&self, from: usize, to: usize) -> (Vec<u16>, Vec<u16>) {
+        let (mut drop, bring) = self.prime_moves(from, to);
+        drop.extend(self.special().iter());
+        (drop, bring)
+    }
+
     /// All special primes.
     pub(crate) fn special(&self) -> &Primes {
         &self.inner.special

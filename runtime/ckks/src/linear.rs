@@ -136,7 +136,7 @@ impl<E: Engine> LinearTransform<E> {
     /// If the operand is not of degree 1 at the transform's level, or a rotation's key is missing.
     pub fn apply(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>) -> Result<Ct<E>> {
         let sum = self.sum(ev, ct)?;
-        let halves = ev.leave(sum.each_ref(), self.level, self.level, 1);
+        let halves = ev.leave(sum.each_ref(), self.level, self.level);
         Ok(ct.with(halves).at(self.level, 2))
     }
 
@@ -147,7 +147,7 @@ impl<E: Engine> LinearTransform<E> {
     pub fn apply_rescaled(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>) -> Result<Ct<E>> {
         let level = below(self.level)?;
         let sum = self.sum(ev, ct)?;
-        let halves = ev.leave(sum.each_ref(), self.level, level, 1);
+        let halves = ev.leave(sum.each_ref(), self.level, level);
         Ok(ct.with(halves).at(level, 1))
     }
 
@@ -235,5 +235,5 @@ pub fn add_rotations<E: Engine>(
     let mut sum = ct.halves().map(|half| ev.engine().times_p(half, &wide));
     ev.engine()
         .add_switched(&mut sum, &switches, Carry::TimesP(&ct.c0));
-    Ok(ct.with(ev.leave(sum.each_ref(), ct.level, ct.level, 1)))
+    Ok(ct.with(ev.leave(sum.each_ref(), ct.level, ct.level)))
 }

@@ -99,6 +99,21 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
         key: &SwitchingKey<Self::Poly>,
         carry: [Option<&Self::Poly>; 2],
     ) -> [Self::Poly; 2];
+    /// For each key: Σ digit·key + P·carry, divided, and its automorphism. With Galois element 1 there is none.
+    fn switched(
+        &self,
+        decomposed: &Decomposed<'_, Self>,
+        switches: &[GaloisKey<'_, Self>],
+        carry: [Option<&Self::Poly>; 2],
+        division: &Division<'_>,
+        to: &Primes,
+    ) -> Vec<[Self::Poly; 2]> {
+        let switch = |&(element, key): &GaloisKey<'_, Self>| {
+            let product = self.key_product(decomposed, key, carry);
+            self.divide(product.each_ref(), division, to, element)
+        };
+        switches.iter().map(switch).collect()
+    }
     /// sum += Σ over switches of the automorphism of (Σ digit·key + (carry, 0)).
     fn add_switched(
         &self,

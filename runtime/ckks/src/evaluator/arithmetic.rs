@@ -216,10 +216,7 @@ impl<E: Engine> Evaluator<'_, E> {
     /// # Errors
     /// If the operands differ in level or secret key, are not of degree 1, or the relinearization key is missing.
     pub fn mul(&self, a: &Ct<E>, b: &Ct<E>) -> Result<Ct<E>> {
-        let product = self.product(&[(a, b)])?;
-        let wide = self.relinearise_wide(&product)?;
-        let halves = self.leave(wide.each_ref(), a.level, a.level, 1);
-        Ok(a.with(halves).at(a.level, 2))
+        self.relinearise_to(self.product(&[(a, b)])?, a.level, 2)
     }
 
     /// a², relinearised, of degree 2.

@@ -45,7 +45,7 @@ impl<E: Engine> Evaluator<'_, E> {
             let element = galois::rotation(by, self.context().params().log_n);
             self.add_turned(OP, &mut outer, sum, element, v.level)?;
         }
-        let halves = self.leave(outer.each_ref(), v.level, v.level, 1);
+        let halves = self.leave(outer.each_ref(), v.level, v.level);
         Ok(v.with(halves).at(v.level, 2))
     }
 
@@ -64,7 +64,7 @@ impl<E: Engine> Evaluator<'_, E> {
             return Ok(());
         }
         let key = self.key(op, KeyKind::Galois(element), level)?;
-        let [c1] = self.leave([&c1], level, level, 1);
+        let [c1] = self.leave([&c1], level, level);
         let decomposed = &self.decompose(&c1, Uses::Once);
         let switch = Switch {
             element,

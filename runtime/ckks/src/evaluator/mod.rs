@@ -20,7 +20,7 @@ pub(crate) use scale::below;
 use crate::ciphertext::Ciphertext;
 use crate::context::Context;
 use crate::encoding::Plaintext;
-use crate::engine::{Cpu, Ct, Decomposed, Division, Engine, Uses};
+use crate::engine::{Cpu, Ct, Decomposed, Division, Engine, GaloisKey, Uses};
 use crate::error::{CkksError, Result};
 use crate::keys::{EvaluationKeys, KeyKind, SwitchingKey};
 use crate::ring::Primes;
@@ -127,20 +127,46 @@ impl<'a, E: Engine> Evaluator<'a, E> {
         Decomposed { source, digits }
     }
 
-    /// Divides by P, and by the primes between level `from` and level `to`; then the automorphism.
+    /// Divides by P, and by the primes between level `from` and level `to`.
     pub(crate) fn leave<const K: usize>(
         &self,
         wide: [&E::Poly; K],
         from: usize,
         to: usize,
-        element: u32,
     ) -> [E::Poly; K] {
         let ctx = self.context();
-        let (mut drop, bring) = ctx.prime_moves(from, to);
-        drop.extend(ctx.special().iter());
+        let (drop, bring) = ctx.wide_moves(from, to);
         let division = Division::by(&drop, &bring);
+        self.engine.divide(wide, &division, ctx.level_primes(to), 1)
+    }
+
+    /// Switches a decomposed polynomial with each key and adds P times what is carried; divides as [`Self::leave`] does, and turns.
+    pub(crate) fn switched(
+        &self,
+        decomposed: &Decomposed<'_, E>,
+        switches: &[GaloisKey<'_, E>],
+        carry: [Option<&E::Poly>; 2],
+        from: usize,
+        to: usize,
+    ) -> Vec<[E::Poly; 2]> {
+        let ctx = self.context();
+        let (drop, bring) = ctx.wide_moves(from, to);
+        let (division, to) = (Division::by(&drop, &bring), ctx.level_primes(to));
         self.engine
-            .divide(wide, &division, ctx.level_primes(to), element)
+            .switched(decomposed, switches, carry, &division, to)
+    }
+
+    /// The same with one key and no automorphism.
+    pub(crate) fn switched_once(
+        &self,
+        decomposed: &Decomposed<'_, E>,
+        key: &SwitchingKey<E::Poly>,
+        carry: [Option<&E::Poly>; 2],
+        from: usize,
+        to: usize,
+    ) -> [E::Poly; 2] {
+        let mut switched = self.switched(decomposed, &[(1, key)], carry, from, to);
+        switched.pop().expect("one result for one key")
     }
 
     pub(crate) fn check_key(&self, op: &'static str, ct: &Ct<E>) -> Result<()> {

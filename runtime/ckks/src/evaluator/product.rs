@@ -98,13 +98,26 @@ impl<E: Engine> Evaluator<'_, E> {
     /// The sum as a value: relinearised, divided by P and rescaled at once.
     pub(crate) fn relinearise_rescaled(&self, product: Product<E::Poly>) -> Result<Ct<E>> {
         let level = below(product.level)?;
-        let wide = self.relinearise_wide(&product)?;
-        let [c0, c1] = self.leave(wide.each_ref(), product.level, level, 1);
+        self.relinearise_to(product, level, 1)
+    }
+
+    /// The sum relinearised and brought to a level: its own, at degree 2, or the one below, at degree 1.
+    pub(super) fn relinearise_to(
+        &self,
+        product: Product<E::Poly>,
+        level: usize,
+        degree: u8,
+    ) -> Result<Ct<E>> {
+        let [d0, d1, d2] = &product.parts;
+        let key = self.key(OP, KeyKind::Relinearization, product.level)?;
+        let decomposed = self.decompose(d2, Uses::Once);
+        let carry = [Some(d0), Some(d1)];
+        let [c0, c1] = self.switched_once(&decomposed, key, carry, product.level, level);
         Ok(Ciphertext {
             c0,
             c1,
             level,
-            degree: 1,
+            degree,
             key: product.key,
         })
     }

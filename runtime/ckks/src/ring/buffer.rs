@@ -6,6 +6,7 @@
 use bytemuck::{Pod, Zeroable};
 use sotto_params::POOL_BYTES;
 use std::collections::BTreeMap;
+use std::mem::MaybeUninit;
 use std::sync::{Mutex, MutexGuard};
 
 /// One cache line of words.
@@ -92,16 +93,18 @@ impl Buffer {
     }
 }
 
-/// Zeroed lines from the system, on huge pages where it has them.
+/// Zeroed lines from the system, on huge pages where it has them. The advice comes before anything is written, which is when pages are
+/// made.
 fn fresh(count: usize) -> Vec<Line> {
-    let mut lines = bytemuck::zeroed_vec(count);
-    on_huge_pages(&mut lines);
+    let mut lines = Vec::with_capacity(count);
+    on_huge_pages(lines.spare_capacity_mut());
+    lines.resize(count, Line::zeroed());
     lines
 }
 
 /// Asks for huge pages: transforms and base conversions walk many limbs at once, more than the processor remembers small pages of.
 #[cfg(target_os = "linux")]
-fn on_huge_pages(lines: &mut [Line]) {
+fn on_huge_pages(lines: &mut [MaybeUninit<Line>]) {
     const HUGE: usize = 2 << 20;
     let bytes = lines.as_mut_ptr_range();
     let start = (bytes.start as usize).next_multiple_of(HUGE);
@@ -115,7 +118,7 @@ fn on_huge_pages(lines: &mut [Line]) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn on_huge_pages(_: &mut [Line]) {}
+fn on_huge_pages(_: &mut [MaybeUninit<Line>]) {}
 
 impl Clone for Buffer {
     fn clone(&self) -> Self {

@@ -1,8 +1,9 @@
 //! Exactly rounded division: rescaling, level drops and leaving the special primes are the same step.
 
+use super::permute::{self, Permutation};
 use super::poly::{Form, RnsPoly};
 use super::tables::{Primes, Ring};
-use super::{Modulus, kernels, permute};
+use super::{Modulus, kernels};
 
 /// round(x · k · ΠU / ΠD): drops the primes D, brings back the primes U, multiplies by the integer k.
 #[derive(Clone, Copy, Debug)]
@@ -37,59 +38,74 @@ impl<'a> Division<'a> {
 
     /// Applies the division to a transformed polynomial, and then the automorphism X → X^element. The result has the primes `to`.
     pub(crate) fn apply(&self, ring: &Ring, x: &RnsPoly, to: &Primes, element: u32) -> RnsPoly {
-        let mut quotient = self.convert(ring, x, to);
-        let divide = |prime, limb: &mut [u32]| {
-            ring.forward(prime, limb);
-            self.combine(ring, prime, limb, x);
-        };
-        if element == 1 {
-            quotient.par_limbs(|_, prime, limb| divide(prime, limb));
-            quotient.set_form(Form::Transformed);
-            return quotient;
-        }
-        let table = ring.permutation(element);
-        let mut turned = RnsPoly::dirty(ring, to, Form::Transformed);
-        RnsPoly::par_columns([&mut quotient, &mut turned], |_, prime, limbs| {
-            let [limb, turned] = limbs else { return };
-            divide(prime, limb);
-            permute::permute(turned, limb, &table);
-        });
-        turned
-    }
-
-    /// The residue of x·kU modulo ΠD, nearest to zero, modulo the primes `to`; coefficients.
-    fn convert(&self, ring: &Ring, x: &RnsPoly, to: &Primes) -> RnsPoly {
         debug_assert_eq!(x.form(), Form::Transformed);
-        let dropped: Primes = self.drop.into();
-        let mut source = RnsPoly::dirty(ring, &dropped, Form::Coefficients);
+        let mut source = RnsPoly::dirty(ring, &self.drop.into(), Form::Coefficients);
         source.par_limbs(|_, prime, limb| {
             let from = x.limb_of(prime).expect("primes dropped are the input's");
-            if self.multiplies() {
-                let m = ring.modulus(prime);
-                kernels::mul_scalar_to(limb, from, m.to_mont(self.multiplier(ring, m)), m);
-            } else {
-                limb.copy_from_slice(from);
-            }
-            ring.inverse_times_n(prime, limb);
+            limb.copy_from_slice(from);
+            self.to_source(ring, prime, limb);
         });
+        let turn = (element != 1).then(|| ring.permutation(element));
+        let turn = turn.as_deref();
+        let mut out = self.convert(ring, &source, to);
+        out.par_limbs(|_, prime, limb| {
+            let mut room = RnsPoly::room(ring, prime, usize::from(turn.is_some()));
+            let room = room.words_mut();
+            self.finish(ring, prime, limb, x.limb_of(prime), turn, room);
+        });
+        out.set_form(Form::Transformed);
+        out
+    }
+
+    /// Makes of a limb of the input's what [`Self::convert`] takes: coefficients of x·kU, times N.
+    pub(crate) fn to_source(&self, ring: &Ring, prime: u16, limb: &mut [u32]) {
+        if self.multiplies() {
+            let m = ring.modulus(prime);
+            kernels::mul_scalar(limb, m.to_mont(self.multiplier(ring, m)), m);
+        }
+        ring.inverse_times_n(prime, limb);
+    }
+
+    /// The residue of x·kU modulo ΠD, nearest to zero, modulo the primes `to`: coefficients, from those that [`Self::to_source`] made.
+    pub(crate) fn convert(&self, ring: &Ring, source: &RnsPoly, to: &Primes) -> RnsPoly {
         let mut out = RnsPoly::dirty(ring, to, Form::Coefficients);
         let inputs: Vec<&[u32]> = source.limbs().collect();
-        ring.conversion(&dropped, to)
+        ring.conversion(self.drop, to)
             .apply(&inputs, out.limbs_mut().collect());
         out
     }
 
+    /// Makes of a converted limb one of the result's: transformed, subtracted from the input's (none where the prime is brought back),
+    /// divided, turned. `room` is a limb of scratch.
+    pub(crate) fn finish(
+        &self,
+        ring: &Ring,
+        prime: u16,
+        limb: &mut [u32],
+        x: Option<&[u32]>,
+        turn: Option<&Permutation>,
+        room: &mut [u32],
+    ) {
+        let Some(turn) = turn else {
+            ring.forward(prime, limb);
+            return self.combine(ring, prime, limb, x);
+        };
+        // into the cache, and from there to where it goes
+        room.copy_from_slice(limb);
+        ring.forward(prime, room);
+        self.combine(ring, prime, room, x);
+        permute::permute(limb, room, turn);
+    }
+
     /// limb = (x·kU - limb)/D modulo one prime of the output.
-    fn combine(&self, ring: &Ring, prime: u16, limb: &mut [u32], x: &RnsPoly) {
+    fn combine(&self, ring: &Ring, prime: u16, limb: &mut [u32], x: Option<&[u32]>) {
         let m = ring.modulus(prime);
         let d_inv = m.inv(ring.product_mod(self.drop, m));
         if self.bring.contains(&prime) {
             // x·kU vanishes modulo a prime of U.
             return kernels::mul_scalar(limb, m.to_mont(m.neg(d_inv)), m);
         }
-        let original = x
-            .limb_of(prime)
-            .expect("output primes come from the input or are brought back");
+        let original = x.expect("output primes come from the input or are brought back");
         let d_inv = m.to_mont(d_inv);
         if self.multiplies() {
             kernels::scale_rsub_scale(

@@ -8,7 +8,7 @@
 
 use super::Cpu;
 use crate::context::Context;
-use crate::engine::{Carry, Decomposed, Switch, Uses};
+use crate::engine::{Carry, Decomposed, Division, Switch, Uses};
 use crate::keys::{KeyDigit, SwitchingKey};
 use crate::ring::{Form, Primes, Ring, RnsPoly, kernels, permute, primes};
 
@@ -145,32 +145,124 @@ pub(super) fn add_times_p(ctx: &Context, x: &mut [u32], c: &RnsPoly, prime: u16)
     }
 }
 
-/// See [`super::Engine::key_product`]. The carry's factor is that of the key's special primes.
+/// A key product with what is carried, limb by limb.
+struct Product<'a> {
+    matched: Matched<'a>,
+    carry: [Option<&'a RnsPoly>; 2],
+    /// The key's special primes, whose product multiplies what is carried.
+    special: &'a [u16],
+}
+
+impl<'a> Product<'a> {
+    fn new(
+        decomposed: &'a Decomposed<'_, Cpu>,
+        key: &'a SwitchingKey,
+        carry: [Option<&'a RnsPoly>; 2],
+    ) -> Self {
+        Self {
+            matched: Matched::new(decomposed, key),
+            carry,
+            special: &decomposed.digits.primes[decomposed.source.primes().len()..],
+        }
+    }
+
+    fn limb(
+        &self,
+        ring: &Ring,
+        prime: u16,
+        scratch: &mut [&mut [u32]],
+        x: &mut [u32],
+        y: &mut [u32],
+    ) {
+        self.matched.limb(ring, prime, scratch, x, y);
+        for (limb, carry) in [x, y].into_iter().zip(self.carry) {
+            if let Some(carried) = carry.and_then(|c| c.limb_of(prime)) {
+                let m = ring.modulus(prime);
+                let p = m.to_mont(ring.product_mod(self.special, m));
+                kernels::mul_scalar_add(limb, carried, p, m);
+            }
+        }
+    }
+}
+
+/// See [`super::Engine::key_product`].
 pub(super) fn key_product(
     ctx: &Context,
     decomposed: &Decomposed<'_, Cpu>,
     key: &SwitchingKey,
     carry: [Option<&RnsPoly>; 2],
 ) -> [RnsPoly; 2] {
-    let ring = ctx.ring();
-    let all = &decomposed.digits.primes;
-    let special = primes(all[decomposed.source.primes().len()..].iter().copied());
-    let matched = Matched::new(decomposed, key);
-    let mut product = [(); 2].map(|()| RnsPoly::dirty(ring, all, Form::Transformed));
-    RnsPoly::par_columns(&mut product, |_, prime, limbs| {
+    let (ring, all) = (ctx.ring(), &decomposed.digits.primes);
+    let product = Product::new(decomposed, key, carry);
+    let mut out = [(); 2].map(|()| RnsPoly::dirty(ring, all, Form::Transformed));
+    RnsPoly::par_columns(&mut out, |_, prime, limbs| {
         let [x, y] = limbs else { return };
-        let mut room = RnsPoly::room(ring, prime, matched.scratch());
+        let mut room = RnsPoly::room(ring, prime, product.matched.scratch());
         let mut scratch: Vec<&mut [u32]> = room.limbs_mut().collect();
-        matched.limb(ring, prime, &mut scratch, x, y);
-        for (limb, carry) in [x, y].into_iter().zip(carry) {
-            if let Some(carried) = carry.and_then(|c| c.limb_of(prime)) {
-                let m = ring.modulus(prime);
-                let p = m.to_mont(ring.product_mod(&special, m));
-                kernels::mul_scalar_add(limb, carried, p, m);
+        product.limb(ring, prime, &mut scratch, x, y);
+    });
+    out
+}
+
+/// See [`super::Engine::switched`]. Modulo the primes that stay, products go from digits to quotients without leaving the cache, and
+/// all switches of one prime follow each other, so that they share its digits.
+pub(super) fn switched(
+    ctx: &Context,
+    decomposed: &Decomposed<'_, Cpu>,
+    switches: &[(u32, &SwitchingKey)],
+    carry: [Option<&RnsPoly>; 2],
+    division: &Division<'_>,
+    to: &Primes,
+) -> Vec<[RnsPoly; 2]> {
+    let ring = ctx.ring();
+    let product = |&(_, key)| Product::new(decomposed, key, carry);
+    let products: Vec<Product<'_>> = switches.iter().map(product).collect();
+    let turn = |&(element, _)| (element != 1).then(|| ring.permutation(element));
+    let turns: Vec<_> = switches.iter().map(turn).collect();
+    let scratch = products.iter().map(|p| p.matched.scratch()).max();
+    // two limbs of the product and one of a transform beside the digits'
+    let limbs = 3 + scratch.unwrap_or(0);
+
+    let dropped: Primes = division.drop.into();
+    let source = || RnsPoly::dirty(ring, &dropped, Form::Coefficients);
+    let mut sources: Vec<RnsPoly> = (0..2 * switches.len()).map(|_| source()).collect();
+    RnsPoly::par_columns(&mut sources, |_, prime, columns| {
+        let mut room = RnsPoly::room(ring, prime, limbs);
+        let mut scratch: Vec<&mut [u32]> = room.limbs_mut().collect();
+        for (product, halves) in products.iter().zip(columns.chunks_exact_mut(2)) {
+            let [x, y] = halves else { return };
+            product.limb(ring, prime, &mut scratch, x, y);
+            [x, y]
+                .into_iter()
+                .for_each(|half| division.to_source(ring, prime, half));
+        }
+    });
+    let convert = |source: &RnsPoly| division.convert(ring, source, to);
+    let mut out: Vec<RnsPoly> = sources.iter().map(convert).collect();
+    RnsPoly::par_columns(&mut out, |_, prime, columns| {
+        let mut room = RnsPoly::room(ring, prime, limbs);
+        let mut room: Vec<&mut [u32]> = room.limbs_mut().collect();
+        let ([x, y, transform], scratch) = room.split_at_mut(3) else {
+            return;
+        };
+        // what is brought back has no residue in the product
+        let known = decomposed.digits.primes.contains(&prime);
+        let halves = columns.chunks_exact_mut(2);
+        for ((product, turn), halves) in products.iter().zip(&turns).zip(halves) {
+            if known {
+                product.limb(ring, prime, scratch, x, y);
+            }
+            for (limb, x) in halves.iter_mut().zip([&*x, &*y]) {
+                let x = known.then_some(&**x);
+                division.finish(ring, prime, limb, x, turn.as_deref(), transform);
             }
         }
     });
-    product
+    let mut out = out.into_iter().map(|mut half| {
+        half.set_form(Form::Transformed);
+        half
+    });
+    std::iter::from_fn(|| Some([out.next()?, out.next()?])).collect()
 }
 
 /// See [`super::Engine::add_switched`].

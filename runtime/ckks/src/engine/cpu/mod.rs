@@ -5,7 +5,9 @@ mod sums;
 
 pub use keyswitch::CpuDigits;
 
-use super::{Babies, Carry, Decomposed, Division, Engine, Giant, Primes, RnsPoly, Switch, Uses};
+use super::{
+    Babies, Carry, Decomposed, Division, Engine, GaloisKey, Giant, Primes, RnsPoly, Switch, Uses,
+};
 use crate::context::Context;
 use crate::keys::SwitchingKey;
 use crate::ring::{self, Form, kernels};
@@ -185,6 +187,17 @@ impl Engine for Cpu {
         carry: [Option<&RnsPoly>; 2],
     ) -> [RnsPoly; 2] {
         keyswitch::key_product(&self.ctx, decomposed, key, carry)
+    }
+
+    fn switched(
+        &self,
+        decomposed: &Decomposed<'_, Self>,
+        switches: &[GaloisKey<'_, Self>],
+        carry: [Option<&RnsPoly>; 2],
+        division: &Division<'_>,
+        to: &Primes,
+    ) -> Vec<[RnsPoly; 2]> {
+        keyswitch::switched(&self.ctx, decomposed, switches, carry, division, to)
     }
 
     fn add_switched(
