@@ -9,7 +9,7 @@ Where the card is (nothing but Python, the driver and NVRTC; no Rust, no network
 
     python3 gpu-run/run.py run --out card.json      # --layers 0 leaves the Llama-3-8B layer out
 
-It runs the tests of bit-exactness on the card, the small ones under compute-sanitizer where that is installed (memcheck, racecheck),
+It runs the tests of bit-exactness on the card, the small ones under compute-sanitizer where that is installed (memcheck, racecheck, initcheck),
 the engine's table on card and processor, the demo, a cost table of the card, and one synthetic Llama-3-8B layer. A step that fails is
 in the JSON with its output; the exit status is 1 if one did.
 """
@@ -92,7 +92,9 @@ def card(number):
 
 
 def run(args):
-    env = dict(os.environ, SOTTO_CARD=str(args.card), RUST_BACKTRACE="1")
+    # one order of cards for everything: nvidia-smi's
+    order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    env = dict(os.environ, **order, SOTTO_CARD=str(args.card), RUST_BACKTRACE="1")
     steps = Steps(env)
     # the tests look for fixtures where they were built
     root = pathlib.Path((HERE / "root").read_text())
@@ -105,9 +107,11 @@ def run(args):
     for test in TESTS:
         steps.run(f"bit-exact: {test}", [HERE / f"test-{test}", "--test-threads=1"])
     sanitizer = shutil.which("compute-sanitizer")
-    for tool in ["memcheck", "racecheck"] if sanitizer else []:
-        small = [HERE / "test-circuits", "--test-threads=1", "products_and_rotations"]
+    for tool in ["memcheck", "racecheck", "initcheck"] if sanitizer else []:
+        small = [HERE / "test-circuits", "--test-threads=1"]
         steps.run(f"compute-sanitizer {tool}", [sanitizer, "--tool", tool, "--error-exitcode", "9", *small])
+    if not sanitizer:
+        print("compute-sanitizer is not installed: memory and races were not checked", file=sys.stderr)
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
         steps.run("engine, card", [sotto, "bench", "engine", "--json", *gpu], line=True)

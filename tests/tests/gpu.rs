@@ -2,10 +2,11 @@
 //! of whole plans, on an INSECURE test ring. With SOTTO_CARD in the environment, by that card.
 
 use sotto_ckks::engine::Engine;
-use sotto_ckks::{Context, KeyGenerator, SecretKey};
+use sotto_ckks::{Ciphertext, Context, KeyGenerator, SecretKey};
 use sotto_gpu::Gpu;
 use sotto_gpu_host::Any;
 use sotto_ir::exec::{Executor, Session, ignore};
+use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
 use sotto_runtime::cipher::{Ciphers, Cpu, request};
@@ -28,8 +29,18 @@ impl<E: Engine> Run<E> {
         }
     }
 
+    /// The answer to one more token, which is then forgotten.
+    fn undone(&mut self, tokens: Tokens<'_>, input: &Ciphertext) -> Vec<Ciphertext> {
+        let before = self.session.clone();
+        let answer = self.answer(tokens, input.clone());
+        self.session = before;
+        let evaluator = self.executor.backend().evaluator();
+        let read = |bytes: &Vec<u8>| Ciphertext::from_bytes(evaluator.context(), bytes).unwrap();
+        answer.iter().map(read).collect()
+    }
+
     /// The answer's bytes.
-    fn answer(&mut self, tokens: Tokens<'_>, input: sotto_ckks::Ciphertext) -> Vec<Vec<u8>> {
+    fn answer(&mut self, tokens: Tokens<'_>, input: Ciphertext) -> Vec<Vec<u8>> {
         let evaluator = self.executor.backend().evaluator();
         let input = vec![evaluator.upload(input)];
         let answer = match tokens {
@@ -83,12 +94,16 @@ fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize) {
             "{name} {pins:?}: {tokens:?} at {position}"
         );
     }
-    // and they mean something: another input, another answer
-    let tokens = Tokens::One(rest[0]);
+    // and they mean something: another token, another answer
     let position = on_cpu.session.position();
-    let twice = [(); 2].map(|()| sealer.encrypt(tokens, position).unwrap());
-    let [one, other] = twice;
-    assert_ne!(on_cpu.answer(tokens, one), on_gpu.answer(tokens, other));
+    let others = [rest[0], rest[0] + 1].map(|token| {
+        let tokens = Tokens::One(token);
+        let input = sealer.encrypt(tokens, position).unwrap();
+        on_gpu.undone(tokens, &input)
+    });
+    let logits = others.map(|answer| sealer.decrypt(Tokens::One(rest[0]), &answer).unwrap());
+    let distance = Fidelity::of(&logits[0], &logits[1]).unwrap().error_sigma;
+    assert!(distance > 0.02, "{distance} σ apart");
 }
 
 #[test]

@@ -111,6 +111,7 @@ impl<E: Engine> LinearTransform<E> {
         };
         let giant = |g: &Giant| g.babies.iter().map(|b| encode(g.step, b)).collect();
         let plaintexts = bsgs.giants.iter().map(giant).collect::<Result<_>>()?;
+        engine.check()?;
         Ok(Self {
             level,
             bsgs: bsgs.clone(),

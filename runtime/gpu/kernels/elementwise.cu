@@ -8,8 +8,7 @@ struct Map {
     u64 out, a, b;
     u64 primes;
     u32 log_n;
-    // X → X^element on `a`, where a kernel says so.
-    u32 element;
+    u32 zero;
     // Constants per limb, in the form that a kernel asks for: those of the first and of the second half of its words.
     u32 low[MOST_LIMBS], high[MOST_LIMBS];
     u16 prime[MOST_LIMBS];
@@ -69,10 +68,10 @@ KERNEL(map_add_constant, Map) {
     OPERAND_A EACH_WORD out[i] = add(a[i], CONSTANT, m.p);
 }
 
-// out = a under X → X^element; zero where there is no limb of a.
+// out = a; zero where there is no limb of a.
 KERNEL(map_copy, Map) {
     const bool some = args.a_limb[BLOCK_Y] != NONE;
-    OPERAND_A EACH_WORD out[i] = !some ? 0 : a[args.element == 1 ? i : source(i, args.element, args.log_n)];
+    OPERAND_A EACH_WORD out[i] = some ? a[i] : 0;
 }
 
 struct Products {

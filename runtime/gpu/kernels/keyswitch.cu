@@ -115,7 +115,7 @@ struct DiagonalSum {
     u32 more;
     u32 zero;
     u16 prime[MOST_LIMBS];
-    u8 baby[MOST_LIMBS];
+    u16 baby[MOST_LIMBS];
     u8 run[MOST_LIMBS];
 };
 

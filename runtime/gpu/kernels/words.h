@@ -1,4 +1,4 @@
-// Residues of primes below 2^30, always in [0, p) in memory, and where they lie.
+// Residues of primes below 2^30, and where they lie: in [0, p) but between the two halves of a transform.
 #pragma once
 
 // Limbs of a polynomial, and other lists, at most.
@@ -8,9 +8,9 @@
 // No limb.
 #define NONE 255
 
-// A prime with its constants: p^-1 mod 2^32, 2^64 mod p, and Barrett's shift and factor. `Modulus` of sotto-ckks.
+// A prime with its constants: p^-1 mod 2^32, and Barrett's factor and shift. `Modulus` of sotto-ckks.
 struct Prime {
-    u32 p, p_inv, r2, mu, shift, zero;
+    u32 p, p_inv, mu, shift;
 };
 
 // x in [0, 2p) to [0, p).

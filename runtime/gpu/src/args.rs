@@ -19,10 +19,8 @@ pub(crate) const NONE: u8 = 255;
 pub(crate) struct Prime {
     pub p: u32,
     pub p_inv: u32,
-    pub r2: u32,
     pub mu: u32,
     pub shift: u32,
-    pub zero: u32,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -50,7 +48,7 @@ pub(crate) struct Map {
     pub b: u64,
     pub primes: u64,
     pub log_n: u32,
-    pub element: u32,
+    pub zero: u32,
     pub low: [u32; MOST_LIMBS],
     pub high: [u32; MOST_LIMBS],
     pub prime: [u16; MOST_LIMBS],
@@ -136,6 +134,6 @@ pub(crate) struct DiagonalSum {
     pub more: u32,
     pub zero: u32,
     pub prime: [u16; MOST_LIMBS],
-    pub baby: [u8; MOST_LIMBS],
+    pub baby: [u16; MOST_LIMBS],
     pub run: [u8; MOST_LIMBS],
 }

@@ -11,6 +11,9 @@ use std::ffi::{CString, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Least major compute capability.
+const OLDEST: i32 = 8;
+
 /// A card of this machine.
 #[derive(Clone)]
 pub struct Cuda {
@@ -70,6 +73,11 @@ impl Cuda {
         let stream = context.new_stream().map_err(failed)?;
         keep_memory(&context).map_err(failed)?;
         let (major, minor) = context.compute_capability().map_err(failed)?;
+        if major < OLDEST {
+            return Err(format!(
+                "compute capability {major}.{minor}, where {OLDEST}.0 is the least"
+            ));
+        }
         let name = context.name().map_err(failed)?;
         let functions = load(&format!("sm_{major}{minor}"))?;
         let card = Card {
@@ -108,7 +116,7 @@ fn load(arch: &str) -> Result<HashMap<Kernel, Function>, String> {
     for &source in Source::ALL {
         let cubin = nvrtc::cached(source, arch)?;
         let failed = |e| format!("{} for {arch}: {e}", source.name());
-        // SAFETY: whole machine code, as the compiler wrote it; the context is current on this thread since it was made.
+        // SAFETY: machine code as the compiler wrote it, by its digest; the context is current on this thread since it was made.
         let module = unsafe { result::module::load_data(cubin.as_ptr().cast()) };
         let module = module.map_err(failed)?;
         for &kernel in Kernel::ALL.iter().filter(|k| k.source() == source) {
@@ -128,14 +136,15 @@ impl Card {
         what: impl FnOnce() -> String,
         act: impl FnOnce() -> Result<T, result::DriverError>,
     ) -> Option<T> {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_some() {
+        let failure = || self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        // not held while it acts: others give memory back meanwhile
+        if failure().is_some() {
             return None;
         }
         match self.context.bind_to_thread().and_then(|()| act()) {
             Ok(value) => Some(value),
             Err(error) => {
-                *failure = Some(format!("{}: {error}", what()));
+                failure().get_or_insert_with(|| format!("{}: {error}", what()));
                 None
             }
         }
@@ -206,11 +215,14 @@ impl Device for Cuda {
     fn write(&self, memory: &Piece, words: &[u32]) {
         assert!(words.len() <= memory.words, "more words than room");
         let Some(at) = memory.at else { return };
-        let stream = self.card.stream.cu_stream();
+        let stream = &self.card.stream;
         self.card.attempt(
             || "copying to the card".into(),
-            // SAFETY: as much room as asserted. What is not page-locked has been staged when this returns.
-            || unsafe { result::memcpy_htod_async(at, words, stream) },
+            || {
+                // SAFETY: as much room as asserted, and the words are there until the copy is done.
+                unsafe { result::memcpy_htod_async(at, words, stream.cu_stream()) }?;
+                stream.synchronize()
+            },
         );
     }
 
@@ -234,7 +246,7 @@ impl Device for Cuda {
         );
     }
 
-    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
+    unsafe fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
         let Some(function) = self.card.functions.get(&kernel) else {
             unreachable!("every kernel is loaded when a card is opened");
         };
@@ -243,8 +255,7 @@ impl Device for Cuda {
         let stream = self.card.stream.cu_stream();
         self.card.attempt(
             || format!("kernel {}", kernel.name()),
-            // SAFETY: the engine gives every kernel its own structure, which the driver copies, and addresses of memory that is held
-            // or given back behind this launch.
+            // SAFETY: as the caller says; the driver copies the structure before it returns.
             || unsafe {
                 let blocks = (x, y, z);
                 result::launch_kernel(function.0, blocks, (threads, 1, 1), 0, stream, &mut params)

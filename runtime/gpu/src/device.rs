@@ -1,5 +1,6 @@
 //! What kernels run on.
 
+use crate::args;
 use std::fmt::Debug;
 
 /// Memory, and kernels that run in the order of their launches. Cheap to clone.
@@ -33,15 +34,19 @@ pub trait Device: Clone + Debug + Send + Sync + 'static {
     /// Waits for everything launched so far, and reads memory from its beginning.
     fn read(&self, memory: &Self::Memory, words: &mut [u32]);
 
-    /// Runs a kernel on a grid of blocks of `threads` threads. `args` is its structure of [`crate::args`].
-    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]);
+    /// Runs a kernel on a grid of blocks of `threads` threads, with the bytes of its structure.
+    ///
+    /// # Safety
+    /// The bytes are of the kernel's own structure ([`Kernel::args`] of them), and every address in it is of this device's memory, large
+    /// enough, that is held until this call returns: memory is given back behind what was launched.
+    unsafe fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]);
 }
 
 /// Threads of a block.
 pub(crate) const THREADS: u32 = 256;
 
 macro_rules! kernels {
-    ($($(#[$meta:meta])* $variant:ident = $name:literal in $source:ident,)*) => {
+    ($($variant:ident = $name:literal($args:ident) in $source:ident,)*) => {
         /// A kernel.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Kernel {
@@ -59,6 +64,13 @@ macro_rules! kernels {
                 }
             }
 
+            /// Bytes of the structure that it is given.
+            pub fn args(self) -> usize {
+                match self {
+                    $(Kernel::$variant => size_of::<args::$args>(),)*
+                }
+            }
+
             /// The source that defines it.
             pub fn source(self) -> Source {
                 match self {
@@ -70,25 +82,25 @@ macro_rules! kernels {
 }
 
 kernels! {
-    ForwardColumns = "ntt_forward_columns" in Ntt,
-    ForwardRows = "ntt_forward_rows" in Ntt,
-    ForwardRowsDivide = "ntt_forward_rows_divide" in Ntt,
-    InverseRows = "ntt_inverse_rows" in Ntt,
-    InverseColumns = "ntt_inverse_columns" in Ntt,
-    Add = "map_add" in Elementwise,
-    Sub = "map_sub" in Elementwise,
-    Negate = "map_negate" in Elementwise,
-    Mul = "map_mul" in Elementwise,
-    MulAdd = "map_mul_add" in Elementwise,
-    Scale = "map_scale" in Elementwise,
-    ScaleAdd = "map_scale_add" in Elementwise,
-    AddConstant = "map_add_constant" in Elementwise,
-    Copy = "map_copy" in Elementwise,
-    Products = "products" in Elementwise,
-    Combine = "combine" in Elementwise,
-    Convert = "convert" in KeySwitch,
-    KeyProduct = "key_product" in KeySwitch,
-    DiagonalSum = "diagonal_sum" in KeySwitch,
+    ForwardColumns = "ntt_forward_columns"(Transform) in Ntt,
+    ForwardRows = "ntt_forward_rows"(Transform) in Ntt,
+    ForwardRowsDivide = "ntt_forward_rows_divide"(Transform) in Ntt,
+    InverseRows = "ntt_inverse_rows"(Transform) in Ntt,
+    InverseColumns = "ntt_inverse_columns"(Transform) in Ntt,
+    Add = "map_add"(Map) in Elementwise,
+    Sub = "map_sub"(Map) in Elementwise,
+    Negate = "map_negate"(Map) in Elementwise,
+    Mul = "map_mul"(Map) in Elementwise,
+    MulAdd = "map_mul_add"(Map) in Elementwise,
+    Scale = "map_scale"(Map) in Elementwise,
+    ScaleAdd = "map_scale_add"(Map) in Elementwise,
+    AddConstant = "map_add_constant"(Map) in Elementwise,
+    Copy = "map_copy"(Map) in Elementwise,
+    Products = "products"(Products) in Elementwise,
+    Combine = "combine"(Combination) in Elementwise,
+    Convert = "convert"(Conversion) in KeySwitch,
+    KeyProduct = "key_product"(KeyProduct) in KeySwitch,
+    DiagonalSum = "diagonal_sum"(DiagonalSum) in KeySwitch,
 }
 
 /// A source file of kernels, whole: its headers come first.

@@ -3,7 +3,7 @@
 use crate::args::{self, MOST_COMBINED, MOST_LIMBS, MOST_TERMS, NONE};
 use crate::device::{Device, Kernel};
 use crate::keyswitch::Carried;
-use crate::launch::{Pick, limbs_of};
+use crate::launch::{Pick, limbs_in, limbs_of};
 use crate::poly::{GpuDiagonal, GpuDigits, GpuPoly};
 use crate::tables::{Resident, resident};
 use bytemuck::Zeroable;
@@ -87,7 +87,7 @@ impl<D: Device> Gpu<D> {
         let out = self.address(self.own(a));
         let mut args = self.map(out, &a.primes);
         args.a = self.address(&b.memory);
-        args.a_limb = limbs_of(b, &a.primes);
+        args.a_limb = limbs_in(b, &a.primes);
         args
     }
 
@@ -192,7 +192,7 @@ impl<D: Device> Engine for Gpu<D> {
     fn mul_add_assign(&self, acc: &mut GpuPoly<D>, a: &GpuPoly<D>, b: &GpuPoly<D>) {
         let mut args = self.change(acc, a);
         args.b = self.address(&b.memory);
-        args.b_limb = limbs_of(b, &acc.primes);
+        args.b_limb = limbs_in(b, &acc.primes);
         self.launch(Kernel::MulAdd, self.each_word(acc.primes.len()), &args);
     }
 
@@ -336,6 +336,10 @@ impl<D: Device> Engine for Gpu<D> {
         let Some(first) = polys.first() else {
             return polys.map(Clone::clone);
         };
+        assert!(
+            polys.iter().all(|p| p.primes == first.primes),
+            "a batch has one list of primes"
+        );
         let tables = Tables::new(self.context());
         // k·ΠU modulo a prime
         let multiplier = |prime: u16| {
@@ -368,6 +372,12 @@ impl<D: Device> Engine for Gpu<D> {
             args.inverse[i] = m.to_mont(m.inv(tables.product_mod(division.drop, m)));
             if division.bring.contains(&prime) {
                 args.dividend_limb[i] = NONE;
+            } else {
+                let kept = args.dividend_limb[i] != NONE;
+                assert!(
+                    kept,
+                    "output primes come from the input or are brought back"
+                );
             }
         }
         for (k, (rest, x)) in rest.iter().zip(polys).enumerate() {
@@ -402,9 +412,12 @@ impl<D: Device> Engine for Gpu<D> {
         let rest = self.convert(self.address(&coefficients), &c.primes, &others);
         self.forward(&rest, &others);
         let rest = GpuPoly::<D>::new(rest, &others);
-        let raised = self.mapped(Kernel::Copy, to, c, None);
+        let raised = GpuPoly::new(self.alloc_limbs(to.len()), to);
         let mut args = self.map(self.address(&raised.memory), to);
         // limbs that one lacks are zero there
+        args.a = self.address(&c.memory);
+        args.a_limb = limbs_of(c, to);
+        self.launch(Kernel::Copy, self.each_word(to.len()), &args);
         args.a = self.address(&rest.memory);
         args.a_limb = limbs_of(&rest, to);
         args.low = self.montgomery(to, to.iter().map(|_| 1));

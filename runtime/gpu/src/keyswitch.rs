@@ -3,7 +3,7 @@
 use crate::args::{self, MOST_LIMBS, NONE};
 use crate::device::{Device, Kernel};
 use crate::engine::Gpu;
-use crate::launch::{Pick, limbs_of};
+use crate::launch::{Pick, limbs_in, limbs_of};
 use crate::poly::{Digit, GpuDiagonal, GpuDigits, GpuPoly};
 use bytemuck::Zeroable;
 use sotto_ckks::SwitchingKey;
@@ -87,11 +87,12 @@ impl<D: Device> Gpu<D> {
             let found = key.digits().iter().find(|k| k.index == digit.index);
             let found = found.expect("keys are looked up by level");
             args.rest[d] = self.address(&digit.rest.memory);
+            // what it lacks is its own primes, where it equals the whole
             args.rest_limb[d] = limbs_of(&digit.rest, primes);
             args.b[d] = self.address(&found.b.memory);
             args.a[d] = self.address(&found.a.memory);
             // one list for all digits: they have the key's primes
-            args.key_limb = limbs_of(&found.b, primes);
+            args.key_limb = limbs_in(&found.b, primes);
         }
         args.whole = self.address(&decomposed.source.memory);
         args.whole_limb = limbs_of(decomposed.source, primes);
@@ -180,7 +181,8 @@ impl<D: Device> Gpu<D> {
             let (now, later) = rest.split_at(rest.len().min(MOST_LIMBS));
             for (t, (baby, diagonal)) in now.iter().enumerate() {
                 args.diagonal[t] = self.address(&diagonal.memory);
-                args.baby[t] = *baby as u8;
+                args.baby[t] =
+                    u16::try_from(*baby).expect("no matrix has so many babies: slots are fewer");
                 args.run[t] = diagonal.run as u8;
             }
             args.terms = now.len() as u32;

@@ -1,6 +1,6 @@
 //! Launches: transforms, conversions and maps over limbs, with what they are given filled in.
 
-use crate::args::{self, MOST_LIMBS, MOST_POLYS, NONE};
+use crate::args::{self, MOST_LIMBS, MOST_POLYS, MOST_TERMS, NONE};
 use crate::device::{Device, Kernel, THREADS};
 use crate::engine::Gpu;
 use crate::poly::GpuPoly;
@@ -20,9 +20,13 @@ const TILE_LOG: u32 = 12;
 const ROW_LOG: u32 = 8;
 
 impl<D: Device> Gpu<D> {
-    pub(crate) fn launch(&self, kernel: Kernel, grid: [u32; 3], args: &impl Pod) {
+    /// Launches a kernel with its own structure, whose addresses are of memory that the caller holds.
+    pub(crate) fn launch<A: Pod>(&self, kernel: Kernel, grid: [u32; 3], args: &A) {
+        assert_eq!(size_of::<A>(), kernel.args(), "{}", kernel.name());
         if grid.iter().all(|&blocks| blocks > 0) {
-            self.device().launch(kernel, grid, THREADS, bytes_of(args));
+            // SAFETY: the kernel's structure by its size; its lists of limbs are those that polynomials have, and their memory is held
+            // by the caller, or given back behind this launch.
+            unsafe { self.device().launch(kernel, grid, THREADS, bytes_of(args)) };
         }
     }
 
@@ -114,6 +118,10 @@ impl<D: Device> Gpu<D> {
 
     /// Converts digits (see [`Gpu::coefficients`]) from some primes to others: coefficients.
     pub(crate) fn convert(&self, from: u64, sources: &[u16], to: &Primes) -> D::Memory {
+        assert!(
+            sources.len() < MOST_TERMS,
+            "a conversion's sources, and how often the modulus is taken off"
+        );
         let table = self
             .resident()
             .conversion(self.device(), self.context_of(), sources, to);
@@ -140,7 +148,6 @@ impl<D: Device> Gpu<D> {
         args.out = out;
         args.primes = self.address(&self.resident().primes);
         args.log_n = self.log_n();
-        args.element = 1;
         args.prime[..primes.len()].copy_from_slice(primes);
         for i in 0..MOST_LIMBS {
             (args.a_limb[i], args.b_limb[i]) = (i as u8, i as u8);
@@ -159,10 +166,10 @@ impl<D: Device> Gpu<D> {
         let out = self.alloc_limbs(primes.len());
         let mut args = self.map(self.address(&out), primes);
         args.a = self.address(&a.memory);
-        args.a_limb = limbs_of(a, primes);
+        args.a_limb = limbs_in(a, primes);
         if let Some(b) = b {
             args.b = self.address(&b.memory);
-            args.b_limb = limbs_of(b, primes);
+            args.b_limb = limbs_in(b, primes);
         }
         self.launch(kernel, self.each_word(primes.len()), &args);
         GpuPoly::new(out, primes)
@@ -178,5 +185,16 @@ pub(crate) fn limbs_of<D: Device>(poly: &GpuPoly<D>, primes: &[u16]) -> [u8; MOS
     for (limb, &prime) in limbs.iter_mut().zip(primes) {
         *limb = poly.limb_of(prime).map_or(NONE, |at| at as u8);
     }
+    limbs
+}
+
+/// The limbs of a polynomial for each of some primes, all of which it has.
+///
+/// # Panics
+/// If it lacks one: a broken invariant of the caller, which would read other memory.
+pub(crate) fn limbs_in<D: Device>(poly: &GpuPoly<D>, primes: &[u16]) -> [u8; MOST_LIMBS] {
+    let limbs = limbs_of(poly, primes);
+    let missing = limbs.iter().zip(primes).find(|(limb, _)| **limb == NONE);
+    assert!(missing.is_none(), "a polynomial without prime {missing:?}");
     limbs
 }

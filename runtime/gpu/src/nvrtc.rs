@@ -101,13 +101,14 @@ impl Program {
 }
 
 /// A source's machine code: from the disk where it was compiled before, else compiled, and kept. Files are named by the sources' text,
-/// the architecture and the compiler's version.
+/// the architecture and the compiler's version, and begin with the digest of the rest: what is damaged is compiled again.
 ///
 /// # Errors
 /// As [`compile`].
 pub fn cached(source: Source, arch: &str) -> Result<Vec<u8>, String> {
     let kept = cache_file(source, arch);
-    if let Some(cubin) = kept.as_ref().and_then(|path| std::fs::read(path).ok()) {
+    let found = kept.as_ref().and_then(|path| std::fs::read(path).ok());
+    if let Some(cubin) = found.and_then(|bytes| unsealed(&bytes)) {
         return Ok(cubin);
     }
     let cubin = compile(source, arch)?.cubin;
@@ -118,12 +119,22 @@ pub fn cached(source: Source, arch: &str) -> Result<Vec<u8>, String> {
     Ok(cubin)
 }
 
+/// Bytes of the digest before the machine code.
+const SEAL: usize = 32;
+
+/// The machine code of a file of the cache, if it is whole.
+fn unsealed(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (seal, cubin) = bytes.split_at_checked(SEAL)?;
+    (blake3::hash(cubin).as_bytes() == seal).then(|| cubin.to_vec())
+}
+
 fn keep(path: &std::path::Path, cubin: &[u8]) -> std::io::Result<()> {
     let Some(folder) = path.parent() else {
         return Ok(());
     };
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
+    file.write_all(blake3::hash(cubin).as_bytes())?;
     file.write_all(cubin)?;
     file.persist(path).map_err(|e| e.error)?;
     Ok(())
@@ -131,7 +142,11 @@ fn keep(path: &std::path::Path, cubin: &[u8]) -> std::io::Result<()> {
 
 /// `sotto/kernels` in the user's cache folder; none where the environment names neither that nor a home.
 fn cache_file(source: Source, arch: &str) -> Option<PathBuf> {
-    let folder = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    // what is not absolute is to be ignored (XDG base directories)
+    let folder = |name: &str| {
+        let path = PathBuf::from(std::env::var_os(name)?);
+        path.is_absolute().then_some(path)
+    };
     let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")))?;
     let mut hash = blake3::Hasher::new();
     for part in [source.text(), arch, &version()]
@@ -153,4 +168,24 @@ fn version() -> String {
     // SAFETY: both numbers are written.
     let _ = unsafe { sys::nvrtcVersion(&mut major, &mut minor) };
     format!("{major}.{minor}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_machine_code_is_no_machine_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kernels").join("k.cubin");
+        keep(&path, b"\x7fELF and more").unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(unsealed(&whole).unwrap(), b"\x7fELF and more");
+        for cut in 0..whole.len() {
+            assert!(unsealed(&whole[..cut]).is_none(), "{cut} bytes");
+        }
+        let mut flipped = whole.clone();
+        flipped[SEAL] ^= 1;
+        assert!(unsealed(&flipped).is_none());
+    }
 }

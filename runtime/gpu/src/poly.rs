@@ -1,5 +1,6 @@
 //! What an engine on a device hands out.
 
+use crate::args::MOST_LIMBS;
 use crate::device::Device;
 use sotto_ckks::engine::Primes;
 use std::fmt;
@@ -28,6 +29,7 @@ impl<D: Device> fmt::Debug for GpuPoly<D> {
 
 impl<D: Device> GpuPoly<D> {
     pub(crate) fn new(memory: D::Memory, primes: &Primes) -> Self {
+        assert!(primes.len() <= MOST_LIMBS, "more primes than kernels take");
         Self {
             memory: Arc::new(memory),
             primes: primes.clone(),

@@ -41,7 +41,7 @@ impl<D: Device> Resident<D> {
         };
         if !LOG_N.contains(&log_n) {
             return Err(refuse(format!(
-                "rings of 2^{log_n} coefficients have no kernels; take the processor"
+                "rings of 2^{log_n} coefficients have no kernels; use --backend cpu"
             )));
         }
         let most = ctx.params().p_primes.len()
@@ -52,7 +52,7 @@ impl<D: Device> Resident<D> {
         let sources = ctx.params().digits.iter().map(Vec::len).max().unwrap_or(0);
         if most > MOST_LIMBS || digits > MOST_TERMS || sources >= MOST_TERMS {
             return Err(refuse(format!(
-                "{most} primes in {digits} digits of up to {sources} are more than kernels take; take the processor"
+                "{most} primes in {digits} digits of up to {sources} are more than kernels take; use --backend cpu"
             )));
         }
         let words: Vec<Prime> = moduli.iter().map(prime).collect();
@@ -108,10 +108,8 @@ fn prime(m: &Modulus) -> Prime {
     Prime {
         p: m.p,
         p_inv: m.p_inv,
-        r2: m.r2,
         mu: m.mu,
         shift: m.shift,
-        zero: 0,
     }
 }
 

@@ -6,7 +6,7 @@ use sotto_gpu::{Kernel, Source, nvrtc};
 
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_90", "sm_100", "sm_120"];
 
-/// A kernel's registers and bytes spilled, as ptxas tells them.
+/// A kernel's registers, and bytes spilled or on a stack, as ptxas tells them.
 struct Usage {
     kernel: String,
     registers: u32,
@@ -30,7 +30,9 @@ fn usages(log: &str) -> Vec<Usage> {
         for (number, what) in numbers(line) {
             match what {
                 "registers" => last.registers = number,
-                "bytes spill stores" | "bytes spill loads" => last.spilled += number,
+                "bytes stack frame" | "bytes spill stores" | "bytes spill loads" => {
+                    last.spilled += number;
+                }
                 _ => (),
             }
         }

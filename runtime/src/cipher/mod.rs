@@ -22,6 +22,7 @@ use sotto_ir::plan::Plan;
 use sotto_ir::slot::{At, BootstrapKind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Why a backend on ciphertexts refused.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -60,6 +61,7 @@ pub struct Ciphers<E: Engine> {
     keys: EvaluationKeys<E::Poly>,
     key_bytes: usize,
     bootstraps: BTreeMap<BootstrapKind, Bootstrapper<E>>,
+    waits: AtomicBool,
 }
 
 /// The backend on the processor.
@@ -112,6 +114,7 @@ impl<E: Engine> Ciphers<E> {
             keys,
             key_bytes,
             bootstraps,
+            waits: AtomicBool::new(false),
         })
     }
 
@@ -136,8 +139,16 @@ impl<E: Engine> Ciphers<E> {
         Evaluator::on(&self.engine, &self.keys)
     }
 
+    /// From now on an operation ends when it is computed, not when a device has been told of it: so that times are its own.
+    pub fn wait_for_each(&self) {
+        self.waits.store(true, Ordering::Relaxed);
+    }
+
     /// A result, if the engine's device is still sound.
     fn sound<T>(&self, result: T) -> Done<T> {
+        if self.waits.load(Ordering::Relaxed) {
+            self.engine.wait();
+        }
         self.engine.check()?;
         Ok(result)
     }

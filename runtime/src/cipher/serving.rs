@@ -25,8 +25,10 @@ const KEY_OVERHEAD: u64 = 256;
 /// How an engine runs.
 #[derive(Default)]
 pub struct EngineOptions {
-    /// Bytes the server may use; None for what the machine has free.
+    /// Bytes the server may use; None for what is free.
     pub memory: Option<u64>,
+    /// Bytes free where the engine computes; None for this machine's.
+    pub free: Option<u64>,
     /// Where per-op times go.
     pub trace: Option<Trace>,
 }
@@ -41,7 +43,7 @@ pub enum EngineError {
     /// The plan needs more memory than it may use.
     #[error(
         "the plan needs {needed} bytes at its peak and {allowed} are {}; {}",
-        if *.stated { "allowed by --memory" } else { "free on this machine" },
+        if *.stated { "allowed by --memory" } else { "free" },
         if *.stated { "raise --memory or compile with a smaller --context" } else { "free memory, compile with a smaller --context, or insist with --memory" }
     )]
     #[diagnostic(code(engine::memory))]
@@ -100,6 +102,7 @@ impl<E: Engine> PlanEngine<E> {
         let needed = plan.estimate.peak_memory_bytes;
         let allowed = options
             .memory
+            .or(options.free)
             .or_else(crate::process::available_memory)
             .unwrap_or(u64::MAX);
         if needed > allowed {
@@ -130,6 +133,14 @@ impl<E: Engine> PlanEngine<E> {
             Some(prefill) if block > 0 => prefill.input.level,
             _ => self.plan.client.input.level,
         }
+    }
+
+    /// What is wrong with the engine's device, which no client can help.
+    fn device_fault(&self) -> Option<Fault> {
+        const REMEDY: &str = "whoever runs the server starts it again, with a smaller --memory, or with --backend cpu";
+        let error = self.engine.check().err()?;
+        let thing = error.to_string();
+        Some(Fault::new(FaultCode::Internal, thing, REMEDY))
     }
 
     fn read(
@@ -199,9 +210,16 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
             let mut file = EvaluationKeyFile::open(self.engine.context(), dir.join(KEY_FILE))?;
             let wanted = request(&self.plan.keys, self.engine.context());
             let keys = file.load(Some(&wanted), &mut *progress)?;
-            Ciphers::on(&self.engine, &self.plan, keys, |_, _| {})
+            let backend = Ciphers::on(&self.engine, &self.plan, keys, |_, _| {})?;
+            if self.trace.is_some() {
+                backend.wait_for_each();
+            }
+            Ok(backend)
         };
         let backend = load(progress).map_err(|error| {
+            if let Some(fault) = self.device_fault() {
+                return fault;
+            }
             let code = match &error {
                 CipherError::Scheme(CkksError::MissingKey { .. }) => FaultCode::KeyMissing,
                 _ => FaultCode::KeyDamaged,
@@ -219,7 +237,9 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
             usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
         );
         // The first client is not to wait for what the server can do before it comes.
-        executor.warm(progress).map_err(step_fault)?;
+        executor
+            .warm(progress)
+            .map_err(|error| self.device_fault().unwrap_or_else(|| step_fault(error)))?;
         Ok(executor)
     }
 
@@ -250,10 +270,12 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
             0 => keys.decode(session, vec![input], &mut observe),
             count => keys.prefill(session, vec![input], count, &mut observe),
         };
-        let outputs = outputs.map_err(step_fault)?;
+        let failed = |error| self.device_fault().unwrap_or_else(|| step_fault(error));
+        let outputs = outputs.map_err(failed)?;
         let bytes = |ct: &Ciphertext<E::Poly>| {
-            let ct = evaluator.download(ct).map_err(CipherError::from);
-            Ok(ct.map_err(internal)?.to_bytes(self.engine.context()))
+            let ct = evaluator.download(ct);
+            let failed = |error| self.device_fault().unwrap_or_else(|| internal(error));
+            Ok(ct.map_err(failed)?.to_bytes(self.engine.context()))
         };
         Ok(StepOutput {
             ciphertexts: outputs.iter().map(bytes).collect::<Result<_, Fault>>()?,

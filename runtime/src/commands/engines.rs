@@ -1,9 +1,10 @@
 //! Which engine computes on ciphertexts.
 
-use super::Failure;
+use super::{Failure, human_bytes};
 use sotto_ckks::Context;
 use sotto_gpu::{Cuda, Gpu};
 use sotto_ir::params::ParamSet;
+use sotto_ir::plan::Plan;
 
 /// The engines that a server can compute on.
 #[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,4 +54,25 @@ impl CardArgs {
         let open = || Gpu::new(Cuda::open(self.card)?, &Context::new(params.clone())?);
         open().map_err(Failure::input)
     }
+}
+
+/// Bytes of a card that a plan may count on: what is free, but for what operations take beside the plan's own values. None free if the
+/// driver does not say.
+pub fn card_room(gpu: &Gpu<Cuda>) -> u64 {
+    const BESIDE: u64 = 2 << 30;
+    let free = gpu.device().free_memory().unwrap_or(0);
+    free.saturating_sub(BESIDE)
+}
+
+/// Refuses a plan that needs more than `free` bytes.
+pub fn check_room(plan: &Plan, free: u64) -> Result<(), Failure> {
+    let needed = plan.estimate.peak_memory_bytes;
+    if needed <= free {
+        return Ok(());
+    }
+    Err(Failure::Input(format!(
+        "the plan needs {} at its peak and {} are free: compile with a smaller --context or --memory, or fewer --layers of a preset",
+        human_bytes(needed),
+        human_bytes(free)
+    )))
 }

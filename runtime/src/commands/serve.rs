@@ -1,6 +1,6 @@
 //! `sotto serve`.
 
-use super::engines::{EngineArgs, EngineName};
+use super::engines::{EngineArgs, EngineName, card_room};
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
 use crate::cipher::{EngineOptions, PlanEngine};
@@ -72,8 +72,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         }
         EngineName::Gpu => {
             let gpu = args.engine.card.open(&dir.plan().params)?;
-            let free = gpu.device().free_memory();
-            serve(args, plan_engine(args, &dir, gpu, free)?)
+            let room = card_room(&gpu);
+            serve(args, plan_engine(args, &dir, gpu, Some(room))?)
         }
     }
 }
@@ -158,9 +158,9 @@ fn plan_engine<E: Engine>(
     let data = dir.data().map_err(Failure::input)?;
     let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
     let trace = trace.transpose()?;
-    let stated = args.memory.map(|memory| memory.as_u64());
     let options = EngineOptions {
-        memory: stated.or(free),
+        memory: args.memory.map(|memory| memory.as_u64()),
+        free,
         trace,
     };
     PlanEngine::on(engine, dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)

@@ -1,6 +1,6 @@
 //! A plan on the backend asked for, held against a golden file: what `check` and `eval` share.
 
-use super::engines::CardArgs;
+use super::engines::{CardArgs, card_room, check_room};
 use super::escapes::{FirstEscape, Stopped, note};
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, consent};
@@ -169,6 +169,7 @@ impl Trial {
             }
             BackendName::Gpu => {
                 let gpu = args.card.open(params)?;
+                check_room(dir.plan(), card_room(&gpu))?;
                 Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, trace)?))
             }
         })

@@ -43,7 +43,7 @@ impl<'a> Division<'a> {
         source.par_limbs(|_, prime, limb| {
             let from = x.limb_of(prime).expect("primes dropped are the input's");
             limb.copy_from_slice(from);
-            self.to_source(ring, prime, limb);
+            self.source_of(ring, prime, limb);
         });
         let turn = (element != 1).then(|| ring.permutation(element));
         let turn = turn.as_deref();
@@ -58,7 +58,7 @@ impl<'a> Division<'a> {
     }
 
     /// Makes of a limb of the input's what [`Self::convert`] takes: coefficients of x·kU, times N.
-    pub(crate) fn to_source(&self, ring: &Ring, prime: u16, limb: &mut [u32]) {
+    pub(crate) fn source_of(&self, ring: &Ring, prime: u16, limb: &mut [u32]) {
         if self.multiplies() {
             let m = ring.modulus(prime);
             kernels::mul_scalar(limb, m.to_mont(self.multiplier(ring, m)), m);
@@ -66,7 +66,7 @@ impl<'a> Division<'a> {
         ring.inverse_times_n(prime, limb);
     }
 
-    /// The residue of x·kU modulo ΠD, nearest to zero, modulo the primes `to`: coefficients, from those that [`Self::to_source`] made.
+    /// The residue of x·kU modulo ΠD, nearest to zero, modulo the primes `to`: coefficients, from those that [`Self::source_of`] made.
     pub(crate) fn convert(&self, ring: &Ring, source: &RnsPoly, to: &Primes) -> RnsPoly {
         let mut out = RnsPoly::dirty(ring, to, Form::Coefficients);
         let inputs: Vec<&[u32]> = source.limbs().collect();

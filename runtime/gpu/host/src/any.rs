@@ -95,10 +95,13 @@ impl Device for Any {
         }
     }
 
-    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
-        match self {
-            Self::Host(host) => host.launch(kernel, grid, threads, args),
-            Self::Cuda(cuda) => cuda.launch(kernel, grid, threads, args),
+    unsafe fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
+        // SAFETY: as the caller says.
+        unsafe {
+            match self {
+                Self::Host(host) => host.launch(kernel, grid, threads, args),
+                Self::Cuda(cuda) => cuda.launch(kernel, grid, threads, args),
+            }
         }
     }
 }

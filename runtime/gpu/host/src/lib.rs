@@ -1,14 +1,15 @@
 //! The kernels of sotto-gpu as functions of the processor: the same text, launched by the same code.
 //!
 //! [`Host`] is a [`Device`] for tests: blocks run one after the other, in the order of the grid, and so do the threads of every phase.
-//! It is slow and right. A phase that reads what another thread of the same phase writes would show as a difference from
-//! sotto-ckks only by chance: kernels must not, and on a GPU the race checker looks for it.
+//! It is slow and right. Threads of a phase run forwards in one block and backwards in the next, so that a phase that reads what another
+//! of its threads writes shows as a difference from sotto-ckks; on a GPU the race checker looks for it.
 
 mod any;
 
 pub use any::Any;
 
 use sotto_gpu::{Device, Kernel};
+use std::sync::{Mutex, PoisonError};
 
 /// The processor in place of a GPU.
 #[derive(Clone, Debug, Default)]
@@ -21,8 +22,8 @@ pub struct Memory {
     len: usize,
 }
 
-// SAFETY: the pointer is to memory that this handle owns. Kernels and copies reach it one after the other, as a stream's do: tests
-// launch from one thread.
+// SAFETY: the pointer is to memory that this handle owns; kernels reach it one after the other, under a lock. Copies while a kernel runs
+// elsewhere on the same memory would race: an engine makes none, since its operations return when they are done.
 unsafe impl Send for Memory {}
 // SAFETY: as above.
 unsafe impl Sync for Memory {}
@@ -77,18 +78,28 @@ impl Device for Host {
         }
     }
 
-    fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
-        // SAFETY: the engine gives every kernel its own structure, and addresses of memory that is still held.
-        unsafe { function(kernel)(args.as_ptr(), grid.as_ptr(), threads) };
+    unsafe fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
+        let _one_at_a_time = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: as the caller says: the kernel's own structure, and addresses of memory that is held.
+        let fits =
+            unsafe { function(kernel)(args.as_ptr(), args.len() as u64, grid.as_ptr(), threads) };
+        let (name, given) = (kernel.name(), args.len());
+        assert!(
+            fits,
+            "{name}: its structure in C++ has not the {given} bytes of Rust's"
+        );
     }
 }
 
-type Function = unsafe extern "C" fn(*const u8, *const u32, u32);
+type Function = unsafe extern "C" fn(*const u8, u64, *const u32, u32) -> bool;
+
+/// Kernels run in one order, as a stream's do.
+static LAUNCH: Mutex<()> = Mutex::new(());
 
 macro_rules! functions {
     ($($variant:ident = $name:ident,)*) => {
         unsafe extern "C" {
-            $(fn $name(args: *const u8, grid: *const u32, threads: u32);)*
+            $(fn $name(args: *const u8, size: u64, grid: *const u32, threads: u32) -> bool;)*
         }
 
         fn function(kernel: Kernel) -> Function {

@@ -98,8 +98,8 @@ fn divisions(pair: &Pair, level: usize, words: &mut Words) {
             a.iter().copied().filter(|p| !b.contains(p)).collect()
         };
         let mut drop = only(&from, &to);
-        // a conversion takes no more sources
-        drop.truncate(12 - if with_special { special.len() } else { 0 });
+        // a conversion takes no more sources; a rescale on the way from QP is the most there is
+        drop.truncate(15 - if with_special { special.len() } else { 0 });
         if with_special {
             drop.extend(special.iter());
         }

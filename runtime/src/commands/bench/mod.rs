@@ -79,13 +79,13 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
         EngineName::Cpu => measure(&Cpu::new(&context), &secret),
         EngineName::Gpu => measure(&args.engine.card.open(context.params())?, &secret),
     };
-    let (ops, bootstraps, yardstick_seconds) = measured.map_err(Failure::input)?;
+    let ((ops, bootstraps, yardstick_seconds), engine) = measured.map_err(Failure::input)?;
     let threads = rayon::current_num_threads() as u32;
     let params = context.params();
     let table = CostTable {
         name: args.name.clone(),
         origin: format!(
-            "sotto bench --cost-table: medians at {}, {threads} threads",
+            "sotto bench --cost-table: medians at {} on {engine}, {threads} threads",
             params.name
         ),
         log_n: params.log_n,
@@ -107,9 +107,10 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn measure<E: Engine>(engine: &E, secret: &SecretKey) -> sotto_ckks::Result<Measured> {
+/// What was measured, and on what.
+fn measure<E: Engine>(engine: &E, secret: &SecretKey) -> sotto_ckks::Result<(Measured, String)> {
     let meter = Meter::bar(0, "measuring");
-    Bench::new(engine, secret, &meter).run()
+    Ok((Bench::new(engine, secret, &meter).run()?, engine.describe()))
 }
 
 /// Refuses a place that no file can be written to, now rather than after the measurement.

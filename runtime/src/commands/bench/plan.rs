@@ -1,11 +1,11 @@
 //! `sotto bench plan`: what a plan's tokens take, whatever they mean.
 
-use super::super::engines::{EngineArgs, EngineName};
+use super::super::engines::{EngineArgs, EngineName, card_room, check_room};
 use super::super::traces::create_trace;
 use super::super::trials::cipher_trial;
 use super::rounds::median;
 use crate::client::ClientModel;
-use crate::commands::{Consent, Failure, Meter, human_bytes, print};
+use crate::commands::{Consent, Failure, Meter, print};
 use crate::plan::PlanDir;
 use crate::process::{available_memory, peak_memory};
 use serde::Serialize;
@@ -67,14 +67,25 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let dir = PlanDir::open(&args.plan).map_err(Failure::input)?;
     args.consent.check(dir.plan())?;
     dir.check().map_err(Failure::input)?;
+    let capacity = dir.plan().capacity;
+    if args.tokens > capacity {
+        return Err(Failure::Input(format!(
+            "--tokens {}: the plan holds {capacity}; ask for at most that",
+            args.tokens
+        )));
+    }
     let params = &dir.plan().params;
     let figures = match args.engine.backend {
         EngineName::Cpu => {
-            check_room(dir.plan().estimate.peak_memory_bytes)?;
+            check_room(dir.plan(), available_memory().unwrap_or(u64::MAX))?;
             let context = Context::new(params.clone()).map_err(Failure::input)?;
             measure(args, &dir, &Cpu::new(&context))?
         }
-        EngineName::Gpu => measure(args, &dir, &args.engine.card.open(params)?)?,
+        EngineName::Gpu => {
+            let gpu = args.engine.card.open(params)?;
+            check_room(dir.plan(), card_room(&gpu))?;
+            measure(args, &dir, &gpu)?
+        }
     };
     match args.json {
         true => {
@@ -85,18 +96,6 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-/// Refuses a plan that needs more memory than is free.
-fn check_room(needed: u64) -> Result<(), Failure> {
-    match available_memory() {
-        Some(free) if needed > free => Err(Failure::Input(format!(
-            "the plan needs {} at its peak and {} are free on this machine: compile with fewer --layers or a smaller --context",
-            human_bytes(needed),
-            human_bytes(free)
-        ))),
-        _ => Ok(()),
-    }
-}
-
 fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures, Failure> {
     let started = Instant::now();
     let plan = dir.plan();
@@ -104,7 +103,7 @@ fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures,
     let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
     let mut trial = cipher_trial(engine, dir, model, trace.transpose()?)?;
     let setup_seconds = started.elapsed().as_secs_f64();
-    let tokens = args.tokens.min(plan.capacity);
+    let tokens = args.tokens;
     let meter = Meter::bar(tokens.into(), "computing tokens");
     let mut yardstick = Yardstick::default();
     let (mut seconds, mut looks) = (Vec::new(), Vec::new());

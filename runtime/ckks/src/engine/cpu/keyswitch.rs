@@ -234,7 +234,7 @@ pub(super) fn switched(
             product.limb(ring, prime, &mut scratch, x, y);
             [x, y]
                 .into_iter()
-                .for_each(|half| division.to_source(ring, prime, half));
+                .for_each(|half| division.source_of(ring, prime, half));
         }
     });
     let convert = |source: &RnsPoly| division.convert(ring, source, to);
