@@ -211,6 +211,17 @@ impl BootstrapSpec {
         })
     }
 
+    /// The same bootstrap with about half the keys, for more key switches: half the babies a giant in coefficients-to-slots, where keys are
+    /// largest, and giants chained ([`Bsgs::chained`]).
+    #[must_use]
+    pub fn sparing(self) -> Self {
+        let cts = self.cts.into_iter().map(FactorSpec::sparing);
+        Self {
+            cts: cts.collect(),
+            ..self
+        }
+    }
+
     /// Checks a specification that came from elsewhere: it must be what [`BootstrapSpec::with_factors`] makes, except that factors may be
     /// split otherwise.
     ///

@@ -290,3 +290,41 @@ fn a_damaged_specification_is_found() {
         assert!(bad.check(&set).is_err(), "damage {i}");
     }
 }
+
+#[test]
+fn sparing_bootstraps_take_about_half_the_keys_and_are_the_same_otherwise() {
+    let set = ParamSet::secure_128();
+    for slots in [512, 4096, 32768] {
+        let spec = BootstrapSpec::new(&set, slots, true).unwrap();
+        let sparing = spec.clone().sparing();
+        sparing.check(&set).unwrap();
+        let at_the_top = |s: &BootstrapSpec| {
+            let factors = s.cts.iter().map(|f| f.bsgs.rotations().len());
+            factors.sum::<usize>()
+        };
+        let (few, many) = (at_the_top(&sparing), at_the_top(&spec));
+        println!("{slots} slots: {few} of {many} keys of coefficients-to-slots");
+        assert!(10 * few <= 6 * many, "{slots} slots: {few} of {many}");
+        for (a, b) in spec.cts.iter().zip(&sparing.cts) {
+            assert_eq!(a.bsgs.diagonals(), b.bsgs.diagonals());
+        }
+        // a chain that does not reach its giants is no such bootstrap
+        let mut broken = sparing.clone();
+        let longest = broken.cts.iter_mut().max_by_key(|f| f.bsgs.giants.len());
+        let bsgs = &mut longest.unwrap().bsgs;
+        let last = bsgs.giants.len() - 1;
+        assert!(bsgs.chains().iter().all(|(_, chain)| chain.len() > 1));
+        bsgs.giants[last].step += 1;
+        let babies = &mut bsgs.giants[last].babies;
+        babies
+            .iter_mut()
+            .for_each(|b| *b = b.wrapping_sub(1) % slots);
+        assert!(broken.check(&set).is_err());
+        let text = ron::to_string(&spec).unwrap();
+        assert!(!text.contains("chained"), "plans are as they were");
+        assert_eq!(
+            ron::from_str::<BootstrapSpec>(&ron::to_string(&sparing).unwrap()).unwrap(),
+            sparing
+        );
+    }
+}

@@ -13,7 +13,7 @@ use crate::engine::{self, Babies, Carry, Cpu, Ct, Engine, GaloisKey, Switch, Use
 use crate::error::{CkksError, Result};
 use crate::evaluator::{Evaluator, below};
 use crate::keys::KeyKind;
-use crate::ring::kernels;
+use crate::ring::{Primes, kernels};
 use num_complex::Complex64;
 use sotto_params::bootstrap::{Bsgs, Giant};
 use sotto_params::galois;
@@ -156,10 +156,10 @@ impl<E: Engine> LinearTransform<E> {
     fn sum(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>) -> Result<[E::Poly; 2]> {
         ct.check_like(OP, self.level, 1)?;
         ev.check_key(OP, ct)?;
-        let element = |giant: &Giant| rotation_key(ev, giant.step, self.level);
         // before the work, so that a missing key costs nothing
-        let giants = self.bsgs.giants.iter().map(element);
-        let giants: Vec<_> = giants.collect::<Result<_>>()?;
+        for step in self.bsgs.rotations() {
+            rotation_key(ev, step, self.level)?;
+        }
         let babies = self.babies.iter().map(|&b| rotation_key(ev, b, self.level));
         let babies = Babies {
             c0: &ct.c0,
@@ -168,12 +168,66 @@ impl<E: Engine> LinearTransform<E> {
             wide: ev.context().wide_primes(self.level),
         };
         let inner = ev.engine().inner_sums(&babies, &self.plaintexts);
-        let mut outer = [(); 2].map(|()| ev.engine().zero(&babies.wide));
-        for (sum, giant) in inner.into_iter().zip(giants) {
-            let element = giant.map_or(1, |(element, _)| element);
-            ev.add_turned(OP, &mut outer, sum, element, self.level)?;
+        match self.bsgs.chained {
+            true => self.chained(ev, inner, &babies.wide),
+            false => self.rotated(ev, inner, &babies.wide),
+        }
+    }
+
+    /// Σ of the inner sums, each rotated by its giant step.
+    fn rotated(
+        &self,
+        ev: &Evaluator<'_, E>,
+        inner: Vec<[E::Poly; 2]>,
+        wide: &Primes,
+    ) -> Result<[E::Poly; 2]> {
+        let mut outer = [(); 2].map(|()| ev.engine().zero(wide));
+        for (sum, giant) in inner.into_iter().zip(&self.bsgs.giants) {
+            ev.add_turned(
+                OP,
+                &mut outer,
+                sum,
+                self.element(ev, giant.step),
+                self.level,
+            )?;
         }
         Ok(outer)
+    }
+
+    /// The same, rotated a unit at a time.
+    fn chained(
+        &self,
+        ev: &Evaluator<'_, E>,
+        inner: Vec<[E::Poly; 2]>,
+        wide: &Primes,
+    ) -> Result<[E::Poly; 2]> {
+        let mut inner: Vec<Option<[E::Poly; 2]>> = inner.into_iter().map(Some).collect();
+        let zero = || [(); 2].map(|()| ev.engine().zero(wide));
+        let mut outer = zero();
+        for (unit, places) in self.bsgs.chains() {
+            let element = self.element(ev, unit);
+            let mut beyond: Option<[E::Poly; 2]> = None;
+            for place in places.into_iter().rev() {
+                let mut sum = place.and_then(|i| inner[i].take()).unwrap_or_else(zero);
+                if let Some(beyond) = beyond.take() {
+                    ev.add_turned(OP, &mut sum, beyond, element, self.level)?;
+                }
+                beyond = Some(sum);
+            }
+            if let Some(beyond) = beyond {
+                ev.add_turned(OP, &mut outer, beyond, element, self.level)?;
+            }
+        }
+        // what is not rotated is left
+        for sum in inner.into_iter().flatten() {
+            ev.add_turned(OP, &mut outer, sum, 1, self.level)?;
+        }
+        Ok(outer)
+    }
+
+    /// The Galois element of a rotation.
+    fn element(&self, ev: &Evaluator<'_, E>, step: usize) -> u32 {
+        galois::rotation(step as i64, ev.context().params().log_n)
     }
 }
 

@@ -46,8 +46,17 @@ fn part_errors(a: &[Complex64], b: &[Complex64]) -> (f64, f64) {
 #[test]
 fn linear_transforms() {
     // Period 4 takes the short form of the plaintexts (runs of 64 values), period 512 the full one.
-    for (n, level) in [(4, 16), (512, 9), (512, 1), (64, 27)] {
-        let bsgs = Bsgs::regular(n, 1, -1, 2, 2);
+    let splits = [(4, 16), (512, 9), (512, 1), (64, 27)]
+        .map(|(n, level)| (Bsgs::regular(n, 1, -1, 2, 2), level));
+    // chains in both directions, in one, of one giant, and of all diagonals there are
+    let chains = [
+        (Bsgs::sparing(64, 1, -7, 9, 2), 9),
+        (Bsgs::sparing(512, 4, 0, 11, 4), 3),
+        (Bsgs::sparing(128, 1, -4, 3, 4), 5),
+        (Bsgs::sparing(16, 1, 0, 15, 4), 4),
+    ];
+    for (bsgs, level) in splits.into_iter().chain(chains) {
+        let n = bsgs.slots;
         let b = bench_for(10, |request, _| {
             for step in bsgs.rotations() {
                 request.add_galois(galois::rotation(step as i64, 10), level);
@@ -172,6 +181,7 @@ fn odd_splits_are_errors_or_right() {
         let bsgs = Bsgs {
             slots,
             giants: Vec::new(),
+            chained: false,
         };
         assert!(matches!(
             transform(&bsgs, &[]),
@@ -181,6 +191,7 @@ fn odd_splits_are_errors_or_right() {
     let mut bsgs = Bsgs {
         slots: 8,
         giants: Vec::new(),
+        chained: false,
     };
     assert!(matches!(
         transform(&bsgs, &[]),
@@ -266,9 +277,11 @@ fn transfer(set: &ParamSet, spec: &BootstrapSpec, z: Complex64) -> Complex64 {
 fn bootstraps_dense_and_sparse_real_and_complex() {
     let log_n = 10;
     let set = ParamSet::insecure_test(log_n);
+    let spec = |n, complex| BootstrapSpec::new(&set, n, complex).unwrap();
     let specs: Vec<BootstrapSpec> = [1, 2, 16, 128, 512]
         .into_iter()
-        .flat_map(|n| [false, true].map(|complex| BootstrapSpec::new(&set, n, complex).unwrap()))
+        .flat_map(|n| [false, true].map(|complex| spec(n, complex)))
+        .chain([spec(16, false).sparing(), spec(512, true).sparing()])
         .collect();
     let b = bench_for(log_n, |request, _| {
         specs.iter().for_each(|s| request.add_bootstrap(s, log_n))

@@ -306,5 +306,6 @@ fn split(diagonals: &Diagonals) -> Bsgs {
     Bsgs {
         slots: diagonals.period as usize,
         giants: giants.into_iter().map(giant).collect(),
+        chained: false,
     }
 }

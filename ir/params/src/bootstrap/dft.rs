@@ -77,12 +77,20 @@ pub(super) fn factors(
 
 fn split(log_slots: u32, low: u32, high: u32) -> Bsgs {
     let slots = 1usize << log_slots;
+    match span(log_slots, low, high) {
+        Some((unit, first, last)) => Bsgs::cheapest(slots, unit, first, last),
+        None => Bsgs::regular(slots, 1, 0, 0, 1),
+    }
+}
+
+/// The diagonals of the stages from `low` to `high`: unit, first and last; none where there is no stage.
+fn span(log_slots: u32, low: u32, high: u32) -> Option<(usize, i64, i64)> {
     if high < low {
-        return Bsgs::regular(slots, 1, 0, 0, 1);
+        return None;
     }
     let reach = (1i64 << (high + 1 - low)) - 1;
     let first = if high == log_slots { 0 } else { -reach };
-    Bsgs::cheapest(slots, 1 << (low - 1), first, reach)
+    Some((1 << (low - 1), first, reach))
 }
 
 impl FactorSpec {
@@ -91,7 +99,20 @@ impl FactorSpec {
         let shape = |f: &Self| (f.transform, f.level, f.low, f.high, f.bsgs.slots);
         shape(self) == shape(other)
             && self.bsgs.steps_in_range()
+            && self.bsgs.chains_reach()
             && self.bsgs.diagonals() == other.bsgs.diagonals()
+    }
+
+    /// The same factor with few keys: half the babies a giant, giants chained.
+    pub(super) fn sparing(self) -> Self {
+        let slots = self.bsgs.slots;
+        let babies = self.bsgs.giants.iter().map(|g| g.babies.len()).max();
+        let half = (babies.unwrap_or(1) / 2).max(1);
+        let bsgs = match span(slots.trailing_zeros(), self.low, self.high) {
+            Some((unit, first, last)) => Bsgs::sparing(slots, unit, first, last, half),
+            None => self.bsgs,
+        };
+        Self { bsgs, ..self }
     }
 
     /// The diagonals of the factor, every entry multiplied by `gain`.

@@ -20,6 +20,10 @@ pub struct Bsgs {
     pub slots: usize,
     /// The giants.
     pub giants: Vec<Giant>,
+    /// Whether giants are rotated one unit at a time, outermost first: `rot(inner_1 + rot(inner_2 + …, u), u)`, and so for negative
+    /// steps. As many key switches as without, but one key for each direction serves all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chained: bool,
 }
 
 /// What one giant rotation costs in baby rotations, roughly: a baby shares its decomposition and its ModDown.
@@ -48,6 +52,7 @@ impl Bsgs {
         Self {
             slots,
             giants: range.map(giant).collect(),
+            chained: false,
         }
     }
 
@@ -59,6 +64,7 @@ impl Bsgs {
         splits.min_by_key(Self::weight).unwrap_or(Self {
             slots,
             giants: Vec::new(),
+            chained: false,
         })
     }
 
@@ -84,12 +90,65 @@ impl Bsgs {
             .collect()
     }
 
-    /// All rotations other than 0, ascending.
+    /// All rotations that are made, other than 0, ascending.
     pub fn rotations(&self) -> BTreeSet<usize> {
-        self.baby_steps()
-            .union(&self.giant_steps())
-            .copied()
-            .collect()
+        let giants = match self.chained {
+            true => self.chains().into_iter().map(|(unit, _)| unit).collect(),
+            false => self.giant_steps(),
+        };
+        self.baby_steps().union(&giants).copied().collect()
+    }
+
+    /// The chains: for each direction in which there are giants, the rotation by one unit, and the giants' positions by how many units
+    /// they are away, from one on. A place without a giant is none.
+    pub fn chains(&self) -> Vec<(usize, Vec<Option<usize>>)> {
+        let n = self.slots;
+        // a step as a distance in a direction: backwards where that is shorter
+        let distance = |step: usize, back: bool| if back { n - step } else { step };
+        let is_back = |step: usize| 2 * step > n;
+        let mut chains = Vec::new();
+        for back in [false, true] {
+            let along = |g: &&Giant| g.step != 0 && is_back(g.step) == back;
+            let mine = self.giants.iter().filter(along);
+            let Some(unit) = mine.map(|g| distance(g.step, back)).min() else {
+                continue;
+            };
+            let mut places: Vec<Option<usize>> = Vec::new();
+            for (i, giant) in self.giants.iter().enumerate() {
+                if giant.step != 0 && is_back(giant.step) == back {
+                    let place = distance(giant.step, back) / unit;
+                    places.resize(places.len().max(place), None);
+                    places[place - 1] = Some(i);
+                }
+            }
+            chains.push((distance(unit, back), places));
+        }
+        chains
+    }
+
+    /// Whether a chain can make every giant step: all are whole numbers of units, each once.
+    pub(super) fn chains_reach(&self) -> bool {
+        let made: usize = self
+            .chains()
+            .iter()
+            .map(|(_, c)| c.iter().flatten().count())
+            .sum();
+        let others = self.giants.iter().filter(|g| g.step != 0).count();
+        let exact = self.chains().iter().all(|(unit, places)| {
+            let reached = |(k, i): (usize, &Option<usize>)| {
+                i.is_none_or(|i| self.giants[i].step == (k + 1) * unit % self.slots)
+            };
+            places.iter().enumerate().all(reached)
+        });
+        !self.chained || (made == others && exact)
+    }
+
+    /// The same diagonals with few keys: `babies` of them a giant, giants chained.
+    pub fn sparing(slots: usize, unit: usize, first: i64, last: i64, babies: usize) -> Self {
+        Self {
+            chained: true,
+            ..Self::regular(slots, unit, first, last, babies)
+        }
     }
 
     /// Every diagonal, ascending.

@@ -24,7 +24,8 @@ use std::time::Instant;
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
   sotto bench engine --threads 1
-  sotto bench engine --threads 2 --rows dense-bootstrap,rotate --json")]
+  sotto bench engine --threads 2 --rows dense-bootstrap,rotate --json
+  sotto bench engine --rows dense-bootstrap,keygen --low-memory")]
 pub struct Args {
     /// Threads to use [default: all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -34,6 +35,9 @@ pub struct Args {
     /// Only these rows.
     #[arg(long, value_enum, value_name = "ROWS", value_delimiter = ',')]
     rows: Vec<Row>,
+    /// Bootstraps with about half the keys, for more key switches.
+    #[arg(long)]
+    low_memory: bool,
     /// How often everything is timed.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
@@ -134,6 +138,8 @@ struct Figure {
 struct Table {
     /// What computed.
     engine: String,
+    /// Whether bootstraps have few keys.
+    low_memory: bool,
     yardstick_ntt_ms: f64,
     threads: usize,
     set: String,
@@ -187,6 +193,7 @@ fn table<E: Engine>(
         secret,
         timer: Timer::default(),
         runs: args.runs as usize,
+        low_memory: args.low_memory,
     };
     bench.table(rows, &meter).map_err(Failure::input)
 }
@@ -199,6 +206,7 @@ struct Bench<'a, E> {
     secret: &'a SecretKey,
     timer: Timer,
     runs: usize,
+    low_memory: bool,
 }
 
 impl<E: Engine> Bench<'_, E> {
@@ -219,6 +227,7 @@ impl<E: Engine> Bench<'_, E> {
         }
         Ok(Table {
             engine: self.engine.describe(),
+            low_memory: self.low_memory,
             yardstick_ntt_ms: self.timer.yardstick() * 1e3,
             threads: rayon::current_num_threads(),
             set: self.ctx.params().name.clone(),
@@ -262,7 +271,11 @@ impl<E: Engine> Bench<'_, E> {
     }
 
     fn spec(&self, slots: usize) -> Result<BootstrapSpec> {
-        Ok(BootstrapSpec::new(self.ctx.params(), slots, true)?)
+        let spec = BootstrapSpec::new(self.ctx.params(), slots, true)?;
+        Ok(match self.low_memory {
+            true => spec.sparing(),
+            false => spec,
+        })
     }
 
     /// Keys and plaintexts of a bootstrap; once or twice is enough, of keys by the hundred.
@@ -399,7 +412,10 @@ fn page(table: &Table, params: &ParamSet) -> String {
     let mut page = format!(
         "{} on {}: N = 2^{}, log QP = {:.0}, {} levels for programs, {} threads, yardstick {:.4} ms\n{:<24} {:>6} {:>6} {:>10} {:>10} {:>10}  {:>9} {:>6} {:>9} {:>9}\n",
         table.set,
-        table.engine,
+        match table.low_memory {
+            true => format!("{}, few keys", table.engine),
+            false => table.engine.clone(),
+        },
         params.log_n,
         params.log_qp(),
         params.top_app_level(),
