@@ -55,8 +55,9 @@
 //! A [`BootstrapSpec`](sotto_params::bootstrap::BootstrapSpec) is data: how many slots repeat, whether they are complex, the factors of
 //! CtS and StC with their baby and giant steps, the degree of EvalMod's polynomial and its double angles, the level it starts from, and with
 //! that the keys it needs, each at the level of its use ([`KeyRequest::add_bootstrap`]). [`Bootstrapper`] is such a description with its
-//! plaintexts. Its [`sparing`](sotto_params::bootstrap::BootstrapSpec::sparing) form takes half the keys for more key switches. StC comes first, on the few levels that are left; then ModRaise under a sparse ephemeral secret, so that EvalMod's interval
-//! can be short; a refresh goes wrong, visibly, if a coefficient leaves that interval, with a probability that
+//! plaintexts. Its [`sparing`](sotto_params::bootstrap::BootstrapSpec::sparing) form takes half the keys for more key switches. StC
+//! comes first, on the few levels that are left; then ModRaise under a sparse ephemeral secret, so that EvalMod's interval can be
+//! short; a refresh goes wrong, visibly, if a coefficient leaves that interval, with a probability that
 //! [`failure_log2_probability`](sotto_params::bootstrap::BootstrapSpec::failure_log2_probability) gives: below 2^-55 for a dense one
 //! at secure-128, over all its coefficients. [`noise_std`](sotto_params::bootstrap::BootstrapSpec::noise_std) predicts its noise, which tests hold
 //! to a factor of 1.4. `SOTTO_SIMD=off` in the environment takes the portable loops; results are the same, residue for residue.
