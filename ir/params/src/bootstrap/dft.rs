@@ -103,13 +103,14 @@ impl FactorSpec {
             && self.bsgs.diagonals() == other.bsgs.diagonals()
     }
 
-    /// The same factor with few keys: half the babies a giant, giants chained.
-    pub(super) fn sparing(self) -> Self {
+    /// The same factor with few keys: 2^-`halvings` of the babies a giant, giants chained.
+    pub(super) fn sparing(self, halvings: u32) -> Self {
         let slots = self.bsgs.slots;
         let babies = self.bsgs.giants.iter().map(|g| g.babies.len()).max();
-        let half = (babies.unwrap_or(1) / 2).max(1);
+        // a power of two, so that steps that have come round are whole units, too
+        let few = (babies.unwrap_or(1).next_power_of_two() >> halvings).max(1);
         let bsgs = match span(slots.trailing_zeros(), self.low, self.high) {
-            Some((unit, first, last)) => Bsgs::sparing(slots, unit, first, last, half),
+            Some((unit, first, last)) => Bsgs::sparing(slots, unit, first, last, few),
             None => self.bsgs,
         };
         Self { bsgs, ..self }
