@@ -320,6 +320,10 @@ fn sparing_bootstraps_take_about_half_the_keys_and_are_the_same_otherwise() {
             .iter_mut()
             .for_each(|b| *b = b.wrapping_sub(1) % slots);
         assert!(broken.check(&set).is_err());
+        // nor is one whose steps are out of range, which nothing falls over
+        let mut wild = sparing.clone();
+        wild.cts[0].bsgs.giants[0].step = usize::MAX;
+        assert!(!wild.keys().rotations.is_empty() && wild.check(&set).is_err());
         let text = ron::to_string(&spec).unwrap();
         assert!(!text.contains("chained"), "plans are as they were");
         assert_eq!(

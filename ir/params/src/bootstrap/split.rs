@@ -105,17 +105,18 @@ impl Bsgs {
         let n = self.slots;
         // a step as a distance in a direction: backwards where that is shorter
         let distance = |step: usize, back: bool| if back { n - step } else { step };
-        let is_back = |step: usize| 2 * step > n;
+        // steps out of range, which a plan may hold that nobody has checked yet, are in no chain
+        let is_along =
+            |g: &Giant, back: bool| (1..n).contains(&g.step) && (g.step > n - g.step) == back;
         let mut chains = Vec::new();
         for back in [false, true] {
-            let along = |g: &&Giant| g.step != 0 && is_back(g.step) == back;
-            let mine = self.giants.iter().filter(along);
+            let mine = self.giants.iter().filter(|g| is_along(g, back));
             let Some(unit) = mine.map(|g| distance(g.step, back)).min() else {
                 continue;
             };
             let mut places: Vec<Option<usize>> = Vec::new();
             for (i, giant) in self.giants.iter().enumerate() {
-                if giant.step != 0 && is_back(giant.step) == back {
+                if is_along(giant, back) {
                     let place = distance(giant.step, back) / unit;
                     places.resize(places.len().max(place), None);
                     places[place - 1] = Some(i);

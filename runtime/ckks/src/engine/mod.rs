@@ -54,10 +54,6 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     fn upload_diagonal(&self, words: Vec<u32>, primes: &Primes, run: usize) -> Self::Diagonal;
     /// The primes of a polynomial.
     fn primes<'a>(&self, poly: &'a Self::Poly) -> &'a Primes;
-    /// Bytes that a polynomial takes.
-    fn poly_bytes(&self, poly: &Self::Poly) -> usize {
-        4 * self.context().params().n() * self.primes(poly).len()
-    }
     /// Bytes that a plaintext takes.
     fn diagonal_bytes(&self, diagonal: &Self::Diagonal) -> usize;
 
