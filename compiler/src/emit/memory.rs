@@ -8,7 +8,7 @@ use super::keys::operand_levels;
 use crate::cost::depends_on_position;
 use crate::place::groups_at_capacity;
 use serde::Serialize;
-use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
+use sotto_ir::params::bootstrap::{BootstrapSpec, FactorSpec};
 use sotto_ir::params::poly::{Parity, PolyPlan};
 use sotto_ir::params::{POOL_BYTES, ParamSet, galois};
 use sotto_ir::plan::{Buf, Estimate, Instr, KeyList, PlanProgram, PlanTemplate};
@@ -356,14 +356,11 @@ impl Sizes<'_> {
     /// Encoded transforms of the bootstraps, which stay in memory.
     fn transforms(&self) -> u64 {
         let factors = self.specs.iter().flat_map(|s| s.cts.iter().chain(&s.stc));
-        factors
-            .map(|f| self.diagonals(&f.bsgs, f.level as u32))
-            .sum()
-    }
-
-    fn diagonals(&self, bsgs: &Bsgs, level: u32) -> u64 {
-        let limbs = self.limbs(level) + self.special();
-        bsgs.diagonals().len() as u64 * self.plaintext(bsgs.slots as u64, limbs)
+        let bytes = |f: &FactorSpec| {
+            let limbs = self.limbs(f.level as u32) + self.special();
+            f.bsgs.diagonals().len() as u64 * self.plaintext(f.period() as u64, limbs)
+        };
+        factors.map(bytes).sum()
     }
 
     /// The plaintext operand of an operation: name, bytes, whether each layer has its own.

@@ -211,15 +211,16 @@ impl BootstrapSpec {
         })
     }
 
-    /// The same bootstrap with about half the keys, for more key switches: in coefficients-to-slots, where keys are largest, half the
-    /// babies a giant (a quarter in the last factor, where key switches are cheapest), and giants chained ([`Bsgs::chained`]).
+    /// The same bootstrap with fewer keys, for more key switches: half the babies a giant.
     #[must_use]
     pub fn sparing(self) -> Self {
-        let last = self.cts.len().saturating_sub(1);
-        let cts = self.cts.into_iter().enumerate();
-        let cts = cts.map(|(i, factor)| factor.sparing(if i == last { 2 } else { 1 }));
+        let fewer = |factors: Vec<FactorSpec>| {
+            let factors = factors.into_iter().map(FactorSpec::with_fewer_babies);
+            factors.collect()
+        };
         Self {
-            cts: cts.collect(),
+            stc: fewer(self.stc),
+            cts: fewer(self.cts),
             ..self
         }
     }

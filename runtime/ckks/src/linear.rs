@@ -101,10 +101,12 @@ impl<E: Engine> LinearTransform<E> {
         babies.sort_unstable();
         babies.dedup();
         let position = |b: &usize| babies.partition_point(|x| x < b);
+        let period = common_period(diagonals.values(), n);
         let mut bytes = 0;
         let mut encode = |step: usize, b: &usize| -> Result<(usize, E::Diagonal)> {
             let diagonal = &diagonals[&((step + b) % n)];
-            let turned: Vec<Complex64> = (0..n).map(|j| diagonal[(j + n - step) % n]).collect();
+            let turned: Vec<Complex64> =
+                (0..period).map(|j| diagonal[(j + n - step) % n]).collect();
             let diagonal = diagonal_at(engine, &encoder, &turned, level)?;
             bytes += engine.diagonal_bytes(&diagonal);
             Ok((position(b), diagonal))
@@ -243,6 +245,21 @@ fn rotation_key<'a, E: Engine>(
     let element = galois::rotation(step as i64, ev.context().params().log_n);
     let key = ev.key(OP, KeyKind::Galois(element), level)?;
     Ok(Some((element, key)))
+}
+
+/// The least period, a power of two, that all diagonals repeat with. Factors of the DFT repeat with their longest butterfly, so most of
+/// them are a few words long; how many is their transforms' memory and what is read of it.
+fn common_period<'a>(diagonals: impl Iterator<Item = &'a Vec<Complex64>>, n: usize) -> usize {
+    diagonals.fold(1, |period, diagonal| {
+        let mut longer = std::iter::successors(Some(period), |p| Some(2 * p));
+        let repeats = |p: &usize| {
+            *p >= n
+                || diagonal
+                    .iter()
+                    .eq(diagonal[*p..].iter().chain(&diagonal[..*p]))
+        };
+        longer.find(repeats).unwrap_or(n)
+    })
 }
 
 /// One diagonal modulo QP, transformed, in Montgomery form.

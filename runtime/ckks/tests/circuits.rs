@@ -43,19 +43,28 @@ fn part_errors(a: &[Complex64], b: &[Complex64]) -> (f64, f64) {
     )
 }
 
+/// Primes of QP at a level.
+fn wide(ctx: &Context, level: usize) -> usize {
+    ctx.params().levels[level].primes.len() + ctx.params().p_primes.len()
+}
+
 #[test]
 fn linear_transforms() {
     // Period 4 takes the short form of the plaintexts (runs of 64 values), period 512 the full one.
     let splits = [(4, 16), (512, 9), (512, 1), (64, 27)]
         .map(|(n, level)| (Bsgs::regular(n, 1, -1, 2, 2), level));
+    // diagonals that repeat within the period are kept once: 8 values for 512 slots
+    let repeating = [(Bsgs::regular(512, 2, -3, 3, 4), 7)].map(|(b, level)| (b, level, 8));
     // chains in both directions, in one, of one giant, and of all diagonals there are
     let chains = [
-        (Bsgs::sparing(64, 1, -7, 9, 2), 9),
-        (Bsgs::sparing(512, 4, 0, 11, 4), 3),
-        (Bsgs::sparing(128, 1, -4, 3, 4), 5),
-        (Bsgs::sparing(16, 1, 0, 15, 4), 4),
+        (Bsgs::regular(64, 1, -7, 9, 2).with_chains(), 9),
+        (Bsgs::regular(512, 4, 0, 11, 4).with_chains(), 3),
+        (Bsgs::regular(128, 1, -4, 3, 4).with_chains(), 5),
+        (Bsgs::regular(16, 1, 0, 15, 4).with_chains(), 4),
     ];
-    for (bsgs, level) in splits.into_iter().chain(chains) {
+    let whole = splits.into_iter().chain(chains);
+    let whole = whole.map(|(bsgs, level)| (bsgs.clone(), level, bsgs.slots));
+    for (bsgs, level, period) in whole.chain(repeating) {
         let n = bsgs.slots;
         let b = bench_for(10, |request, _| {
             for step in bsgs.rotations() {
@@ -66,13 +75,15 @@ fn linear_transforms() {
         let diagonals: BTreeMap<usize, Vec<Complex64>> = bsgs
             .diagonals()
             .into_iter()
-            .map(|s| (s, random_slots(n, s as u64)))
+            .map(|s| (s, periodic(&random_slots(period, s as u64), n)))
             .collect();
         let x = random_slots(n, 99);
         let want: Vec<Complex64> = (0..n)
             .map(|j| diagonals.iter().map(|(s, d)| d[j] * x[(j + s) % n]).sum())
             .collect();
         let transform = LinearTransform::new(&b.ctx, &bsgs, &diagonals, level).unwrap();
+        let words = diagonals.len() * wide(&b.ctx, level) * 2 * period;
+        assert_eq!(transform.size_bytes(), 4 * words, "{n} slots of {period}");
         let ct = b.encrypt(&x, level);
         let product = transform.apply(&ev, &ct).unwrap();
         assert_eq!((product.level(), product.degree()), (level, 2));
@@ -289,6 +300,12 @@ fn bootstraps_dense_and_sparse_real_and_complex() {
     let ev = Evaluator::new(&b.ctx, &b.keys);
     for spec in &specs {
         let bootstrapper = Bootstrapper::new(&b.ctx, spec).unwrap();
+        let words = spec
+            .cts
+            .iter()
+            .chain(&spec.stc)
+            .map(|f| f.bsgs.diagonals().len() * wide(&b.ctx, f.level) * 2 * f.period());
+        assert_eq!(bootstrapper.size_bytes(), 4 * words.sum::<usize>());
         let x = random_slots(spec.slots, 3);
         let kept: Vec<Complex64> = x
             .iter()

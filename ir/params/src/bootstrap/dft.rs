@@ -72,13 +72,23 @@ pub(super) fn factors(
         high,
         bsgs: split(log_slots, low, high),
     };
-    runs.into_iter().enumerate().map(spec).collect()
+    // The shortest butterflies come last in CtS, where key switches are cheapest but keys are still large. StC is split as CtS is, so
+    // that it finds its keys there.
+    let spare = |factor: FactorSpec| match factor.low {
+        1 => factor.with_fewer_babies(),
+        _ => factor,
+    };
+    runs.into_iter()
+        .enumerate()
+        .map(|run| spare(spec(run)))
+        .collect()
 }
 
+/// Steps that have come round are whole units, too: the cheapest babies are a power of two.
 fn split(log_slots: u32, low: u32, high: u32) -> Bsgs {
     let slots = 1usize << log_slots;
     match span(log_slots, low, high) {
-        Some((unit, first, last)) => Bsgs::cheapest(slots, unit, first, last),
+        Some((unit, first, last)) => Bsgs::cheapest(slots, unit, first, last).with_chains(),
         None => Bsgs::regular(slots, 1, 0, 0, 1),
     }
 }
@@ -103,17 +113,21 @@ impl FactorSpec {
             && self.bsgs.diagonals() == other.bsgs.diagonals()
     }
 
-    /// The same factor with few keys: 2^-`halvings` of the babies a giant, giants chained.
-    pub(super) fn sparing(self, halvings: u32) -> Self {
+    /// The same factor with half the babies a giant: fewer keys, more key switches.
+    pub(super) fn with_fewer_babies(self) -> Self {
         let slots = self.bsgs.slots;
         let babies = self.bsgs.giants.iter().map(|g| g.babies.len()).max();
-        // a power of two, so that steps that have come round are whole units, too
-        let few = (babies.unwrap_or(1).next_power_of_two() >> halvings).max(1);
+        let few = (babies.unwrap_or(1).next_power_of_two() / 2).max(1);
         let bsgs = match span(slots.trailing_zeros(), self.low, self.high) {
-            Some((unit, first, last)) => Bsgs::sparing(slots, unit, first, last, few),
+            Some((unit, first, last)) => Bsgs::regular(slots, unit, first, last, few).with_chains(),
             None => self.bsgs,
         };
         Self { bsgs, ..self }
+    }
+
+    /// The period its diagonals repeat with: the longest butterfly.
+    pub fn period(&self) -> usize {
+        1 << self.high
     }
 
     /// The diagonals of the factor, every entry multiplied by `gain`.

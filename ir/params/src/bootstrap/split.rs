@@ -144,11 +144,12 @@ impl Bsgs {
         !self.chained || (made == others && exact)
     }
 
-    /// The same diagonals with few keys: `babies` of them a giant, giants chained.
-    pub fn sparing(slots: usize, unit: usize, first: i64, last: i64, babies: usize) -> Self {
+    /// The same split with giants rotated one unit at a time.
+    #[must_use]
+    pub fn with_chains(self) -> Self {
         Self {
             chained: true,
-            ..Self::regular(slots, unit, first, last, babies)
+            ..self
         }
     }
 
