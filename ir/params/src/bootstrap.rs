@@ -147,7 +147,7 @@ fn default_factors(log_slots: u32) -> (usize, usize) {
     };
     let cts = match log_slots {
         0..=5 => 1,
-        6..=10 => 2,
+        6..=8 => 2,
         _ => 3,
     };
     (stc, cts)
