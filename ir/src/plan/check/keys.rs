@@ -3,7 +3,7 @@
 use crate::plan::Plan;
 use crate::slot::{At, Layout, Leveled, Op, Program, Side, ValueId};
 use crate::violation::Report;
-use sotto_params::bootstrap::FactorSpec;
+use sotto_params::bootstrap::{Bsgs, FactorSpec, Giant};
 use std::collections::{BTreeMap, HashMap};
 
 /// Uses of keys: highest level, and who needs it there.
@@ -85,10 +85,9 @@ fn uses(plan: &Plan, programs: &[Program<Leveled>]) -> Uses {
     for spec in &plan.bootstraps {
         let who = format!("the bootstrap of {} slots", spec.slots);
         for FactorSpec { bsgs, level, .. } in spec.stc.iter().chain(&spec.cts) {
-            for giant in &bsgs.giants {
-                for &baby in giant.babies.iter().chain([&giant.step]) {
-                    uses.rotation(plan.slots(), baby as i64, *level as u32, &who);
-                }
+            let babies = bsgs.giants.iter().flat_map(|giant| &giant.babies);
+            for step in babies.map(|&baby| baby as i64).chain(giants(bsgs)) {
+                uses.rotation(plan.slots(), step, *level as u32, &who);
             }
         }
         for &step in spec.trace.iter().flatten() {
@@ -100,6 +99,23 @@ fn uses(plan: &Plan, programs: &[Program<Leveled>]) -> Uses {
         uses.ephemeral = uses.ephemeral.max(Some(spec.raised_level as u32));
     }
     uses
+}
+
+/// The rotations by which giant steps are made: every step itself, or in a chain the shortest of each direction, any number of times. All
+/// within the period, a step back being the rest of it.
+fn giants(bsgs: &Bsgs) -> Vec<i64> {
+    let slots = bsgs.slots as i64;
+    let turned = |g: &Giant| match g.step as i64 {
+        step if 2 * step > slots => step - slots,
+        step => step,
+    };
+    let mut steps: Vec<i64> = bsgs.giants.iter().map(turned).collect();
+    if bsgs.chained {
+        let ahead = steps.iter().filter(|s| **s > 0).min();
+        let back = steps.iter().filter(|s| **s < 0).max();
+        steps = ahead.into_iter().chain(back).copied().collect();
+    }
+    steps.iter().map(|s| s.rem_euclid(slots.max(1))).collect()
 }
 
 impl Uses {
