@@ -319,7 +319,10 @@ impl Sizes<'_> {
                     let transforms = s.cts.iter().chain(&s.stc);
                     let linear = transforms
                         .map(|f| (f.bsgs.baby_steps().len() as u64 + 3) * extended(f.level as u32));
-                    let evalmod = (s.evalmod.poly.basis.len() as u64 + 3)
+                    // real and imaginary parts are reduced at the same time
+                    let parts = 1 + u64::from(s.complex);
+                    let evalmod = parts
+                        * (s.evalmod.poly.basis.len() as u64 + 3)
                         * self.ciphertext(s.evalmod.level as u32);
                     linear.max().unwrap_or(0).max(evalmod)
                 })

@@ -143,12 +143,18 @@ impl<E: Engine> Bootstrapper<E> {
         let real = ev.add(&value, &conjugate)?;
         let imaginary = ev.mul_by_i(&ev.sub(&conjugate, &value)?);
         clock.lap(Stage::CoefficientsToSlots);
-        let mut out = self.reduce(ev, &real)?;
-        if self.spec.complex {
-            ev.add_assign(&mut out, &ev.mul_by_i(&self.reduce(ev, &imaginary)?))?;
+        let parts = match self.spec.complex {
+            true => vec![real, imaginary],
+            false => vec![real],
+        };
+        let parts = ev.engine().each(parts, |part| self.reduce(ev, &part));
+        let mut parts = parts.into_iter();
+        let mut value = parts.next().expect("there is a real part")?;
+        for imaginary in parts {
+            ev.add_assign(&mut value, &ev.mul_by_i(&imaginary?))?;
         }
         clock.lap(Stage::EvalMod);
-        Ok((out, clock.times))
+        Ok((value, clock.times))
     }
 
     /// EvalMod on one real part.

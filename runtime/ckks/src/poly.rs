@@ -3,8 +3,10 @@
 use crate::engine::{Ct, Engine};
 use crate::error::{CkksError, Result};
 use crate::evaluator::Evaluator;
-use sotto_params::poly::{Node, NodeCoefficients, Parity, PolyError, PolyPlan, basis_depth};
-use std::collections::HashMap;
+use sotto_params::poly::{
+    BasisStep, Node, NodeCoefficients, Parity, PolyError, PolyPlan, basis_depth,
+};
+use std::collections::{BTreeSet, HashMap};
 
 /// A Chebyshev series on [-1, 1] ready for evaluation.
 #[derive(Clone, Debug)]
@@ -60,21 +62,24 @@ impl ChebyshevSeries {
             level: x.level,
             basis: HashMap::from([((1, 0), x.clone())]),
         };
-        for step in &self.plan.basis {
-            let left = run.at(step.left, step.at)?.clone();
-            let right = run.at(step.right, step.at)?.clone();
-            // 2·T_a·T_b as T_a·(2·T_b).
-            let mut product = ev.product(&[(&left, &ev.add(&right, &right)?)])?;
-            match step.left - step.right {
-                0 => ev.add_constant_to_product(&mut product, -1.0)?,
-                difference => {
-                    ev.sub_value_from_product(&mut product, run.at(difference, step.at)?)?
-                }
-            }
-            let value = ev.relinearise_rescaled(product)?;
-            run.basis.insert((step.index, step.at + 1), value);
+        // those of one depth are made of shallower ones
+        for steps in self.plan.basis.chunk_by(|a, b| a.at == b.at) {
+            run.extend(steps)?;
         }
+        let mut needed = BTreeSet::new();
+        needs(&self.plan.root, &mut needed);
+        run.bring(needed)?;
         run.node(&self.plan.root, &self.coefficients, self.plan.depth)
+    }
+}
+
+/// The basis polynomials that a node multiplies with, and the depths it takes them at.
+fn needs(node: &Node, needed: &mut BTreeSet<(usize, usize)>) {
+    let terms = node.terms.iter().filter(|&&index| index > 0);
+    needed.extend(terms.map(|&index| (index, node.terms_at)));
+    for product in &node.products {
+        needed.insert((product.giant, node.at));
+        needs(&product.quotient, needed);
     }
 }
 
@@ -86,30 +91,72 @@ struct Run<'a, 'e, E: Engine> {
 }
 
 impl<E: Engine> Run<'_, '_, E> {
-    /// T_index at a depth, dropped there from its own if need be.
-    fn at(&mut self, index: usize, depth: usize) -> Result<&Ct<E>> {
-        let own = (index, basis_depth(index));
-        if own.1 < depth && !self.basis.contains_key(&(index, depth)) {
-            let dropped = self
-                .ev
-                .drop_to_level(&self.basis[&own], self.level - depth)?;
-            self.basis.insert((index, depth), dropped);
+    /// T_index at a depth to which it has been brought.
+    fn at(&self, index: usize, depth: usize) -> &Ct<E> {
+        &self.basis[&(index, depth)]
+    }
+
+    /// Drops basis polynomials from their own depths to those where they are needed.
+    fn bring(&mut self, needed: BTreeSet<(usize, usize)>) -> Result<()> {
+        let missing = needed.into_iter().filter(|at| !self.basis.contains_key(at));
+        let drop = |(index, depth): (usize, usize)| -> Result<_> {
+            let own = self.at(index, basis_depth(index));
+            let dropped = self.ev.drop_to_level(own, self.level - depth)?;
+            Ok(((index, depth), dropped))
+        };
+        let dropped = self.ev.engine().each(missing.collect(), drop);
+        for entry in dropped {
+            self.basis.extend([entry?]);
         }
-        Ok(&self.basis[&(index, depth)])
+        Ok(())
+    }
+
+    /// Forms the basis polynomials of one depth.
+    fn extend(&mut self, steps: &[BasisStep]) -> Result<()> {
+        let operands = |step: &BasisStep| [step.left, step.right, step.left - step.right];
+        let needed = steps.iter().flat_map(|step| {
+            let indices = operands(step).into_iter().filter(|&index| index > 0);
+            indices.map(|index| (index, step.at))
+        });
+        self.bring(needed.collect())?;
+        let form = |step: &BasisStep| -> Result<_> {
+            let [left, right, difference] = operands(step);
+            let right = self.at(right, step.at);
+            // 2·T_a·T_b as T_a·(2·T_b).
+            let twice = self.ev.add(right, right)?;
+            let mut product = self.ev.product(&[(self.at(left, step.at), &twice)])?;
+            match difference {
+                0 => self.ev.add_constant_to_product(&mut product, -1.0)?,
+                _ => {
+                    let known = self.at(difference, step.at);
+                    self.ev.sub_value_from_product(&mut product, known)?
+                }
+            }
+            let value = self.ev.relinearise_rescaled(product)?;
+            Ok(((step.index, step.at + 1), value))
+        };
+        let formed = self.ev.engine().each(steps.iter().collect(), form);
+        for entry in formed {
+            self.basis.extend([entry?]);
+        }
+        Ok(())
     }
 
     /// The value of a node at depth `due`.
-    fn node(&mut self, node: &Node, cut: &NodeCoefficients, due: usize) -> Result<Ct<E>> {
+    fn node(&self, node: &Node, cut: &NodeCoefficients, due: usize) -> Result<Ct<E>> {
         if node.products.is_empty() {
             return self.linear(node, cut, due, 1);
         }
         let ev = self.ev;
-        let mut factors = Vec::new();
-        for (product, inner) in node.products.iter().zip(&cut.quotients) {
-            let quotient = self.node(&product.quotient, inner, node.at)?;
-            factors.push((self.at(product.giant, node.at)?.clone(), quotient));
-        }
-        let pairs: Vec<_> = factors.iter().map(|(a, b)| (a, b)).collect();
+        let inner = node.products.iter().zip(&cut.quotients).collect();
+        let quotients = ev.engine().each(inner, |(product, inner)| {
+            self.node(&product.quotient, inner, node.at)
+        });
+        let quotients = quotients.into_iter().collect::<Result<Vec<_>>>()?;
+        let factors = node.products.iter().zip(&quotients);
+        let pairs: Vec<_> = factors
+            .map(|(product, quotient)| (self.at(product.giant, node.at), quotient))
+            .collect();
         let mut sum = ev.product(&pairs)?;
         if node.terms.iter().any(|&i| i > 0) {
             let linear = self.linear(node, cut, node.at, 2)?;
@@ -124,7 +171,7 @@ impl<E: Engine> Run<'_, '_, E> {
 
     /// The linear part of a node at a depth and degree, straight from where it is formed.
     fn linear(
-        &mut self,
+        &self,
         node: &Node,
         cut: &NodeCoefficients,
         depth: usize,
@@ -133,13 +180,11 @@ impl<E: Engine> Run<'_, '_, E> {
         let mut constant = 0.0;
         let mut terms = Vec::new();
         for (&index, &c) in node.terms.iter().zip(&cut.terms) {
-            if index == 0 {
-                constant = c;
-            } else {
-                terms.push((self.at(index, node.terms_at)?.clone(), c));
+            match index {
+                0 => constant = c,
+                _ => terms.push((self.at(index, node.terms_at), c)),
             }
         }
-        let terms: Vec<(&Ct<E>, f64)> = terms.iter().map(|(ct, c)| (ct, *c)).collect();
         self.ev
             .combine_to(&terms, constant, self.level - depth, degree)
     }

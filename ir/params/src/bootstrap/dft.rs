@@ -74,15 +74,18 @@ pub(super) fn factors(
     };
     // The shortest butterflies come last in CtS, where key switches are cheapest but keys are still large. StC is split as CtS is, so
     // that it finds its keys there.
-    let spare = |factor: FactorSpec| match factor.low {
-        1 => factor.with_fewer_babies(),
-        _ => factor,
+    let spare = |factor: FactorSpec| match factor.low == 1 && count > 1 && factor.babies() > FEW {
+        true => factor.with_fewer_babies(),
+        false => factor,
     };
     runs.into_iter()
         .enumerate()
         .map(|run| spare(spec(run)))
         .collect()
 }
+
+/// So many babies or fewer are not worth halving: few keys go, and every giant step that comes for them is a key switch more.
+const FEW: usize = 8;
 
 /// Steps that have come round are whole units, too: the cheapest babies are a power of two.
 fn split(log_slots: u32, low: u32, high: u32) -> Bsgs {
@@ -113,11 +116,16 @@ impl FactorSpec {
             && self.bsgs.diagonals() == other.bsgs.diagonals()
     }
 
+    /// Most babies of a giant.
+    fn babies(&self) -> usize {
+        let giants = self.bsgs.giants.iter().map(|g| g.babies.len());
+        giants.max().unwrap_or(1)
+    }
+
     /// The same factor with half the babies a giant: fewer keys, more key switches.
     pub(super) fn with_fewer_babies(self) -> Self {
         let slots = self.bsgs.slots;
-        let babies = self.bsgs.giants.iter().map(|g| g.babies.len()).max();
-        let few = (babies.unwrap_or(1).next_power_of_two() / 2).max(1);
+        let few = (self.babies().next_power_of_two() / 2).max(1);
         let bsgs = match span(slots.trailing_zeros(), self.low, self.high) {
             Some((unit, first, last)) => Bsgs::regular(slots, unit, first, last, few).with_chains(),
             None => self.bsgs,

@@ -46,6 +46,11 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     /// Waits until everything asked for so far is computed.
     fn wait(&self) {}
 
+    /// Carries out pieces of work that do not need each other, at once where that fills the machine better.
+    fn each<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        items.into_iter().map(work).collect()
+    }
+
     /// Takes a transformed polynomial in.
     fn upload(&self, poly: RnsPoly) -> Self::Poly;
     /// Gives one out.

@@ -11,6 +11,7 @@ use super::{
 use crate::context::Context;
 use crate::keys::SwitchingKey;
 use crate::ring::{self, Form, kernels};
+use rayon::prelude::*;
 
 /// Computes on this machine's processor.
 #[derive(Clone, Debug)]
@@ -55,6 +56,11 @@ impl Engine for Cpu {
 
     fn describe(&self) -> String {
         "the processor".into()
+    }
+
+    /// Threads that share the limbs of one polynomial wait for each other after every step; those of two polynomials need not.
+    fn each<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {
+        items.into_par_iter().map(work).collect()
     }
 
     fn upload(&self, poly: RnsPoly) -> RnsPoly {
