@@ -531,6 +531,8 @@ fn a_plan_is_timed_whatever_its_tokens_mean() {
     let folder = Folder::with_plan();
     let asked = folder.sotto("bench plan --plan plan --tokens 2 --json");
     fails(&asked, 2, &["INSECURE", "--insecure"]);
+    let blocks = folder.sotto("bench plan --plan plan --blocks 1 --insecure");
+    fails(&blocks, 2, &["--blocks 1", "token by token"]);
     let output = folder.sotto("bench plan --plan plan --tokens 2 --insecure --json");
     assert!(output.status.success(), "{}", stderr(&output));
     let line: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();

@@ -4,10 +4,11 @@ use super::super::engines::{EngineArgs, EngineName, card_room, check_room};
 use super::super::traces::create_trace;
 use super::super::trials::cipher_trial;
 use super::rounds::median;
-use crate::client::ClientModel;
+use crate::client::{ClientModel, Tokens};
 use crate::commands::{Consent, Failure, Meter, print};
 use crate::plan::PlanDir;
 use crate::process::{available_memory, peak_memory};
+use crate::trial::CipherTrial;
 use serde::Serialize;
 use sotto_ckks::engine::{Cpu, Engine};
 use sotto_ckks::{Context, Yardstick};
@@ -20,11 +21,11 @@ const LOOK: u32 = 16;
 
 /// Measure what a plan's tokens take on this machine: any plan with weights, a preset's too.
 ///
-/// Tokens are those with the first ids, one by one. The first one also encodes the weights that are kept. Nothing is compared with anything:
-/// `sotto check` does that.
+/// Tokens are those with the first ids, one by one, and then in blocks as prompts are. The first of either also encodes the weights that
+/// are kept. Nothing is compared with anything: `sotto check` does that.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
-  sotto bench plan --plan tiny.plan --tokens 3
+  sotto bench plan --plan tiny.plan --tokens 3 --blocks 2
   sotto bench plan --plan layer.plan --backend gpu --trace trace.json --json")]
 pub struct Args {
     /// The plan directory.
@@ -33,6 +34,9 @@ pub struct Args {
     /// Tokens to compute.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     tokens: u32,
+    /// Full blocks of prompt to compute, each in a conversation of its own.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    blocks: u32,
     /// Write per-op times to this file, for Perfetto, chrome://tracing or `sotto trace`.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
@@ -57,6 +61,10 @@ struct Figures {
     seconds: Vec<f64>,
     /// Of a token, by the plan's cost table.
     predicted_seconds: f64,
+    /// Of every block of prompt tokens.
+    block_seconds: Vec<f64>,
+    /// Of a block at the start of a conversation, by the plan's cost table; none if the plan has no prefill.
+    predicted_block_seconds: Option<f64>,
     /// The cost table's yardstick.
     predicted_yardstick_ntt_ms: f64,
     peak_memory_bytes: Option<u64>,
@@ -72,6 +80,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Input(format!(
             "--tokens {}: the plan holds {capacity}; ask for at most that",
             args.tokens
+        )));
+    }
+    if args.blocks > 0 && dir.plan().prefill.is_none() {
+        return Err(Failure::Input(format!(
+            "--blocks {}: the plan takes prompts token by token; leave it out",
+            args.blocks
         )));
     }
     let params = &dir.plan().params;
@@ -103,19 +117,26 @@ fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures,
     let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
     let mut trial = cipher_trial(engine, dir, model, trace.transpose()?)?;
     let setup_seconds = started.elapsed().as_secs_f64();
-    let tokens = args.tokens;
-    let meter = Meter::bar(tokens.into(), "computing tokens");
+    let vocab = plan.model.vocab;
+    let meter = Meter::bar(u64::from(args.tokens) + u64::from(args.blocks), "computing");
     let mut yardstick = Yardstick::default();
-    let (mut seconds, mut looks) = (Vec::new(), Vec::new());
-    for token in 0..tokens {
-        meter.set(token.into(), tokens.into());
+    let mut looks = Vec::new();
+    let mut time = |trial: &mut CipherTrial<E>, tokens: Tokens<'_>| {
+        meter.set(looks.len() as u64, (args.tokens + args.blocks).into());
         looks.push(yardstick.seconds(LOOK));
         let started = Instant::now();
-        trial
-            .step(token % plan.model.vocab)
-            .map_err(Failure::input)?;
-        seconds.push(started.elapsed().as_secs_f64());
-    }
+        let done = trial.run(tokens).map_err(Failure::input);
+        done.map(|_| started.elapsed().as_secs_f64())
+    };
+    let tokens = 0..args.tokens;
+    let seconds = tokens.map(|token| time(&mut trial, Tokens::One(token % vocab)));
+    let seconds = seconds.collect::<Result<_, _>>()?;
+    let block: Vec<u32> = (0..trial.block()).map(|token| token % vocab).collect();
+    let blocks = (0..args.blocks).map(|_| {
+        trial.restart();
+        time(&mut trial, Tokens::Block(&block))
+    });
+    let block_seconds = blocks.collect::<Result<_, _>>()?;
     Ok(Figures {
         model: plan.model.name.clone(),
         engine: engine.describe(),
@@ -124,6 +145,8 @@ fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures,
         setup_seconds,
         seconds,
         predicted_seconds: plan.estimate.seconds,
+        block_seconds,
+        predicted_block_seconds: plan.prefill.as_ref().map(|p| p.estimate.seconds),
         predicted_yardstick_ntt_ms: plan.estimate.yardstick_seconds * 1e3,
         peak_memory_bytes: peak_memory(std::process::id()),
     })
@@ -131,18 +154,28 @@ fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures,
 
 /// The figures for people.
 fn page(figures: &Figures) -> String {
-    let seconds: Vec<String> = figures.seconds.iter().map(|s| format!("{s:.2}")).collect();
+    let list = |seconds: &[f64]| {
+        let seconds: Vec<String> = seconds.iter().map(|s| format!("{s:.2}")).collect();
+        seconds.join(", ")
+    };
+    let yardstick = figures.predicted_yardstick_ntt_ms;
     let mut page = format!(
-        "{} on {}, {} threads, yardstick {:.4} ms\nkeys and set-up       {:.1} s\neach token            {} s\npredicted             {:.2} s at a yardstick of {:.4} ms\n",
+        "{} on {}, {} threads, yardstick {:.4} ms\nkeys and set-up       {:.1} s\neach token            {} s\npredicted             {:.2} s at a yardstick of {yardstick:.4} ms\n",
         figures.model,
         figures.engine,
         figures.threads,
         figures.yardstick_ntt_ms,
         figures.setup_seconds,
-        seconds.join(", "),
+        list(&figures.seconds),
         figures.predicted_seconds,
-        figures.predicted_yardstick_ntt_ms,
     );
+    if !figures.block_seconds.is_empty() {
+        page += &format!(
+            "each block            {} s\npredicted             {:.2} s\n",
+            list(&figures.block_seconds),
+            figures.predicted_block_seconds.unwrap_or(0.0),
+        );
+    }
     if let Some(bytes) = figures.peak_memory_bytes {
         let gib = bytes as f64 / f64::from(1u32 << 30);
         page += &format!("peak memory           {gib:.2} GiB\n");

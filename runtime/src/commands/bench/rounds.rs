@@ -8,6 +8,11 @@ use std::time::Instant;
 /// Transforms that one look at the yardstick averages.
 const LOOK: u32 = 16;
 
+/// Seconds of an operation whose median no passing disturbance moves.
+const ENOUGH: f64 = 0.05;
+/// Runs for each that was asked for, at most.
+const MOST_REPEATS: usize = 8;
+
 /// Times operations, and looks at the yardstick before each.
 #[derive(Default)]
 pub(super) struct Timer {
@@ -46,15 +51,18 @@ impl Timer {
         ))
     }
 
-    /// Each run's seconds with the yardstick's just before.
+    /// Each run's seconds with the yardstick's just before. What takes next to no time is run more often than asked.
     fn beside<T>(&self, runs: usize, case: impl Fn() -> Result<T>) -> Result<Vec<(f64, f64)>> {
         black_box(case()?);
         let mut times = Vec::with_capacity(runs);
-        for _ in 0..runs {
+        let mut spent = 0.0;
+        while times.len() < runs || (spent < ENOUGH && times.len() < runs * MOST_REPEATS) {
             let look = self.look();
             let started = Instant::now();
             black_box(case()?);
-            times.push((started.elapsed().as_secs_f64(), look));
+            let seconds = started.elapsed().as_secs_f64();
+            spent += seconds;
+            times.push((seconds, look));
         }
         Ok(times)
     }
