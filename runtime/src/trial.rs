@@ -2,7 +2,7 @@
 //! ends, so it is for people who test their own plan; a deployment is [`crate::server`] and [`crate::client`].
 
 use crate::StepProgress;
-use crate::cipher::{CipherError, Ciphers, request};
+use crate::cipher::{CipherError, Ciphers, keep_within, request};
 use crate::client::{CkksSealer, ClientModel, ModelError, SealError, Tokens};
 use crate::follow::Follow;
 use crate::plan::PlanDir;
@@ -170,12 +170,12 @@ impl CipherTrial {
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, TrialError> {
         let engine = Cpu::new(&Context::new(dir.plan().params.clone())?);
-        Self::on(&engine, dir, model, progress)
+        Self::on(&engine, dir, model, u64::MAX, progress)
     }
 }
 
 impl<E: Engine> CipherTrial<E> {
-    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done.
+    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done. The engine has `room` bytes.
     ///
     /// # Errors
     /// Missing or damaged plan files, no entropy.
@@ -183,6 +183,7 @@ impl<E: Engine> CipherTrial<E> {
         engine: &E,
         dir: &PlanDir,
         model: Arc<ClientModel>,
+        room: u64,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, TrialError> {
         let plan = dir.plan();
@@ -191,7 +192,10 @@ impl<E: Engine> CipherTrial<E> {
         let wanted = request(&plan.keys, &context);
         let keys = KeyGenerator::new(&secret).evaluation_keys(&wanted, progress)?;
         let backend = Ciphers::on(engine, plan, keys, |_, _| {})?;
-        let cache = usize::try_from(plan.estimate.plaintext_bytes).unwrap_or(usize::MAX);
+        let backend = backend.keeping(keep_within(plan, room));
+        let beside = room.saturating_sub(plan.estimate.peak_memory_bytes);
+        let cache = plan.estimate.plaintext_bytes.min(beside);
+        let cache = usize::try_from(cache).unwrap_or(usize::MAX);
         Ok(Self {
             executor: Executor::new(plan.clone(), dir.data()?, backend, cache),
             session: Session::default(),

@@ -1,7 +1,7 @@
 //! Encrypted tokens by the kernels of the GPU backend, compiled for the processor: the same bytes as the CPU backend's, for every answer
 //! of whole plans, on an INSECURE test ring. With SOTTO_CARD in the environment, by that card.
 
-use sotto_ckks::engine::Engine;
+use sotto_ckks::engine::{Engine, Keep};
 use sotto_ckks::{Ciphertext, Context, KeyGenerator, SecretKey};
 use sotto_gpu::Gpu;
 use sotto_gpu_host::Any;
@@ -62,7 +62,7 @@ impl<E: Engine> Run<E> {
 }
 
 /// The first `steps` of a fixture, in blocks as far as the plan takes them.
-fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize) {
+fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize, keep: Keep) {
     let compiled = compile_pinned(name, ParamSet::insecure_test(10), 24, pins).unwrap();
     let golden = Golden::read(&fixture(name).join("golden.safetensors")).unwrap();
     let plan = compiled.plan.plan();
@@ -76,6 +76,7 @@ fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize) {
     let on_gpu = Ciphers::on(&gpu, plan, keys.clone(), |_, _| ()).unwrap();
     let on_cpu = Cpu::new(&context, plan, keys, |_, _| ()).unwrap();
     assert_eq!(on_cpu.size_bytes(), on_gpu.size_bytes());
+    let on_gpu = on_gpu.keeping(keep);
     let (mut on_cpu, mut on_gpu) = (Run::new(&compiled, on_cpu), Run::new(&compiled, on_gpu));
     let model = Arc::new(ClientModel::load(&compiled.plan).unwrap());
     let sealer = CkksSealer::new(context, secret, model);
@@ -114,6 +115,7 @@ fn single_tokens_and_blocks() {
         &["layers.{i}.attention.attend=inside:2"],
         5,
         7,
+        Keep::Compact,
     );
 }
 
@@ -126,5 +128,5 @@ fn keys_and_values_in_diagonals() {
         "layers.{i}.mlp.up_proj=spread:2",
         "layers.{i}.mlp.down_proj=inputs",
     ];
-    same_answers("llama-variants", &pins, 0, 2);
+    same_answers("llama-variants", &pins, 0, 2, Keep::Ready);
 }

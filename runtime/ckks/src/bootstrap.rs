@@ -4,7 +4,7 @@
 //! ModRaise: to it under the level-0 modulus and a few special primes, and from it (as the message of a key of the main secret).
 
 use crate::context::Context;
-use crate::engine::{Cpu, Ct, Division, Engine, Uses};
+use crate::engine::{Cpu, Ct, Division, Engine, Keep, Uses};
 use crate::error::{CkksError, Result};
 use crate::evaluator::Evaluator;
 use crate::keys::KeyKind;
@@ -63,7 +63,8 @@ impl<E: Engine> Bootstrapper<E> {
         let params = engine.context().params();
         spec.check(params)?;
         let encode = |factor: &FactorSpec, gain: f64| {
-            LinearTransform::on(engine, &factor.bsgs, &factor.diagonals(gain), factor.level)
+            let diagonals = factor.diagonals(gain);
+            LinearTransform::on(engine, &factor.bsgs, &diagonals, factor.level, Keep::Ready)
         };
         let constants = spec.evalmod.constants(params);
         let cts_gain = spec.cts_gain(params);

@@ -48,14 +48,14 @@
 //!
 //! At secure-128 and a scale of 2^40, one real component of a slot gets an error of standard deviation 2^-30.7 from secret-key encryption,
 //! and 2^-26.5 from each of public-key encryption, rescale, level drop and rotation (`examples/noise.rs` measures all of them). A bootstrap
-//! adds 2^-26.2 (complex: 2^-25.8) and bends the value by at most 2^-19.2: it returns a scaled sine of it (`examples/bootstrap.rs`).
+//! adds 2^-26.2 (complex: 2^-25.8) and bends the value by at most 2^-19.1: it returns a scaled sine of it (`examples/bootstrap.rs`).
 //!
 //! # How a bootstrap is described
 //!
 //! A [`BootstrapSpec`](sotto_params::bootstrap::BootstrapSpec) is data: how many slots repeat, whether they are complex, the factors of
 //! CtS and StC with their baby and giant steps, the degree of EvalMod's polynomial and its double angles, the level it starts from, and with
 //! that the keys it needs, each at the level of its use ([`KeyRequest::add_bootstrap`]). [`Bootstrapper`] is such a description with its
-//! plaintexts. Its [`sparing`](sotto_params::bootstrap::BootstrapSpec::sparing) form takes half the keys for more key switches. StC
+//! plaintexts. Its [`sparing`](sotto_params::bootstrap::BootstrapSpec::sparing) form takes fewer keys for more key switches. StC
 //! comes first, on the few levels that are left; then ModRaise under a sparse ephemeral secret, so that EvalMod's interval can be
 //! short; a refresh goes wrong, visibly, if a coefficient leaves that interval, with a probability that
 //! [`failure_log2_probability`](sotto_params::bootstrap::BootstrapSpec::failure_log2_probability) gives: below 2^-55 for a dense one

@@ -9,11 +9,11 @@
 
 use crate::context::Context;
 use crate::encoding::Encoder;
-use crate::engine::{self, Babies, Carry, Cpu, Ct, Engine, GaloisKey, Switch, Uses};
+use crate::engine::{self, Babies, Carry, Cpu, Ct, Engine, GaloisKey, Keep, Switch, Uses};
 use crate::error::{CkksError, Result};
 use crate::evaluator::{Evaluator, below};
 use crate::keys::KeyKind;
-use crate::ring::{Primes, kernels};
+use crate::ring::Primes;
 use num_complex::Complex64;
 use sotto_params::bootstrap::{Bsgs, Giant};
 use sotto_params::galois;
@@ -54,7 +54,7 @@ impl LinearTransform {
         diagonals: &BTreeMap<usize, Vec<Complex64>>,
         level: usize,
     ) -> Result<Self> {
-        Self::on(&Cpu::new(ctx), bsgs, diagonals, level)
+        Self::on(&Cpu::new(ctx), bsgs, diagonals, level, Keep::Ready)
     }
 }
 
@@ -68,6 +68,7 @@ impl<E: Engine> LinearTransform<E> {
         bsgs: &Bsgs,
         diagonals: &BTreeMap<usize, Vec<Complex64>>,
         level: usize,
+        keep: Keep,
     ) -> Result<Self> {
         let ctx = engine.context();
         ctx.check_level(OP, level)?;
@@ -101,13 +102,15 @@ impl<E: Engine> LinearTransform<E> {
         babies.sort_unstable();
         babies.dedup();
         let position = |b: &usize| babies.partition_point(|x| x < b);
+        let primes = ctx.wide_primes(level);
         let period = common_period(diagonals.values(), n);
         let mut bytes = 0;
         let mut encode = |step: usize, b: &usize| -> Result<(usize, E::Diagonal)> {
             let diagonal = &diagonals[&((step + b) % n)];
             let turned: Vec<Complex64> =
                 (0..period).map(|j| diagonal[(j + n - step) % n]).collect();
-            let diagonal = diagonal_at(engine, &encoder, &turned, level)?;
+            let coefficients = encoder.coefficients(&turned, ctx.scale(level, 1), level)?;
+            let diagonal = engine.diagonal(&coefficients, &primes, keep);
             bytes += engine.diagonal_bytes(&diagonal);
             Ok((position(b), diagonal))
         };
@@ -260,26 +263,6 @@ fn common_period<'a>(diagonals: impl Iterator<Item = &'a Vec<Complex64>>, n: usi
         };
         longer.find(repeats).unwrap_or(n)
     })
-}
-
-/// One diagonal modulo QP, transformed, in Montgomery form.
-fn diagonal_at<E: Engine>(
-    engine: &E,
-    encoder: &Encoder,
-    values: &[Complex64],
-    level: usize,
-) -> Result<E::Diagonal> {
-    let ctx = engine.context();
-    let (ring, all) = (ctx.ring(), ctx.wide_primes(level));
-    let mut poly = encoder.encode_at(values, &all, ctx.scale(level, 1), level)?;
-    poly.par_limbs(|_, prime, limb| {
-        let m = ring.modulus(prime);
-        kernels::mul_scalar(limb, m.r2, m);
-    });
-    // A polynomial in X^(N/2n) takes 2n different values, constant on runs in bit-reversed order.
-    let run = ring.n / (2 * values.len());
-    let words = poly.words().iter().copied().step_by(run).collect();
-    Ok(engine.upload_diagonal(words, &all, run))
 }
 
 /// ct + Σ rot(ct, step) over the steps: one decomposition, one ModDown.

@@ -99,8 +99,40 @@ KERNEL(key_product, KeyProduct) {
     }
 }
 
+struct Expansion {
+    // Coefficients of a polynomial in X^(2^gap), two's complement and below 2^62, and where its limbs go.
+    u64 from, to;
+    u64 primes;
+    u32 log_n;
+    u32 gap;
+    // R² and R³ modulo each prime, R = 2^32.
+    u32 square[MOST_LIMBS], cube[MOST_LIMBS];
+    u16 prime[MOST_LIMBS];
+};
+
+// Integers to residues in Montgomery form, modulo one prime for each of the grid's second dimension.
+KERNEL(expand, Expansion) {
+    const u32 n = 1u << args.log_n, y = BLOCK_Y;
+    const Prime m = ((const Prime *)args.primes)[args.prime[y]];
+    u32 *out = limb_mut(args.to, y, args.log_n);
+    PHASE for (u32 i = BLOCK_X * THREADS + thread; i < n; i = n) {
+        const u32 k = i >> args.gap;
+        u32 value = 0;
+        if (k << args.gap == i) {
+            const u64 word = ((const u64 *)args.from)[k];
+            const bool negative = word >> 63;
+            const u64 size = negative ? 0 - word : word;
+            // size·R = low·R² / R + high·R³ / R
+            const u32 low = mont((u64)(u32)size * args.square[y], m), top = mont((size >> 32) * args.cube[y], m);
+            value = add(low, top, m.p);
+            if (negative) value = sub(0, value, m.p);
+        }
+        out[i] = value;
+    }
+}
+
 struct DiagonalSum {
-    // Diagonals, in Montgomery form: `first + limb` of each, every word for a run of 2^run.
+    // Diagonals, in Montgomery form: `first + limb` of each, every word for a run of 2^run. Those with `own` begin with the grid's limb.
     u64 diagonal[MOST_LIMBS];
     // The rotated ciphertexts: half h of number r is at (2r + h)·limbs.
     u64 rotated;
@@ -116,7 +148,7 @@ struct DiagonalSum {
     u32 zero;
     u16 prime[MOST_LIMBS];
     u16 baby[MOST_LIMBS];
-    u8 run[MOST_LIMBS];
+    u8 run[MOST_LIMBS], own[MOST_LIMBS];
 };
 
 // Σ diagonal·rotated ciphertext, modulo one prime of QP for each of the grid's second dimension and one half for each of its third.
@@ -131,7 +163,7 @@ KERNEL(diagonal_sum, DiagonalSum) {
             const u32 end = least(done + MOST_TERMS, args.terms);
             for (u32 t = done; t < end; ++t) {
                 const u32 *a = limb(args.rotated, (2 * args.baby[t] + half) * args.limbs + y, args.log_n);
-                const u32 *d = limb(args.diagonal[t], args.first + y, args.log_n - args.run[t]);
+                const u32 *d = limb(args.diagonal[t], args.own[t] ? y : args.first + y, args.log_n - args.run[t]);
                 sum += (u64)a[i] * d[i >> args.run[t]];
             }
             total = add(total, mont_sum(sum, m), m.p);

@@ -136,4 +136,18 @@ pub(crate) struct DiagonalSum {
     pub prime: [u16; MOST_LIMBS],
     pub baby: [u16; MOST_LIMBS],
     pub run: [u8; MOST_LIMBS],
+    pub own: [u8; MOST_LIMBS],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Expansion {
+    pub from: u64,
+    pub to: u64,
+    pub primes: u64,
+    pub log_n: u32,
+    pub gap: u32,
+    pub square: [u32; MOST_LIMBS],
+    pub cube: [u32; MOST_LIMBS],
+    pub prime: [u16; MOST_LIMBS],
 }

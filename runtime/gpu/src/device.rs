@@ -100,6 +100,7 @@ kernels! {
     Combine = "combine"(Combination) in Elementwise,
     Convert = "convert"(Conversion) in KeySwitch,
     KeyProduct = "key_product"(KeyProduct) in KeySwitch,
+    Expand = "expand"(Expansion) in KeySwitch,
     DiagonalSum = "diagonal_sum"(DiagonalSum) in KeySwitch,
 }
 

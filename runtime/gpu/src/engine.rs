@@ -4,11 +4,12 @@ use crate::args::{self, MOST_COMBINED, MOST_LIMBS, MOST_TERMS, NONE};
 use crate::device::{Device, Kernel};
 use crate::keyswitch::Carried;
 use crate::launch::{Pick, limbs_in, limbs_of};
-use crate::poly::{GpuDiagonal, GpuDigits, GpuPoly};
+use crate::poly::{DiagonalForm, GpuDiagonal, GpuDigits, GpuPoly};
 use crate::tables::{Resident, resident};
 use bytemuck::Zeroable;
 use sotto_ckks::engine::{
-    Babies, Carry, Decomposed, Division, Engine, Giant, Primes, RnsPoly, Switch, Tables, Uses,
+    Babies, Carry, Coefficients, Decomposed, Division, Engine, Giant, Keep, Primes, RnsPoly,
+    Switch, Tables, Uses,
 };
 use sotto_ckks::{CkksError, Context, SwitchingKey};
 use sotto_params::galois;
@@ -139,11 +140,18 @@ impl<D: Device> Engine for Gpu<D> {
         RnsPoly::from_words(self.context(), &poly.primes, &words)
     }
 
-    fn upload_diagonal(&self, words: Vec<u32>, _primes: &Primes, run: usize) -> GpuDiagonal<D> {
-        GpuDiagonal {
-            memory: resident(self.device(), &words),
-            words: words.len(),
-            run: run.trailing_zeros(),
+    fn diagonal(&self, coefficients: &Coefficients, primes: &Primes, keep: Keep) -> GpuDiagonal<D> {
+        match coefficients.words() {
+            Some(words) if keep == Keep::Compact => self.compact(words),
+            _ => {
+                let words = coefficients.diagonal(self.context(), primes);
+                let limb = words.len() / primes.len();
+                GpuDiagonal {
+                    memory: resident(self.device(), &words),
+                    words: words.len(),
+                    form: DiagonalForm::Ready(self.log_n() - limb.trailing_zeros()),
+                }
+            }
         }
     }
 

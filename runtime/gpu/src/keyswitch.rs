@@ -2,9 +2,10 @@
 
 use crate::args::{self, MOST_LIMBS, NONE};
 use crate::device::{Device, Kernel};
+use crate::diagonals::Rotated;
 use crate::engine::Gpu;
 use crate::launch::{Pick, limbs_in, limbs_of};
-use crate::poly::{Digit, GpuDiagonal, GpuDigits, GpuPoly};
+use crate::poly::{Digit, GpuDigits, GpuPoly};
 use bytemuck::Zeroable;
 use sotto_ckks::SwitchingKey;
 use sotto_ckks::engine::{Babies, Decomposed, Giant, Primes, Tables};
@@ -132,8 +133,12 @@ impl<D: Device> Gpu<D> {
                 self.rotate_to([half(0), half(1)], primes, babies, baby);
             }
             for (giant, sum) in giants.iter().zip(&sums) {
-                let place = (self.address(&store), chunk, at * chunk);
-                self.diagonal_sum(sum, primes, place, giant);
+                let rotated = Rotated {
+                    memory: self.address(&store),
+                    limbs: chunk,
+                    first: at * chunk,
+                };
+                self.diagonal_sum(sum, primes, &rotated, giant);
             }
         }
         sums
@@ -156,42 +161,6 @@ impl<D: Device> Gpu<D> {
             args.a_limb = limbs_of(half, primes);
             (args.low, args.high) = (factor, factor);
             self.launch(Kernel::Scale, self.each_word(primes.len()), &args);
-        }
-    }
-
-    /// The limbs from `first` on of one giant step's sum.
-    fn diagonal_sum(
-        &self,
-        sum: &[GpuPoly<D>; 2],
-        primes: &[u16],
-        (rotated, limbs, first): (u64, usize, usize),
-        giant: &[(usize, GpuDiagonal<D>)],
-    ) {
-        let mut args = args::DiagonalSum::zeroed();
-        args.rotated = rotated;
-        args.out = sum.each_ref().map(|half| self.address(&half.memory));
-        args.primes = self.address(&self.resident().primes);
-        args.log_n = self.log_n();
-        (args.limbs, args.first) = (limbs as u32, first as u32);
-        args.prime[..primes.len()].copy_from_slice(primes);
-        let [x, y, _] = self.each_word(primes.len());
-        // no diagonals make a sum of zero
-        let mut rest = giant;
-        loop {
-            let (now, later) = rest.split_at(rest.len().min(MOST_LIMBS));
-            for (t, (baby, diagonal)) in now.iter().enumerate() {
-                args.diagonal[t] = self.address(&diagonal.memory);
-                args.baby[t] =
-                    u16::try_from(*baby).expect("no matrix has so many babies: slots are fewer");
-                args.run[t] = diagonal.run as u8;
-            }
-            args.terms = now.len() as u32;
-            self.launch(Kernel::DiagonalSum, [x, y, 2], &args);
-            args.more = 1;
-            rest = later;
-            if rest.is_empty() {
-                return;
-            }
         }
     }
 }

@@ -76,11 +76,17 @@ impl<D: Device> Gpu<D> {
 
     /// Transforms coefficients with these primes, in place but for the division by N, which conversions have seen to.
     pub(crate) fn forward(&self, memory: &D::Memory, primes: &[u16]) {
+        self.forward_all(&[self.address(memory)], primes);
+    }
+
+    /// The same of up to [`MOST_POLYS`] polynomials, by their addresses.
+    pub(crate) fn forward_all(&self, polys: &[u64], primes: &[u16]) {
         let mut args = self.transform(primes.iter().copied(), false);
-        args.from[0] = self.address(memory);
-        args.to[0] = args.from[0];
-        self.launch(Kernel::ForwardColumns, self.columns(primes.len(), 1), &args);
-        self.launch(Kernel::ForwardRows, self.rows(primes.len(), 1), &args);
+        args.from[..polys.len()].copy_from_slice(polys);
+        args.to = args.from;
+        let (limbs, polys) = (primes.len(), polys.len());
+        self.launch(Kernel::ForwardColumns, self.columns(limbs, polys), &args);
+        self.launch(Kernel::ForwardRows, self.rows(limbs, polys), &args);
     }
 
     /// What transforms of limbs with these primes are given: limb by limb, no factors.

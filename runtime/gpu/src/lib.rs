@@ -17,6 +17,7 @@
 mod args;
 mod cuda;
 mod device;
+mod diagonals;
 mod engine;
 mod keyswitch;
 mod launch;

@@ -56,9 +56,18 @@ pub(crate) struct Digit<D: Device> {
     pub rest: GpuPoly<D>,
 }
 
-/// A plaintext modulo QP in Montgomery form, each word standing for a run of 2^`run`.
+/// A plaintext modulo QP.
 pub struct GpuDiagonal<D: Device> {
     pub(crate) memory: D::Memory,
     pub(crate) words: usize,
-    pub(crate) run: u32,
+    pub(crate) form: DiagonalForm,
+}
+
+/// What a plaintext's words are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DiagonalForm {
+    /// Its limbs, transformed and in Montgomery form, each word standing for a run of 2^this.
+    Ready(u32),
+    /// Its coefficients in X^(2^this), two words each, lower half first.
+    Compact(u32),
 }

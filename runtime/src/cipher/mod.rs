@@ -10,7 +10,7 @@ pub use serving::{EngineError, EngineOptions, PlanEngine};
 use miette::Diagnostic;
 use num_complex::Complex64;
 use sotto_ckks::bootstrap::Bootstrapper;
-use sotto_ckks::engine::{self, Engine};
+use sotto_ckks::engine::{self, Engine, Keep};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::poly::ChebyshevSeries;
 use sotto_ckks::{
@@ -61,7 +61,18 @@ pub struct Ciphers<E: Engine> {
     keys: EvaluationKeys<E::Poly>,
     key_bytes: usize,
     bootstraps: BTreeMap<BootstrapKind, Bootstrapper<E>>,
+    /// How matrices lie there.
+    keep: Keep,
     waits: AtomicBool,
+}
+
+/// How a plan's matrices lie where `room` bytes are for the plan and all else it needs: ready if all of them fit.
+pub fn keep_within(plan: &Plan, room: u64) -> Keep {
+    let ready = plan.estimate.peak_memory_bytes + plan.estimate.plaintext_bytes;
+    match ready <= room {
+        true => Keep::Ready,
+        false => Keep::Compact,
+    }
 }
 
 /// The backend on the processor.
@@ -114,8 +125,14 @@ impl<E: Engine> Ciphers<E> {
             keys,
             key_bytes,
             bootstraps,
+            keep: Keep::Ready,
             waits: AtomicBool::new(false),
         })
+    }
+
+    /// The same, with matrices lying as told from now on.
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep, ..self }
     }
 
     /// Bytes that keys and bootstraps take in memory.
@@ -184,7 +201,8 @@ impl<E: Engine> Backend for Ciphers<E> {
             .map(|(k, diagonal)| ((k * diagonals.stride) as usize, diagonal.clone()))
             .collect();
         let level = level as usize;
-        self.sound(LinearTransform::on(&self.engine, &bsgs, &by_step, level)?)
+        let matrix = LinearTransform::on(&self.engine, &bsgs, &by_step, level, self.keep);
+        self.sound(matrix?)
     }
 
     fn plain_bytes(&self, plain: &Self::Plain) -> usize {

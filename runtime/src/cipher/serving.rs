@@ -1,13 +1,13 @@
 //! A plan on ciphertexts, as the server runs it.
 
-use super::{CipherError, Ciphers, needed_keys, parameters_digest, request};
+use super::{CipherError, Ciphers, keep_within, needed_keys, parameters_digest, request};
 use crate::follow::Follow;
 use crate::keys::{KEY_FILE, NeededKey};
 use crate::proto::{Fault, FaultCode};
 use crate::server::{self, StepOutput, Watch};
 use crate::trace::Trace;
 use miette::Diagnostic;
-use sotto_ckks::engine::{Cpu, Engine};
+use sotto_ckks::engine::{Cpu, Engine, Keep};
 use sotto_ckks::serialize::EvaluationKeyFile;
 use sotto_ckks::{Ciphertext, CkksError, Context, KeyKind};
 use sotto_ir::exec::{Event, ExecError, Executor, Session};
@@ -67,6 +67,7 @@ pub struct PlanEngine<E: Engine = Cpu> {
     needed: Vec<NeededKey>,
     key_bytes: u64,
     cache_bytes: u64,
+    keep: Keep,
     most_sessions: usize,
     trace: Option<Trace>,
 }
@@ -121,6 +122,7 @@ impl<E: Engine> PlanEngine<E> {
             key_bytes: key_file_bytes(&plan, engine.context()),
             most_sessions: most_sessions(&plan, allowed - needed - cache_bytes),
             cache_bytes,
+            keep: keep_within(&plan, allowed),
             engine,
             plan,
             trace: options.trace,
@@ -211,6 +213,7 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
             let wanted = request(&self.plan.keys, self.engine.context());
             let keys = file.load(Some(&wanted), &mut *progress)?;
             let backend = Ciphers::on(&self.engine, &self.plan, keys, |_, _| {})?;
+            let backend = backend.keeping(self.keep);
             if self.trace.is_some() {
                 backend.wait_for_each();
             }

@@ -165,12 +165,13 @@ impl Trial {
             }
             BackendName::Cpu => {
                 let cpu = Cpu::new(&Context::new(params.clone()).map_err(Failure::input)?);
-                Self::Cpu(Box::new(cipher_trial(&cpu, dir, model, trace)?))
+                Self::Cpu(Box::new(cipher_trial(&cpu, dir, model, u64::MAX, trace)?))
             }
             BackendName::Gpu => {
                 let gpu = args.card.open(params)?;
-                check_room(dir.plan(), card_room(&gpu))?;
-                Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, trace)?))
+                let room = card_room(&gpu);
+                check_room(dir.plan(), room)?;
+                Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, room, trace)?))
             }
         })
     }
@@ -238,16 +239,17 @@ impl Trial {
     }
 }
 
-/// A trial on an engine, with keys made for it.
+/// A trial on an engine that has `room` bytes, with keys made for it.
 pub(super) fn cipher_trial<E: Engine>(
     engine: &E,
     dir: &PlanDir,
     model: Arc<ClientModel>,
+    room: u64,
     trace: Option<Trace>,
 ) -> Result<CipherTrial<E>, Failure> {
     let meter = Meter::bar(0, "generating keys");
     let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
-    let trial = CipherTrial::on(engine, dir, model, progress).map_err(Failure::input)?;
+    let trial = CipherTrial::on(engine, dir, model, room, progress).map_err(Failure::input)?;
     Ok(match trace {
         Some(trace) => trial.traced(trace),
         None => trial,

@@ -1,5 +1,6 @@
 //! Real coefficients to residues and back.
 
+use crate::context::Context;
 use crate::ring::{Form, Primes, Ring, RnsPoly, kernels};
 
 /// Largest log2 of a scaled coefficient.
@@ -8,58 +9,82 @@ pub(crate) const MAX_BITS: f64 = 124.0;
 /// Coefficients up to this log2 take the fast path.
 const WORD_BITS: f64 = 61.9;
 
-/// round(halves·scale) as a transformed polynomial: coefficient i·gap from the first half, N/2 + i·gap from the second.
-pub(super) fn to_residues(
-    ring: &Ring,
-    primes: &Primes,
-    halves: &[Vec<f64>; 2],
-    scale: f64,
-) -> RnsPoly {
-    let largest = halves
-        .iter()
-        .flatten()
-        .fold(0.0, |m: f64, x| m.max(x.abs()));
-    let gap = ring.n / 2 / halves[0].len();
-    let mut poly = if gap == 1 {
-        RnsPoly::dirty(ring, primes, Form::Coefficients)
-    } else {
-        RnsPoly::zero(ring, primes, Form::Coefficients)
-    };
-    if (largest * scale).log2() < WORD_BITS {
-        let words: Vec<i64> = halves
-            .iter()
-            .flatten()
-            .map(|x| (x * scale).round() as i64)
-            .collect();
+/// The scaled and rounded coefficients of a plaintext, before they are reduced modulo primes: of a polynomial in X^gap, the lower half of
+/// its coefficients and then the upper one. As many as twice the period of its slots, and the same for every prime.
+#[derive(Clone, Debug)]
+pub struct Coefficients(Integers);
+
+#[derive(Clone, Debug)]
+enum Integers {
+    Words(Vec<i64>),
+    Wide(Vec<i128>),
+}
+
+impl Coefficients {
+    /// round(halves·scale).
+    pub(super) fn rounded(halves: &[Vec<f64>; 2], scale: f64) -> Self {
+        let scaled = halves.iter().flatten().map(|x| x * scale);
+        let largest = scaled.clone().fold(0.0, |m: f64, x| m.max(x.abs()));
+        Self(match largest.log2() < WORD_BITS {
+            true => Integers::Words(scaled.map(|x| x.round() as i64).collect()),
+            false => Integers::Wide(scaled.map(|x| x.round() as i128).collect()),
+        })
+    }
+
+    /// How many there are; a power of two.
+    fn count(&self) -> usize {
+        match &self.0 {
+            Integers::Words(words) => words.len(),
+            Integers::Wide(wide) => wide.len(),
+        }
+    }
+
+    /// All of them, if none is as large as 2^62.
+    pub fn words(&self) -> Option<&[i64]> {
+        match &self.0 {
+            Integers::Words(words) => Some(words),
+            Integers::Wide(_) => None,
+        }
+    }
+
+    /// The transformed polynomial.
+    pub(crate) fn residues(&self, ring: &Ring, primes: &Primes) -> RnsPoly {
+        let gap = ring.n / self.count();
+        let mut poly = match gap {
+            1 => RnsPoly::dirty(ring, primes, Form::Coefficients),
+            _ => RnsPoly::zero(ring, primes, Form::Coefficients),
+        };
         poly.par_limbs(|_, prime, limb| {
             let m = ring.modulus(prime);
-            if gap == 1 {
-                kernels::reduce_i64(limb, &words, m);
-            } else {
-                let mut short = vec![0; words.len()];
-                kernels::reduce_i64(&mut short, &words, m);
-                limb.iter_mut()
-                    .step_by(gap)
-                    .zip(short)
-                    .for_each(|(o, v)| *o = v);
+            let places = limb.iter_mut().step_by(gap);
+            match &self.0 {
+                Integers::Words(words) if gap == 1 => kernels::reduce_i64(limb, words, m),
+                Integers::Words(words) => {
+                    let mut short = vec![0; words.len()];
+                    kernels::reduce_i64(&mut short, words, m);
+                    places.zip(short).for_each(|(place, v)| *place = v);
+                }
+                Integers::Wide(wide) => places
+                    .zip(wide)
+                    .for_each(|(place, &v)| *place = m.reduce_i128(v)),
             }
         });
-    } else {
-        let wide: Vec<i128> = halves
-            .iter()
-            .flatten()
-            .map(|x| (x * scale).round() as i128)
-            .collect();
+        poly.forward(ring);
+        poly
+    }
+
+    /// The transformed polynomial in Montgomery form, limb after limb. It takes as many different values as it has coefficients, constant
+    /// on runs in bit-reversed order: each is there once.
+    pub fn diagonal(&self, ctx: &Context, primes: &Primes) -> Vec<u32> {
+        let ring = ctx.ring();
+        let mut poly = self.residues(ring, primes);
         poly.par_limbs(|_, prime, limb| {
             let m = ring.modulus(prime);
-            limb.iter_mut()
-                .step_by(gap)
-                .zip(&wide)
-                .for_each(|(o, &v)| *o = m.reduce_i128(v));
+            kernels::mul_scalar(limb, m.r2, m);
         });
+        let run = ring.n / self.count();
+        poly.words().iter().copied().step_by(run).collect()
     }
-    poly.forward(ring);
-    poly
 }
 
 /// Primes that decoding looks at: their product bounds what a plaintext may hold, and fits a 128-bit word.

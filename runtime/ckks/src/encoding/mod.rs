@@ -6,6 +6,7 @@
 mod lift;
 mod transform;
 
+pub use lift::Coefficients;
 pub(crate) use transform::SlotTransform;
 
 use crate::context::Context;
@@ -85,6 +86,17 @@ impl Encoder {
         scale: f64,
         level: usize,
     ) -> Result<RnsPoly> {
+        let coefficients = self.coefficients(slots, scale, level)?;
+        Ok(coefficients.residues(self.ctx.ring(), primes))
+    }
+
+    /// The coefficients of slots at any scale. `level` is what errors name and bounds the range.
+    pub(crate) fn coefficients(
+        &self,
+        slots: &[Complex64],
+        scale: f64,
+        level: usize,
+    ) -> Result<Coefficients> {
         self.check_slots("encode", slots.len())?;
         let magnitude = slots.iter().fold(0.0, |m: f64, z| {
             let a = z.re.abs().max(z.im.abs());
@@ -110,7 +122,7 @@ impl Encoder {
         let mut re: Vec<f64> = slots.iter().map(|z| z.re).collect();
         let mut im: Vec<f64> = slots.iter().map(|z| z.im).collect();
         self.ctx.slot_transform().inverse(&mut re, &mut im);
-        Ok(lift::to_residues(self.ctx.ring(), primes, &[re, im], scale))
+        Ok(Coefficients::rounded(&[re, im], scale))
     }
 
     /// All N/2 slots of a plaintext.

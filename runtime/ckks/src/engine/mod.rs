@@ -10,6 +10,7 @@
 mod cpu;
 mod tables;
 
+pub use crate::encoding::Coefficients;
 pub use crate::ring::{Division, Form, Modulus, Primes, RnsPoly};
 pub use cpu::{Cpu, CpuDiagonal, CpuDigits};
 pub use tables::{ConversionTable, Tables};
@@ -55,8 +56,8 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     fn upload(&self, poly: RnsPoly) -> Self::Poly;
     /// Gives one out.
     fn download(&self, poly: &Self::Poly) -> RnsPoly;
-    /// Takes in a plaintext modulo QP, in Montgomery form, whose every limb is constant on runs of `run` words and holds each once.
-    fn upload_diagonal(&self, words: Vec<u32>, primes: &Primes, run: usize) -> Self::Diagonal;
+    /// Takes in a plaintext modulo QP by its coefficients.
+    fn diagonal(&self, coefficients: &Coefficients, primes: &Primes, keep: Keep) -> Self::Diagonal;
     /// The primes of a polynomial.
     fn primes<'a>(&self, poly: &'a Self::Poly) -> &'a Primes;
     /// Bytes that a plaintext takes.
@@ -138,6 +139,15 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     ) -> [Self::Poly; K];
     /// The representative nearest to zero, modulo other primes (ModRaise).
     fn raise(&self, c: &Self::Poly, to: &Primes) -> Self::Poly;
+}
+
+/// How a plaintext lies there between its uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Ready to be multiplied with.
+    Ready,
+    /// As small as the engine has it, even if that must be expanded at every use.
+    Compact,
 }
 
 /// How often digits will be multiplied with keys: what serves once need not be kept in the form that serves best.

@@ -129,5 +129,6 @@ functions! {
     Combine = combine,
     Convert = convert,
     KeyProduct = key_product,
+    Expand = expand,
     DiagonalSum = diagonal_sum,
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use common::Pair;
-use sotto_ckks::engine::{Ct, Engine};
+use sotto_ckks::engine::{Ct, Engine, Keep};
 use sotto_ckks::{
     Bootstrapper, ChebyshevSeries, Ciphertext, Complex64, Encoder, Evaluator, KeyRequest,
     LinearTransform,
@@ -44,14 +44,15 @@ fn same(pair: &Pair, what: &str, a: &Ciphertext, b: &Ct<Gpu<Any>>) {
 
 #[test]
 fn matrices() {
-    // diagonals in runs of 64 words, and in full; many giants, and many babies
-    for (log_n, n, level, babies) in [
-        (10, 4, 9, 2),
-        (10, 512, 5, 4),
-        (12, 128, 3, 32),
-        (11, 1024, 1, 2),
+    // diagonals in runs of 64 words, and in full; many giants, and many babies: more than are expanded at a time
+    for (log_n, n, level, last, babies) in [
+        (10, 4, 9, 2, 3),
+        (10, 512, 5, 4, 3),
+        (12, 128, 3, 32, 3),
+        (11, 1024, 1, 2, 3),
+        (10, 256, 2, 40, 32),
     ] {
-        let bsgs = Bsgs::regular(n, 1, -1, babies, 3);
+        let bsgs = Bsgs::regular(n, 1, -1, last, babies);
         let mut request = KeyRequest::default();
         for step in bsgs.rotations() {
             request.add_galois(galois::rotation(step as i64, log_n), level);
@@ -64,24 +65,53 @@ fn matrices() {
             .collect();
         let ctx = pair.cpu.context();
         let on_cpu = LinearTransform::new(ctx, &bsgs, &diagonals, level).unwrap();
-        let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level).unwrap();
-        assert_eq!(on_cpu.size_bytes(), on_gpu.size_bytes());
         let (ev, gev) = evaluators(&pair);
         let ct = encrypt(&pair, &slots(n, 7), level);
         let gct = gev.upload(ct.clone());
-        let what = format!("a matrix of period {n}");
-        same(
-            &pair,
-            &what,
-            &on_cpu.apply(&ev, &ct).unwrap(),
-            &on_gpu.apply(&gev, &gct).unwrap(),
-        );
-        same(
-            &pair,
-            &what,
-            &on_cpu.apply_rescaled(&ev, &ct).unwrap(),
-            &on_gpu.apply_rescaled(&gev, &gct).unwrap(),
-        );
+        let applied = on_cpu.apply(&ev, &ct).unwrap();
+        let rescaled = on_cpu.apply_rescaled(&ev, &ct).unwrap();
+        for keep in [Keep::Ready, Keep::Compact] {
+            let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level, keep).unwrap();
+            let bytes = match keep {
+                Keep::Ready => on_cpu.size_bytes(),
+                Keep::Compact => 8 * 2 * n * diagonals.len(),
+            };
+            assert_eq!(on_gpu.size_bytes(), bytes);
+            let what = format!("a matrix of period {n}, {keep:?}");
+            same(&pair, &what, &applied, &on_gpu.apply(&gev, &gct).unwrap());
+            let found = on_gpu.apply_rescaled(&gev, &gct).unwrap();
+            same(&pair, &what, &rescaled, &found);
+        }
+    }
+}
+
+#[test]
+fn coefficients_of_any_size_expand_to_what_they_are_reduced_to() {
+    // slots up to 2^21 make coefficients up to 2^61.9; beyond they stay ready, and that is as right
+    let (n, level) = (256, 6);
+    let bsgs = Bsgs::regular(n, 1, 0, 0, 1);
+    let pair = Pair::with_keys(ParamSet::insecure_test(10), &KeyRequest::default());
+    let ctx = pair.cpu.context();
+    let (ev, gev) = evaluators(&pair);
+    let ct = encrypt(&pair, &slots(n, 7), level);
+    let gct = gev.upload(ct.clone());
+    let shapes: [(&str, fn(usize) -> f64); 4] = [
+        ("zero", |_| 0.0),
+        ("constant", |_| -1.0),
+        ("one", |i| f64::from(i == 0)),
+        ("alternating", |i| if i % 2 == 0 { 1.0 } else { -1.0 }),
+    ];
+    for log in [0, 20, 21, 25] {
+        for (name, shape) in &shapes {
+            let values = |i| Complex64::from(shape(i) * f64::from(1u32 << log));
+            let diagonals = BTreeMap::from([(0, (0..n).map(values).collect())]);
+            let on_cpu = LinearTransform::new(ctx, &bsgs, &diagonals, level).unwrap();
+            let keep = Keep::Compact;
+            let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level, keep).unwrap();
+            let found = on_gpu.apply(&gev, &gct).unwrap();
+            let what = format!("{name} of 2^{log}");
+            same(&pair, &what, &on_cpu.apply(&ev, &ct).unwrap(), &found);
+        }
     }
 }
 

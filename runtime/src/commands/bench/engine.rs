@@ -19,7 +19,7 @@ use std::time::Instant;
 /// Measure what single operations and bootstraps take, with precision and memory.
 ///
 /// Medians at secure-128, each beside the yardstick (one transform of 2^16 points, one thread), by which figures of other machines and
-/// other minutes compare. Dense bootstraps need about 9 GiB. In --json, `bytes` are those of the keys: in memory for bootstraps, on
+/// other minutes compare. Dense bootstraps need about 6 GiB. In --json, `bytes` are those of the keys: in memory for bootstraps, on
 /// disk for `keygen`; of the operations, of the result.
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:
@@ -35,7 +35,7 @@ pub struct Args {
     /// Only these rows.
     #[arg(long, value_enum, value_name = "ROWS", value_delimiter = ',')]
     rows: Vec<Row>,
-    /// Bootstraps with about half the keys, for more key switches.
+    /// Bootstraps with fewer keys, for more key switches.
     #[arg(long)]
     low_memory: bool,
     /// How often everything is timed.

@@ -1,7 +1,7 @@
 //! Times of single operations and bootstraps, each beside the yardstick.
 
 use crate::commands::Meter;
-use sotto_ckks::engine::{Ct, Engine};
+use sotto_ckks::engine::{Ct, Engine, Keep};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::{
     Bootstrapper, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator, KeyRequest,
@@ -170,7 +170,7 @@ impl<'a, E: Engine> Bench<'a, E> {
                 .into_iter()
                 .map(|d| (d, values(PERIOD)))
                 .collect();
-            let matrix = LinearTransform::on(self.engine, &bsgs, &entries, level)?;
+            let matrix = LinearTransform::on(self.engine, &bsgs, &entries, level, Keep::Ready)?;
             times.push(self.sticks(ROUNDS, || matrix.apply(ev, &ct))?);
         }
         let product = ((times[3] - times[1] - (times[2] - times[0])) / 42.0).max(0.0);

@@ -91,14 +91,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let params = &dir.plan().params;
     let figures = match args.engine.backend {
         EngineName::Cpu => {
-            check_room(dir.plan(), available_memory().unwrap_or(u64::MAX))?;
+            let room = available_memory().unwrap_or(u64::MAX);
+            check_room(dir.plan(), room)?;
             let context = Context::new(params.clone()).map_err(Failure::input)?;
-            measure(args, &dir, &Cpu::new(&context))?
+            measure(args, &dir, &Cpu::new(&context), room)?
         }
         EngineName::Gpu => {
             let gpu = args.engine.card.open(params)?;
-            check_room(dir.plan(), card_room(&gpu))?;
-            measure(args, &dir, &gpu)?
+            let room = card_room(&gpu);
+            check_room(dir.plan(), room)?;
+            measure(args, &dir, &gpu, room)?
         }
     };
     match args.json {
@@ -110,12 +112,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn measure<E: Engine>(args: &Args, dir: &PlanDir, engine: &E) -> Result<Figures, Failure> {
+fn measure<E: Engine>(
+    args: &Args,
+    dir: &PlanDir,
+    engine: &E,
+    room: u64,
+) -> Result<Figures, Failure> {
     let started = Instant::now();
     let plan = dir.plan();
     let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
     let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
-    let mut trial = cipher_trial(engine, dir, model, trace.transpose()?)?;
+    let mut trial = cipher_trial(engine, dir, model, room, trace.transpose()?)?;
     let setup_seconds = started.elapsed().as_secs_f64();
     let vocab = plan.model.vocab;
     let meter = Meter::bar(u64::from(args.tokens) + u64::from(args.blocks), "computing");

@@ -6,7 +6,8 @@ mod sums;
 pub use keyswitch::CpuDigits;
 
 use super::{
-    Babies, Carry, Decomposed, Division, Engine, GaloisKey, Giant, Primes, RnsPoly, Switch, Uses,
+    Babies, Carry, Coefficients, Decomposed, Division, Engine, GaloisKey, Giant, Keep, Primes,
+    RnsPoly, Switch, Uses,
 };
 use crate::context::Context;
 use crate::keys::SwitchingKey;
@@ -71,7 +72,9 @@ impl Engine for Cpu {
         poly.clone()
     }
 
-    fn upload_diagonal(&self, words: Vec<u32>, primes: &Primes, _run: usize) -> CpuDiagonal {
+    /// Always ready: an expansion would cost nearly as much as encoding anew.
+    fn diagonal(&self, coefficients: &Coefficients, primes: &Primes, _keep: Keep) -> CpuDiagonal {
+        let words = coefficients.diagonal(&self.ctx, primes);
         let len = words.len() / primes.len();
         CpuDiagonal { words, len }
     }
