@@ -95,15 +95,16 @@ fn coefficients_of_any_size_expand_to_what_they_are_reduced_to() {
     let (ev, gev) = evaluators(&pair);
     let ct = encrypt(&pair, &slots(n, 7), level);
     let gct = gev.upload(ct.clone());
-    let shapes: [(&str, fn(usize) -> f64); 4] = [
-        ("zero", |_| 0.0),
-        ("constant", |_| -1.0),
-        ("one", |i| f64::from(i == 0)),
-        ("alternating", |i| if i % 2 == 0 { 1.0 } else { -1.0 }),
+    let sign = |i: usize| if i.is_multiple_of(2) { 1.0 } else { -1.0 };
+    let shapes = [
+        ("zero", vec![0.0; n]),
+        ("constant", vec![-1.0; n]),
+        ("one", (0..n).map(|i| f64::from(i == 0)).collect()),
+        ("alternating", (0..n).map(sign).collect()),
     ];
     for log in [0, 20, 21, 25] {
         for (name, shape) in &shapes {
-            let values = |i| Complex64::from(shape(i) * f64::from(1u32 << log));
+            let values = |i: usize| Complex64::from(shape[i] * f64::from(1u32 << log));
             let diagonals = BTreeMap::from([(0, (0..n).map(values).collect())]);
             let on_cpu = LinearTransform::new(ctx, &bsgs, &diagonals, level).unwrap();
             let keep = Keep::Compact;
