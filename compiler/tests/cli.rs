@@ -226,8 +226,16 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
         found["seconds"].as_f64().unwrap(),
     );
     assert!((sum / stated - 1.0).abs() < 1e-9, "{sum} {stated}");
-    // eight query heads to a key head, but narrow: their copies cost more than products
-    let narrow = estimate(&[&"tinyllama-1.1b", &"--context", &"2048"]);
+    // eight query heads to a key head, but narrow: where products are dear, their copies cost more
+    let prices = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tables/slower.ron");
+    let narrow = [
+        "tinyllama-1.1b",
+        "--context",
+        "2048",
+        "--cost-table",
+        prices,
+    ];
+    let narrow = estimate(&narrow.each_ref().map(|a| a as &dyn AsRef<std::ffi::OsStr>));
     let said = String::from_utf8(narrow.stderr).unwrap();
     assert!(narrow.status.success() && !said.contains("once per KV head"));
     // one group holds all that is cached

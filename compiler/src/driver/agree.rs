@@ -244,7 +244,12 @@ mod tests {
 
     fn agreed(name: &str, context: u32) -> (Agreed, Found) {
         let preset = Preset::of(name, Some(2), Weights::None).unwrap();
-        let planning = Planning::new(ParamSet::secure_128(), context);
+        // prices of its own: which proposal is fastest moves with them
+        let prices = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tables/slower.ron");
+        let planning = Planning {
+            cost_table: Some(prices.into()),
+            ..Planning::new(ParamSet::secure_128(), context)
+        };
         let subject = Subject::of_preset(&preset, &planning).unwrap();
         let guidance = Guidance::default();
         let Subject {
