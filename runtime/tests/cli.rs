@@ -538,6 +538,7 @@ fn a_plan_is_timed_whatever_its_tokens_mean() {
     let line: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(line["seconds"].as_array().unwrap().len(), 2);
     assert!(line["predicted_seconds"].is_number());
+    assert_eq!(line["block_seconds"].as_array().unwrap().len(), 0);
     assert_eq!(line["engine"], "the processor");
 }
 

@@ -18,9 +18,10 @@ fn bench_writes_a_cost_table_that_rises_with_the_level() {
     for class in OpClass::ALL {
         assert!(table.op(class, 16) >= table.op(class, 1), "{class:?}");
     }
-    // of small rings on a busy machine no more can be said of single operations; a bootstrap is hundreds of them
-    let bootstrap = table.bootstraps.iter().map(|b| b.seconds);
-    assert!(bootstrap.fold(f64::INFINITY, f64::min) > table.op(OpClass::Add, 16));
+    // one of a pair may have met a busy machine, all levels have not
+    let levels = [1, 4, 8, 12, 16];
+    let dearer = levels.map(|level| table.op(OpClass::Mul, level) > table.op(OpClass::Add, level));
+    assert!(dearer.contains(&true), "{text}");
     let nowhere = folder.sotto("bench --cost-table nowhere/here.ron --insecure-ring 9");
     fails(&nowhere, 2, &["nowhere/here.ron", "no folder nowhere"]);
 }

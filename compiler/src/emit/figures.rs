@@ -94,7 +94,8 @@ impl Measures<'_> {
             complex: true,
         });
         let seconds = counts.bootstraps.iter();
-        let seconds: f64 = seconds.map(|(kind, n)| price(kind) * *n as f64).sum();
+        // an empty sum would be -0
+        let seconds = seconds.fold(0.0, |sum, (kind, n)| sum + price(kind) * *n as f64);
         let bootstraps = counts.bootstraps.iter().map(|(kind, count)| Bootstraps {
             slots: kind.slots,
             dense: kind.slots == all,

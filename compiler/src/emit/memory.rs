@@ -289,8 +289,11 @@ impl Sizes<'_> {
         match op {
             Op::Linear { matrix, .. } => {
                 let matrix = self.program.matrices.get(matrix.0 as usize);
-                let baby = matrix.map_or(1, |m| m.baby.min(m.diagonals()).max(1));
-                (u64::from(baby) + 2) * extended(level)
+                let most = matrix.map_or(1, |m| {
+                    let baby = m.baby.min(m.diagonals()).max(1);
+                    baby.max(m.diagonals().div_ceil(baby))
+                });
+                (u64::from(most) + 2) * extended(level)
             }
             Op::Apply { baby, .. } => {
                 u64::from(*baby) * self.ciphertext(level) + 4 * extended(level)
@@ -317,8 +320,11 @@ impl Sizes<'_> {
                 };
                 self.specs.iter().find(same).map_or(0, |s| {
                     let transforms = s.cts.iter().chain(&s.stc);
-                    let linear = transforms
-                        .map(|f| (f.bsgs.baby_steps().len() as u64 + 3) * extended(f.level as u32));
+                    // babies rotated, or the sums of all giants
+                    let linear = transforms.map(|f| {
+                        let most = f.bsgs.baby_steps().len().max(f.bsgs.giants.len());
+                        (most as u64 + 3) * extended(f.level as u32)
+                    });
                     // real and imaginary parts are reduced at the same time
                     let parts = 1 + u64::from(s.complex);
                     let evalmod = parts

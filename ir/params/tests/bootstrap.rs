@@ -131,7 +131,7 @@ fn model_error(set: &ParamSet, spec: &BootstrapSpec, seed: u64) -> f64 {
 
 #[test]
 fn model_bootstrap_returns_the_message() {
-    // 256 slots; the error is that of the scaled sine, 2^-19.3.
+    // 256 slots; the error is that of the scaled sine, 2^-19.1.
     let set = ParamSet::insecure_test(9);
     for log_slots in 0..=8 {
         for complex in [false, true] {

@@ -6,7 +6,7 @@ use crate::evaluator::Evaluator;
 use sotto_params::poly::{
     BasisStep, Node, NodeCoefficients, Parity, PolyError, PolyPlan, basis_depth,
 };
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 /// A Chebyshev series on [-1, 1] ready for evaluation.
 #[derive(Clone, Debug)]
@@ -62,24 +62,14 @@ impl ChebyshevSeries {
             level: x.level,
             basis: HashMap::from([((1, 0), x.clone())]),
         };
+        let drops = self.plan.drops();
         // those of one depth are made of shallower ones
         for steps in self.plan.basis.chunk_by(|a, b| a.at == b.at) {
+            run.bring(drops.iter().filter(|drop| drop.1 == steps[0].at))?;
             run.extend(steps)?;
         }
-        let mut needed = BTreeSet::new();
-        needs(&self.plan.root, &mut needed);
-        run.bring(needed)?;
+        run.bring(&drops)?;
         run.node(&self.plan.root, &self.coefficients, self.plan.depth)
-    }
-}
-
-/// The basis polynomials that a node multiplies with, and the depths it takes them at.
-fn needs(node: &Node, needed: &mut BTreeSet<(usize, usize)>) {
-    let terms = node.terms.iter().filter(|&&index| index > 0);
-    needed.extend(terms.map(|&index| (index, node.terms_at)));
-    for product in &node.products {
-        needed.insert((product.giant, node.at));
-        needs(&product.quotient, needed);
     }
 }
 
@@ -96,10 +86,10 @@ impl<E: Engine> Run<'_, '_, E> {
         &self.basis[&(index, depth)]
     }
 
-    /// Drops basis polynomials from their own depths to those where they are needed.
-    fn bring(&mut self, needed: BTreeSet<(usize, usize)>) -> Result<()> {
-        let missing = needed.into_iter().filter(|at| !self.basis.contains_key(at));
-        let drop = |(index, depth): (usize, usize)| -> Result<_> {
+    /// Drops basis polynomials, by index and depth, from their own depths.
+    fn bring<'d>(&mut self, drops: impl IntoIterator<Item = &'d (usize, usize)>) -> Result<()> {
+        let missing = drops.into_iter().filter(|at| !self.basis.contains_key(at));
+        let drop = |&(index, depth): &(usize, usize)| -> Result<_> {
             let own = self.at(index, basis_depth(index));
             let dropped = self.ev.drop_to_level(own, self.level - depth)?;
             Ok(((index, depth), dropped))
@@ -113,21 +103,14 @@ impl<E: Engine> Run<'_, '_, E> {
 
     /// Forms the basis polynomials of one depth.
     fn extend(&mut self, steps: &[BasisStep]) -> Result<()> {
-        let operands = |step: &BasisStep| [step.left, step.right, step.left - step.right];
-        let needed = steps.iter().flat_map(|step| {
-            let indices = operands(step).into_iter().filter(|&index| index > 0);
-            indices.map(|index| (index, step.at))
-        });
-        self.bring(needed.collect())?;
         let form = |step: &BasisStep| -> Result<_> {
-            let [left, right, difference] = operands(step);
-            let right = self.at(right, step.at);
+            let right = self.at(step.right, step.at);
             // 2·T_a·T_b as T_a·(2·T_b).
             let twice = self.ev.add(right, right)?;
-            let mut product = self.ev.product(&[(self.at(left, step.at), &twice)])?;
-            match difference {
+            let mut product = self.ev.product(&[(self.at(step.left, step.at), &twice)])?;
+            match step.left - step.right {
                 0 => self.ev.add_constant_to_product(&mut product, -1.0)?,
-                _ => {
+                difference => {
                     let known = self.at(difference, step.at);
                     self.ev.sub_value_from_product(&mut product, known)?
                 }

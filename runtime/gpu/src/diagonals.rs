@@ -1,7 +1,7 @@
 //! Sums of plaintexts times rotated ciphertexts, and the plaintexts themselves: ready, or by their coefficients.
 //!
 //! A model's matrices are gigabytes when they are ready to be multiplied with: every coefficient modulo every prime of QP. By their
-//! coefficients they are a tenth or less of that, and lie on the card; what a sum needs is expanded just before, some limbs at a time.
+//! coefficients they are about a tenth of that, and lie on the card; what a sum needs is expanded just before, some limbs at a time.
 
 use crate::args::{self, MOST_LIMBS, MOST_POLYS};
 use crate::device::{Device, Kernel};

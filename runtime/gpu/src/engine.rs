@@ -25,7 +25,11 @@ struct Inner<D: Device> {
     device: D,
     ctx: Context,
     resident: Resident<D>,
+    rotated_words: usize,
 }
+
+/// Words that the rotated ciphertexts of a linear transform take at a time.
+const ROTATED_WORDS: usize = 1 << 27;
 
 impl<D: Device> Clone for Gpu<D> {
     fn clone(&self) -> Self {
@@ -47,6 +51,18 @@ impl<D: Device> Gpu<D> {
     /// # Errors
     /// If the ring is larger or has more primes than kernels take, or the device fails.
     pub fn new(device: D, ctx: &Context) -> Result<Self, CkksError> {
+        Self::with_rotated_words(device, ctx, ROTATED_WORDS)
+    }
+
+    /// The same, where the rotated ciphertexts of a linear transform take no more than so many words at a time, but for one limb of each.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn with_rotated_words(
+        device: D,
+        ctx: &Context,
+        rotated_words: usize,
+    ) -> Result<Self, CkksError> {
         let resident = Resident::new(&device, ctx)?;
         let ctx = ctx.clone();
         Ok(Self {
@@ -54,6 +70,7 @@ impl<D: Device> Gpu<D> {
                 device,
                 ctx,
                 resident,
+                rotated_words,
             }),
         })
     }
@@ -61,6 +78,10 @@ impl<D: Device> Gpu<D> {
     /// The device.
     pub fn device(&self) -> &D {
         &self.inner.device
+    }
+
+    pub(crate) fn rotated_words(&self) -> usize {
+        self.inner.rotated_words
     }
 
     pub(crate) fn resident(&self) -> &Resident<D> {

@@ -10,9 +10,6 @@ use bytemuck::Zeroable;
 use sotto_ckks::SwitchingKey;
 use sotto_ckks::engine::{Babies, Decomposed, Giant, Primes, Tables};
 
-/// Words that the rotated ciphertexts of a linear transform may take at a time.
-const ROTATED_WORDS: usize = 1 << 27;
-
 /// What is carried along: up to one polynomial for each half, and per limb what it is multiplied with.
 pub(crate) struct Carried<'a, D: Device> {
     pub halves: [Option<&'a GpuPoly<D>>; 2],
@@ -124,7 +121,7 @@ impl<D: Device> Gpu<D> {
         let fresh = || GpuPoly::new(self.alloc_limbs(all.len()), all);
         let sums: Vec<[GpuPoly<D>; 2]> = giants.iter().map(|_| [fresh(), fresh()]).collect();
         let rotated = 2 * babies.rotations.len();
-        let chunk = (ROTATED_WORDS >> self.log_n()) / rotated.max(1);
+        let chunk = (self.rotated_words() >> self.log_n()) / rotated.max(1);
         let chunk = chunk.clamp(1, all.len());
         let store = self.alloc_limbs(rotated * chunk);
         for (at, primes) in all.chunks(chunk).enumerate() {

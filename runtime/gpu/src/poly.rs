@@ -68,6 +68,6 @@ pub struct GpuDiagonal<D: Device> {
 pub(crate) enum DiagonalForm {
     /// Its limbs, transformed and in Montgomery form, each word standing for a run of 2^this.
     Ready(u32),
-    /// Its coefficients in X^(2^this), two words each, lower half first.
+    /// Its coefficients in X^(2^this), two words each, the low one first.
     Compact(u32),
 }

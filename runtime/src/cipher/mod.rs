@@ -68,8 +68,8 @@ pub struct Ciphers<E: Engine> {
 
 /// How a plan's matrices lie where `room` bytes are for the plan and all else it needs: ready if all of them fit.
 pub fn keep_within(plan: &Plan, room: u64) -> Keep {
-    let ready = plan.estimate.peak_memory_bytes + plan.estimate.plaintext_bytes;
-    match ready <= room {
+    let beside = room.checked_sub(plan.estimate.peak_memory_bytes);
+    match beside.is_some_and(|beside| plan.estimate.plaintext_bytes <= beside) {
         true => Keep::Ready,
         false => Keep::Compact,
     }

@@ -25,7 +25,7 @@ const DOUBLE_ANGLES: usize = 3;
 /// Messages up to this many times the promised bound still lie inside the interval.
 const MESSAGE_MARGIN: f64 = 4.0;
 
-/// How much larger than 1/ε the sine's amplitude is, in ε².
+/// How much larger than 1/ε the sine's amplitude is, relatively and in ε².
 const RAISE: f64 = 0.12;
 
 /// The modular reduction of a bootstrap.

@@ -3,7 +3,7 @@
 use crate::plan::Plan;
 use crate::slot::{At, Layout, Leveled, Op, Program, Side, ValueId};
 use crate::violation::Report;
-use sotto_params::bootstrap::{Bsgs, FactorSpec, Giant};
+use sotto_params::bootstrap::{Bsgs, FactorSpec};
 use std::collections::{BTreeMap, HashMap};
 
 /// Uses of keys: highest level, and who needs it there.
@@ -104,18 +104,19 @@ fn uses(plan: &Plan, programs: &[Program<Leveled>]) -> Uses {
 /// The rotations by which giant steps are made: every step itself, or in a chain the shortest of each direction, any number of times. All
 /// within the period, a step back being the rest of it.
 fn giants(bsgs: &Bsgs) -> Vec<i64> {
-    let slots = bsgs.slots as i64;
-    let turned = |g: &Giant| match g.step as i64 {
-        step if 2 * step > slots => step - slots,
-        step => step,
-    };
-    let mut steps: Vec<i64> = bsgs.giants.iter().map(turned).collect();
-    if bsgs.chained {
-        let ahead = steps.iter().filter(|s| **s > 0).min();
-        let back = steps.iter().filter(|s| **s < 0).max();
-        steps = ahead.into_iter().chain(back).copied().collect();
+    let steps = bsgs.giants.iter().map(|g| g.step);
+    if !bsgs.chained {
+        return steps.map(|s| s as i64).collect();
     }
-    steps.iter().map(|s| s.rem_euclid(slots.max(1))).collect()
+    // what is out of range is reported as that, elsewhere
+    let steps = steps.filter(|s| (1..bsgs.slots).contains(s));
+    let (back, ahead): (Vec<usize>, Vec<usize>) = steps.partition(|s| *s > bsgs.slots - s);
+    let nearest = ahead
+        .into_iter()
+        .min()
+        .into_iter()
+        .chain(back.into_iter().max());
+    nearest.map(|s| s as i64).collect()
 }
 
 impl Uses {
@@ -208,6 +209,61 @@ impl Uses {
             let baby = k % i64::from(baby.max(1));
             self.rotation(slots, baby * step, level, who);
             self.rotation(slots, (k - baby) * step, level, who);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sotto_params::ParamSet;
+    use sotto_params::bootstrap::BootstrapSpec;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_keys_of_giants_are_those_that_the_scheme_asks_for() {
+        let set = ParamSet::secure_128();
+        let mut chains = 0;
+        for slots in [4, 128, 512, 4096, 32768] {
+            let spec = BootstrapSpec::new(&set, slots, true).unwrap();
+            let plain = spec.clone().sparing();
+            for factor in [spec, plain]
+                .iter()
+                .flat_map(|s| s.stc.iter().chain(&s.cts))
+            {
+                for chained in [false, true] {
+                    let bsgs = Bsgs {
+                        chained,
+                        ..factor.bsgs.clone()
+                    };
+                    let giants: BTreeSet<usize> =
+                        giants(&bsgs).iter().map(|&s| s as usize).collect();
+                    chains += usize::from(chained && giants.len() == 2);
+                    let babies = bsgs.baby_steps();
+                    let all: BTreeSet<usize> = babies.union(&giants).copied().collect();
+                    let asked: BTreeSet<usize> = bsgs.rotations();
+                    assert!(asked.is_subset(&all), "{slots}: {asked:?}, {all:?}");
+                    assert!(all.difference(&asked).all(|s| *s == 0), "{slots}");
+                }
+            }
+        }
+        assert!(chains > 10, "chains in both directions: {chains}");
+    }
+
+    #[test]
+    fn steps_out_of_range_ask_for_nothing() {
+        for slots in [0, 1, 8, 1 << 63, usize::MAX] {
+            let steps = [0, 1, 7, 1 << 62, usize::MAX];
+            let giant = |step| sotto_params::bootstrap::Giant {
+                step,
+                babies: vec![0],
+            };
+            let bsgs = Bsgs {
+                slots,
+                giants: steps.map(giant).into(),
+                chained: true,
+            };
+            assert!(giants(&bsgs).len() <= 2);
         }
     }
 }

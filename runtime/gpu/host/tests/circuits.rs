@@ -42,6 +42,11 @@ fn same(pair: &Pair, what: &str, a: &Ciphertext, b: &Ct<Gpu<Any>>) {
     assert!(a.to_bytes(ctx) == b.to_bytes(ctx), "{what} differs");
 }
 
+/// Rotations of the operand that a transform takes, none among them.
+fn rotations_of(bsgs: &Bsgs) -> usize {
+    bsgs.baby_steps().len() + 1
+}
+
 #[test]
 fn matrices() {
     // diagonals in runs of 64 words, and in full; many giants, and many babies: more than are expanded at a time
@@ -70,8 +75,17 @@ fn matrices() {
         let gct = gev.upload(ct.clone());
         let applied = on_cpu.apply(&ev, &ct).unwrap();
         let rescaled = on_cpu.apply_rescaled(&ev, &ct).unwrap();
-        for keep in [Keep::Ready, Keep::Compact] {
-            let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level, keep).unwrap();
+        // all limbs at once, and five at a time
+        let few = (2 * rotations_of(&bsgs) * 5) << log_n;
+        let device = pair.gpu.device().clone();
+        let in_steps = Gpu::with_rotated_words(device, ctx, few).unwrap();
+        let keeps = [Keep::Ready, Keep::Compact];
+        for (gpu, keep) in [&pair.gpu, &in_steps]
+            .into_iter()
+            .flat_map(|g| keeps.map(|k| (g, k)))
+        {
+            let gev = Evaluator::on(gpu, &pair.gpu_keys);
+            let on_gpu = LinearTransform::on(gpu, &bsgs, &diagonals, level, keep).unwrap();
             let bytes = match keep {
                 Keep::Ready => on_cpu.size_bytes(),
                 Keep::Compact => 8 * 2 * n * diagonals.len(),

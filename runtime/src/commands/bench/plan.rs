@@ -125,11 +125,12 @@ fn measure<E: Engine>(
     let mut trial = cipher_trial(engine, dir, model, room, trace.transpose()?)?;
     let setup_seconds = started.elapsed().as_secs_f64();
     let vocab = plan.model.vocab;
+    let total = u64::from(args.tokens) + u64::from(args.blocks);
     let meter = Meter::bar(u64::from(args.tokens) + u64::from(args.blocks), "computing");
     let mut yardstick = Yardstick::default();
     let mut looks = Vec::new();
     let mut time = |trial: &mut CipherTrial<E>, tokens: Tokens<'_>| {
-        meter.set(looks.len() as u64, (args.tokens + args.blocks).into());
+        meter.set(looks.len() as u64, total);
         looks.push(yardstick.seconds(LOOK));
         let started = Instant::now();
         let done = trial.run(tokens).map_err(Failure::input);
