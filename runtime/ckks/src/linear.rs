@@ -60,6 +60,7 @@ impl LinearTransform {
 
 impl<E: Engine> LinearTransform<E> {
     /// Encodes a matrix for use at `level`. The entry of row j, column j + s (mod n) is `diagonals[s][j]`; vectors have period n = `bsgs.slots`.
+    /// `keep` says how they lie with the engine until they are used.
     ///
     /// # Errors
     /// If the diagonals are not those of the split or not of length n, or a value does not fit.
@@ -250,8 +251,8 @@ fn rotation_key<'a, E: Engine>(
     Ok(Some((element, key)))
 }
 
-/// The least period, a power of two, that all diagonals repeat with. Factors of the DFT repeat with their longest butterfly, so most of
-/// them are a few words long; how many is their transforms' memory and what is read of it.
+/// The least period, a power of two, that all diagonals repeat with: so many values are kept of each. Factors of the DFT repeat with
+/// their longest butterfly, which makes most of them short.
 fn common_period<'a>(diagonals: impl Iterator<Item = &'a Vec<Complex64>>, n: usize) -> usize {
     diagonals.fold(1, |period, diagonal| {
         let mut longer = std::iter::successors(Some(period), |p| Some(2 * p));

@@ -226,8 +226,8 @@ mod tests {
         let mut chains = 0;
         for slots in [4, 128, 512, 4096, 32768] {
             let spec = BootstrapSpec::new(&set, slots, true).unwrap();
-            let plain = spec.clone().sparing();
-            for factor in [spec, plain]
+            let sparing = spec.clone().sparing();
+            for factor in [spec, sparing]
                 .iter()
                 .flat_map(|s| s.stc.iter().chain(&s.cts))
             {

@@ -38,7 +38,7 @@ pub struct Args {
     /// Bootstraps with fewer keys, for more key switches.
     #[arg(long)]
     low_memory: bool,
-    /// How often everything is timed.
+    /// How often everything is timed; what takes milliseconds more often.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     runs: u32,
     /// One line of JSON on standard output.

@@ -126,7 +126,7 @@ fn measure<E: Engine>(
     let setup_seconds = started.elapsed().as_secs_f64();
     let vocab = plan.model.vocab;
     let total = u64::from(args.tokens) + u64::from(args.blocks);
-    let meter = Meter::bar(u64::from(args.tokens) + u64::from(args.blocks), "computing");
+    let meter = Meter::bar(total, "computing");
     let mut yardstick = Yardstick::default();
     let mut looks = Vec::new();
     let mut time = |trial: &mut CipherTrial<E>, tokens: Tokens<'_>| {
