@@ -206,8 +206,9 @@ impl<E: Engine> CipherTrial<E> {
 
     /// The same, with the times of its operations written to a trace.
     pub fn traced(mut self, trace: Trace) -> Self {
-        self.executor.backend().wait_for_each();
-        self.trace = Some(trace);
+        let backend = self.executor.backend();
+        backend.wait_for_each();
+        self.trace = Some(trace.by(backend.evaluator().engine().yardstick()));
         self
     }
 

@@ -8,3 +8,5 @@
 #include "elementwise.cu"
 
 #include "keyswitch.cu"
+
+#include "measure.cu"

@@ -151,3 +151,12 @@ pub(crate) struct Expansion {
     pub cube: [u32; MOST_LIMBS],
     pub prime: [u16; MOST_LIMBS],
 }
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct Chain {
+    pub out: u64,
+    pub primes: u64,
+    pub rounds: u32,
+    pub zero: u32,
+}

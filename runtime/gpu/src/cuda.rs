@@ -4,7 +4,7 @@
 
 use crate::device::{Device, Kernel, Source};
 use crate::nvrtc;
-use cudarc::driver::{CudaContext, CudaStream, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result, sys};
 use sotto_ckks::CkksError;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -177,8 +177,13 @@ impl Drop for Piece {
     }
 }
 
+/// A moment of a card's stream; none if the card has failed.
+#[derive(Debug)]
+pub struct Moment(Option<CudaEvent>);
+
 impl Device for Cuda {
     type Memory = Piece;
+    type Mark = Moment;
 
     fn name(&self) -> String {
         self.card.name.clone()
@@ -230,6 +235,19 @@ impl Device for Cuda {
         let stream = &self.card.stream;
         self.card
             .attempt(|| "what was computed".into(), || stream.synchronize());
+    }
+
+    fn mark(&self) -> Moment {
+        let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let record = || self.card.stream.record_event(timed);
+        Moment(self.card.attempt(|| "taking the time".into(), record))
+    }
+
+    fn seconds(&self, from: &Moment, to: &Moment) -> Option<f64> {
+        let (from, to) = (from.0.as_ref()?, to.0.as_ref()?);
+        let elapsed = || from.elapsed_ms(to);
+        let ms = self.card.attempt(|| "what was computed".into(), elapsed)?;
+        Some(f64::from(ms) / 1e3)
     }
 
     fn read(&self, memory: &Piece, words: &mut [u32]) {

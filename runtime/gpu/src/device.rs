@@ -9,6 +9,8 @@ use std::fmt::Debug;
 pub trait Device: Clone + Debug + Send + Sync + 'static {
     /// A piece of its memory, given back when dropped.
     type Memory: Debug + Send + Sync + 'static;
+    /// A moment between two launches.
+    type Mark: Debug + Send + 'static;
 
     /// What it is, in words.
     fn name(&self) -> String;
@@ -30,6 +32,12 @@ pub trait Device: Clone + Debug + Send + Sync + 'static {
 
     /// Waits for everything launched so far.
     fn wait(&self);
+
+    /// The moment when everything launched so far is done.
+    fn mark(&self) -> Self::Mark;
+
+    /// Seconds from one moment to a later one; waits for both. None if the device has failed.
+    fn seconds(&self, from: &Self::Mark, to: &Self::Mark) -> Option<f64>;
 
     /// Waits for everything launched so far, and reads memory from its beginning.
     fn read(&self, memory: &Self::Memory, words: &mut [u32]);
@@ -102,6 +110,7 @@ kernels! {
     KeyProduct = "key_product"(KeyProduct) in KeySwitch,
     Expand = "expand"(Expansion) in KeySwitch,
     DiagonalSum = "diagonal_sum"(DiagonalSum) in KeySwitch,
+    MultiplyChain = "multiply_chain"(Chain) in Measure,
 }
 
 /// A source file of kernels, whole: its headers come first.
@@ -113,11 +122,18 @@ pub enum Source {
     Elementwise,
     /// Base conversion and sums of products.
     KeySwitch,
+    /// What a card can do at best.
+    Measure,
 }
 
 impl Source {
     /// All of them.
-    pub const ALL: &[Source] = &[Source::Ntt, Source::Elementwise, Source::KeySwitch];
+    pub const ALL: &[Source] = &[
+        Source::Ntt,
+        Source::Elementwise,
+        Source::KeySwitch,
+        Source::Measure,
+    ];
 
     /// The file's name.
     pub fn name(self) -> &'static str {
@@ -125,6 +141,7 @@ impl Source {
             Source::Ntt => "ntt.cu",
             Source::Elementwise => "elementwise.cu",
             Source::KeySwitch => "keyswitch.cu",
+            Source::Measure => "measure.cu",
         }
     }
 
@@ -134,6 +151,7 @@ impl Source {
             Source::Ntt => include_str!("../kernels/ntt.cu"),
             Source::Elementwise => include_str!("../kernels/elementwise.cu"),
             Source::KeySwitch => include_str!("../kernels/keyswitch.cu"),
+            Source::Measure => include_str!("../kernels/measure.cu"),
         }
     }
 }

@@ -5,13 +5,14 @@ use crate::device::{Device, Kernel};
 use crate::keyswitch::Carried;
 use crate::launch::{Pick, limbs_in, limbs_of};
 use crate::poly::{DiagonalForm, GpuDiagonal, GpuDigits, GpuPoly};
+use crate::profile::Profile;
 use crate::tables::{Resident, resident};
 use bytemuck::Zeroable;
 use sotto_ckks::engine::{
     Babies, Carry, Coefficients, Decomposed, Division, Engine, Giant, Keep, Primes, RnsPoly,
     Switch, Tables, Uses,
 };
-use sotto_ckks::{CkksError, Context, SwitchingKey};
+use sotto_ckks::{CkksError, Context, SwitchingKey, Yardstick};
 use sotto_params::galois;
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ struct Inner<D: Device> {
     ctx: Context,
     resident: Resident<D>,
     rotated_words: usize,
+    listener: Profile<D>,
 }
 
 /// Words that the rotated ciphertexts of a linear transform take at a time.
@@ -71,6 +73,7 @@ impl<D: Device> Gpu<D> {
                 ctx,
                 resident,
                 rotated_words,
+                listener: Profile::default(),
             }),
         })
     }
@@ -82,6 +85,10 @@ impl<D: Device> Gpu<D> {
 
     pub(crate) fn rotated_words(&self) -> usize {
         self.inner.rotated_words
+    }
+
+    pub(crate) fn listener(&self) -> &Profile<D> {
+        &self.inner.listener
     }
 
     pub(crate) fn resident(&self) -> &Resident<D> {
@@ -149,6 +156,11 @@ impl<D: Device> Engine for Gpu<D> {
 
     fn wait(&self) {
         self.device().wait();
+    }
+
+    fn yardstick(&self) -> Yardstick {
+        let gpu = self.clone();
+        Yardstick::new(move |count| gpu.transform_seconds(count))
     }
 
     fn upload(&self, poly: RnsPoly) -> GpuPoly<D> {

@@ -4,6 +4,7 @@ use crate::args::{self, MOST_LIMBS, MOST_POLYS, MOST_TERMS, NONE};
 use crate::device::{Device, Kernel, THREADS};
 use crate::engine::Gpu;
 use crate::poly::GpuPoly;
+use crate::work::Task;
 use bytemuck::{Pod, Zeroable, bytes_of};
 use sotto_ckks::engine::{Modulus, Primes};
 
@@ -17,17 +18,24 @@ pub(crate) struct Pick {
 /// Words that a block of transforms works on.
 const TILE_LOG: u32 = 12;
 /// log2 of a row's words.
-const ROW_LOG: u32 = 8;
+pub(crate) const ROW_LOG: u32 = 8;
 
 impl<D: Device> Gpu<D> {
     /// Launches a kernel with its own structure, whose addresses are of memory that the caller holds.
-    pub(crate) fn launch<A: Pod>(&self, kernel: Kernel, grid: [u32; 3], args: &A) {
+    pub(crate) fn launch<A: Pod + Task>(&self, kernel: Kernel, grid: [u32; 3], args: &A) {
         assert_eq!(size_of::<A>(), kernel.args(), "{}", kernel.name());
-        if grid.iter().all(|&blocks| blocks > 0) {
-            // SAFETY: the kernel's structure by its size; its lists of limbs are those that polynomials have, and their memory is held
-            // by the caller, or given back behind this launch.
-            unsafe { self.device().launch(kernel, grid, THREADS, bytes_of(args)) };
+        if grid.contains(&0) {
+            return;
         }
+        self.listener().around(
+            self.device(),
+            || (kernel, args.work(kernel, grid)),
+            || {
+                // SAFETY: the kernel's structure by its size; its lists of limbs are those that polynomials have, and their memory is held
+                // by the caller, or given back behind this launch.
+                unsafe { self.device().launch(kernel, grid, THREADS, bytes_of(args)) };
+            },
+        );
     }
 
     /// The grid of a kernel that takes every word of `limbs` limbs.
@@ -183,7 +191,7 @@ impl<D: Device> Gpu<D> {
 }
 
 /// Targets that one block of a conversion writes.
-const TARGETS: usize = 8;
+pub(crate) const TARGETS: usize = 8;
 
 /// The limbs of a polynomial for each of some primes, [`NONE`] where it has none.
 pub(crate) fn limbs_of<D: Device>(poly: &GpuPoly<D>, primes: &[u16]) -> [u8; MOST_LIMBS] {

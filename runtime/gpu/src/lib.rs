@@ -11,6 +11,7 @@
 //! | `kernels/ntt.cu` | transforms, the last stage of a division in them |
 //! | `kernels/elementwise.cu` | operations on residues one by one |
 //! | `kernels/keyswitch.cu` | base conversion, products with keys, sums of diagonals |
+//! | `kernels/measure.cu` | what a card can do at best |
 //!
 //! Everything is launched in one order on one stream. Memory that is dropped is given back behind what still uses it.
 
@@ -23,9 +24,13 @@ mod keyswitch;
 mod launch;
 pub mod nvrtc;
 mod poly;
+mod profile;
 mod tables;
+mod work;
 
-pub use cuda::{Cuda, Piece};
+pub use cuda::{Cuda, Moment, Piece};
 pub use device::{Device, HEADERS, Kernel, Source};
 pub use engine::Gpu;
 pub use poly::{GpuDiagonal, GpuDigits, GpuPoly};
+pub use profile::{KernelFigure, Rates};
+pub use work::Work;

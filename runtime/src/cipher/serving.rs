@@ -123,9 +123,9 @@ impl<E: Engine> PlanEngine<E> {
             most_sessions: most_sessions(&plan, allowed - needed - cache_bytes),
             cache_bytes,
             keep: keep_within(&plan, allowed),
+            trace: options.trace.map(|trace| trace.by(engine.yardstick())),
             engine,
             plan,
-            trace: options.trace,
         })
     }
 

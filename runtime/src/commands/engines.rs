@@ -7,9 +7,10 @@ use sotto_ir::params::ParamSet;
 use sotto_ir::plan::Plan;
 
 /// The engines that a server can compute on.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EngineName {
     /// The processor.
+    #[default]
     Cpu,
     /// An NVIDIA card.
     Gpu,
@@ -26,7 +27,7 @@ impl EngineName {
 }
 
 /// The engine to compute on.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct EngineArgs {
     /// What computes on ciphertexts.
     #[arg(long, value_enum, default_value = "cpu")]
@@ -36,7 +37,7 @@ pub struct EngineArgs {
 }
 
 /// The card of `--backend gpu`.
-#[derive(clap::Args, Clone, Copy, Debug)]
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
 pub struct CardArgs {
     /// With --backend gpu, which card, as the NVIDIA driver counts.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]

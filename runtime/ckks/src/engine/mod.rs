@@ -19,6 +19,7 @@ use crate::ciphertext::Ciphertext;
 use crate::context::Context;
 use crate::error::Result;
 use crate::keys::SwitchingKey;
+use crate::yardstick::Yardstick;
 use std::fmt::Debug;
 
 /// Computes on transformed polynomials modulo primes of one parameter set. Cheap to clone.
@@ -46,6 +47,11 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
 
     /// Waits until everything asked for so far is computed.
     fn wait(&self) {}
+
+    /// What its times compare by, which no other engine's do.
+    fn yardstick(&self) -> Yardstick {
+        Yardstick::default()
+    }
 
     /// Carries out pieces of work that do not need each other, at once where that fills the machine better.
     fn each<T: Send, R: Send>(&self, items: Vec<T>, work: impl Fn(T) -> R + Send + Sync) -> Vec<R> {

@@ -1,7 +1,8 @@
 //! The device that tests run on: the processor, or a card where the environment names one.
 
 use crate::{Host, Memory};
-use sotto_gpu::{Cuda, Device, Kernel, Piece};
+use sotto_gpu::{Cuda, Device, Kernel, Moment, Piece};
+use std::time::Instant;
 
 /// The processor in place of a GPU, or a GPU.
 #[derive(Clone, Debug)]
@@ -37,11 +38,21 @@ pub enum AnyMemory {
     Cuda(Piece),
 }
 
-/// What memory of one device is to the other.
-const FOREIGN: &str = "memory of the device that took it";
+/// A moment of either.
+#[derive(Debug)]
+pub enum AnyMark {
+    /// The processor's.
+    Host(Instant),
+    /// A card's.
+    Cuda(Moment),
+}
+
+/// What memory or a moment of one device is to the other.
+const FOREIGN: &str = "memory and moments of the device that gave them";
 
 impl Device for Any {
     type Memory = AnyMemory;
+    type Mark = AnyMark;
 
     fn name(&self) -> String {
         match self {
@@ -84,6 +95,21 @@ impl Device for Any {
         match self {
             Self::Host(host) => host.wait(),
             Self::Cuda(cuda) => cuda.wait(),
+        }
+    }
+
+    fn mark(&self) -> AnyMark {
+        match self {
+            Self::Host(host) => AnyMark::Host(host.mark()),
+            Self::Cuda(cuda) => AnyMark::Cuda(cuda.mark()),
+        }
+    }
+
+    fn seconds(&self, from: &AnyMark, to: &AnyMark) -> Option<f64> {
+        match (self, from, to) {
+            (Self::Host(host), AnyMark::Host(from), AnyMark::Host(to)) => host.seconds(from, to),
+            (Self::Cuda(cuda), AnyMark::Cuda(from), AnyMark::Cuda(to)) => cuda.seconds(from, to),
+            _ => panic!("{FOREIGN}"),
         }
     }
 

@@ -10,6 +10,7 @@ pub use any::Any;
 
 use sotto_gpu::{Device, Kernel};
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 /// The processor in place of a GPU.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,7 @@ impl Drop for Memory {
 
 impl Device for Host {
     type Memory = Memory;
+    type Mark = Instant;
 
     fn name(&self) -> String {
         "the processor in place of a GPU".into()
@@ -69,6 +71,14 @@ impl Device for Host {
     }
 
     fn wait(&self) {}
+
+    fn mark(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn seconds(&self, from: &Instant, to: &Instant) -> Option<f64> {
+        Some(to.duration_since(*from).as_secs_f64())
+    }
 
     fn read(&self, memory: &Memory, words: &mut [u32]) {
         assert!(words.len() <= 2 * memory.len, "more words than there are");
@@ -131,4 +141,5 @@ functions! {
     KeyProduct = key_product,
     Expand = expand,
     DiagonalSum = diagonal_sum,
+    MultiplyChain = multiply_chain,
 }

@@ -1,17 +1,19 @@
 //! `sotto bench engine`: what the scheme's operations take on this machine, as the table that READMEs of such libraries print.
 
+use super::kernels::{self, Card, KernelRow, Launches};
 use super::rounds::{Timer, median, values};
 use crate::commands::engines::{EngineArgs, EngineName};
 use crate::commands::{Failure, Meter, print};
 use crate::process::peak_memory;
 use serde::Serialize;
-use sotto_ckks::engine::{Cpu, Ct, Engine};
+use sotto_ckks::engine::{Cpu, Ct, Keep};
+use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::{
     Bootstrapper, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator, KeyRequest,
     Result, SecretKey,
 };
 use sotto_ir::params::ParamSet;
-use sotto_ir::params::bootstrap::BootstrapSpec;
+use sotto_ir::params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_ir::params::galois;
 use std::hint::black_box;
 use std::time::Instant;
@@ -75,6 +77,8 @@ enum Row {
     Multiply,
     /// A product with a plaintext, operands not in the cache.
     MultiplyPlain,
+    /// A diagonal's share of a matrix, the matrix kept as small as the engine has it.
+    DiagonalCompact,
     /// Down one level.
     Rescale,
     /// Slots to a plaintext.
@@ -82,7 +86,7 @@ enum Row {
 }
 
 impl Row {
-    const ALL: [Row; 10] = [
+    const ALL: [Row; 11] = [
         Row::DenseBootstrap,
         Row::Sparse4096,
         Row::Sparse512,
@@ -91,6 +95,7 @@ impl Row {
         Row::RotateHoisted,
         Row::Multiply,
         Row::MultiplyPlain,
+        Row::DiagonalCompact,
         Row::Rescale,
         Row::Encode,
     ];
@@ -131,6 +136,9 @@ struct Figure {
     precision_bits_worst: Option<f64>,
     bits_left: Option<f64>,
     bytes: u64,
+    /// Of a card: what one run launches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kernels: Vec<KernelRow>,
 }
 
 /// The table.
@@ -143,6 +151,9 @@ struct Table {
     yardstick_ntt_ms: f64,
     threads: usize,
     set: String,
+    /// What the card can do at best, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    card: Option<Card>,
     rows: Vec<Figure>,
 }
 
@@ -178,7 +189,7 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
     }
 }
 
-fn table<E: Engine>(
+fn table<E: Launches>(
     args: &Args,
     rows: &[Row],
     engine: E,
@@ -189,9 +200,10 @@ fn table<E: Engine>(
     let bench = Bench {
         encoder: Encoder::new(&context),
         ctx: &context,
+        timer: Timer::new(engine.yardstick()),
+        card: Card::of(&engine, args.insecure_ring.is_some()),
         engine,
         secret,
-        timer: Timer::default(),
         runs: args.runs as usize,
         low_memory: args.low_memory,
     };
@@ -205,11 +217,29 @@ struct Bench<'a, E> {
     encoder: Encoder,
     secret: &'a SecretKey,
     timer: Timer,
+    /// What its card can do, if there is one.
+    card: Option<Card>,
     runs: usize,
     low_memory: bool,
 }
 
-impl<E: Engine> Bench<'_, E> {
+/// What one operation took, run by run, and what one run launched.
+#[derive(Clone)]
+struct Times {
+    seconds: Vec<f64>,
+    kernels: Vec<KernelRow>,
+}
+
+impl From<Vec<f64>> for Times {
+    fn from(seconds: Vec<f64>) -> Self {
+        Self {
+            seconds,
+            kernels: Vec::new(),
+        }
+    }
+}
+
+impl<E: Launches> Bench<'_, E> {
     fn table(&self, rows: &[Row], meter: &Meter) -> Result<Table> {
         let mut figures = Vec::new();
         for (done, &row) in rows.iter().enumerate() {
@@ -231,6 +261,7 @@ impl<E: Engine> Bench<'_, E> {
             yardstick_ntt_ms: self.timer.yardstick() * 1e3,
             threads: rayon::current_num_threads(),
             set: self.ctx.params().name.clone(),
+            card: self.card,
             rows: figures,
         })
     }
@@ -248,7 +279,11 @@ impl<E: Engine> Bench<'_, E> {
         levels
     }
 
-    fn figure(&self, row: Row, log_q: f64, slots: usize, mut times: Vec<f64>) -> Figure {
+    fn figure(&self, row: Row, log_q: f64, slots: usize, times: impl Into<Times>) -> Figure {
+        let Times {
+            seconds: mut times,
+            kernels,
+        } = times.into();
         times.sort_by(f64::total_cmp);
         Figure {
             row,
@@ -261,6 +296,7 @@ impl<E: Engine> Bench<'_, E> {
             precision_bits_worst: None,
             bits_left: None,
             bytes: 0,
+            kernels,
         }
     }
 
@@ -306,14 +342,22 @@ impl<E: Engine> Bench<'_, E> {
         Ok((keys.upload(&self.engine)?, bytes))
     }
 
-    /// Seconds of an operation, to its end, several times.
-    fn times<T>(&self, operation: impl Fn() -> Result<T>) -> Result<Vec<f64>> {
-        self.timer.times(self.runs, || {
+    /// Seconds of an operation, to its end, several times; and what it launches, once more.
+    fn times<T>(&self, operation: impl Fn() -> Result<T>) -> Result<Times> {
+        let whole = || {
             let result = operation()?;
             self.engine.wait();
             self.engine.check()?;
             Ok(result)
-        })
+        };
+        let seconds = self.timer.times(self.runs, whole)?;
+        let mut kernels = Vec::new();
+        if self.card.is_some() {
+            let (done, launched) = self.engine.launches(whole);
+            done?;
+            kernels = kernels::rows(&launched, self.card.as_ref());
+        }
+        Ok(Times { seconds, kernels })
     }
 
     fn bootstrap(&self, row: Row, slots: usize) -> Result<Figure> {
@@ -346,6 +390,12 @@ impl<E: Engine> Bench<'_, E> {
             Row::Rotate | Row::RotateHoisted => HOISTED
                 .iter()
                 .for_each(|&step| request.add_galois(galois::rotation(step, params.log_n), level)),
+            Row::DiagonalCompact => square(self.ctx.slots(), true)
+                .rotations()
+                .into_iter()
+                .for_each(|step| {
+                    request.add_galois(galois::rotation(step as i64, params.log_n), level)
+                }),
             _ => {}
         }
         let (keys, _) = self.keys(&request)?;
@@ -363,6 +413,7 @@ impl<E: Engine> Bench<'_, E> {
                 self.times(|| ev.rescale(&product))?
             }
             Row::MultiplyPlain => self.cold(&ev, &ct, level)?,
+            Row::DiagonalCompact => self.diagonal(&ev, &ct, level)?,
             _ => self.times(|| Ok(ev.upload_plain(self.encoder.encode(&slots, level, 1)?)))?,
         };
         let figure = self.figure(row, params.log_q(level), self.ctx.slots(), times);
@@ -370,7 +421,7 @@ impl<E: Engine> Bench<'_, E> {
     }
 
     /// Products of operands that were last used many operands ago.
-    fn cold(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>, level: usize) -> Result<Vec<f64>> {
+    fn cold(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>, level: usize) -> Result<Times> {
         let slots = values(self.ctx.slots());
         let plain = |_| Ok(ev.upload_plain(self.encoder.encode(&slots, level, 1)?));
         let plains = (0..COLD).map(plain).collect::<Result<Vec<_>>>()?;
@@ -381,9 +432,39 @@ impl<E: Engine> Bench<'_, E> {
             let mut products = cts.iter().zip(&plains);
             products.try_for_each(|(ct, plain)| ev.mul_plain(ct, plain).map(drop))
         };
-        let times = self.times(all)?;
-        Ok(times.into_iter().map(|t| t / COLD as f64).collect())
+        let mut times = self.times(all)?;
+        times.seconds.iter_mut().for_each(|t| *t /= COLD as f64);
+        Ok(times)
     }
+
+    /// What one more diagonal costs a matrix that has the same babies and giants without it.
+    fn diagonal(&self, ev: &Evaluator<'_, E>, ct: &Ct<E>, level: usize) -> Result<Times> {
+        let timed = |full: bool| -> Result<(Times, usize)> {
+            let bsgs = square(self.ctx.slots(), full);
+            let diagonals = bsgs.diagonals();
+            let count = diagonals.len();
+            let entries = diagonals.into_iter().map(|d| (d, values(bsgs.slots)));
+            let entries = entries.collect();
+            let matrix = LinearTransform::on(&self.engine, &bsgs, &entries, level, Keep::Compact)?;
+            Ok((self.times(|| matrix.apply(ev, ct))?, count))
+        };
+        let ((mut full, many), (few, count)) = (timed(true)?, timed(false)?);
+        let base = median(few.seconds);
+        let share = |t: &mut f64| *t = (*t - base).max(0.0) / (many - count) as f64;
+        full.seconds.iter_mut().for_each(share);
+        Ok(full)
+    }
+}
+
+/// A matrix of eight babies and eight giants: all 64 diagonals, or those of the first baby and of the first giant.
+fn square(slots: usize, full: bool) -> Bsgs {
+    let mut bsgs = Bsgs::regular(slots, 1, 0, 63, 8);
+    if !full {
+        for giant in bsgs.giants.iter_mut().skip(1) {
+            giant.babies.truncate(1);
+        }
+    }
+    bsgs
 }
 
 /// Slots uniform in the unit square, always the same.
@@ -449,6 +530,17 @@ fn page(table: &Table, params: &ParamSet) -> String {
             f.bytes as f64 / f64::from(1 << 20)
         );
     }
+    if let Some(card) = &table.card {
+        page += &kernels::card_line(card);
+        for f in &table.rows {
+            page += &format!(
+                "{} at log Q = {:.0}\n{}",
+                f.row.name(),
+                f.log_q,
+                kernels::page(&f.kernels)
+            );
+        }
+    }
     if let Some(bytes) = peak_memory(std::process::id()) {
         page += &format!(
             "peak memory {:.2} GiB\n",
@@ -456,4 +548,47 @@ fn page(table: &Table, params: &ParamSet) -> String {
         );
     }
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sotto_gpu::Gpu;
+    use sotto_gpu_host::Host;
+
+    #[test]
+    fn a_card_tells_what_it_launches_and_a_processor_does_not() {
+        let context = Context::new(ParamSet::insecure_test(10)).unwrap();
+        let secret = SecretKey::generate(&context).unwrap();
+        let args = Args {
+            threads: None,
+            engine: EngineArgs::default(),
+            rows: Vec::new(),
+            low_memory: false,
+            runs: 1,
+            json: true,
+            insecure_ring: Some(10),
+        };
+        let rows = [Row::Rotate, Row::DiagonalCompact];
+        let gpu = Gpu::new(Host, &context).unwrap();
+        let on_card = table(&args, &rows, gpu, &secret).unwrap();
+        let json = serde_json::to_value(&on_card).unwrap();
+        assert!(json["card"]["bytes_per_second"].as_f64().unwrap() > 0.0);
+        let kernels = |row: usize| -> Vec<&str> {
+            let kernels = json["rows"][row]["kernels"].as_array().unwrap();
+            kernels
+                .iter()
+                .map(|k| k["kernel"].as_str().unwrap())
+                .collect()
+        };
+        assert!(kernels(0).contains(&"key_product"), "{json}");
+        assert!(!kernels(0).contains(&"expand"), "{json}");
+        let last = json["rows"].as_array().unwrap().len() - 1;
+        assert!(kernels(last).contains(&"expand"), "{json}");
+        assert!(page(&on_card, context.params()).contains("key_product"));
+
+        let on_cpu = table(&args, &rows, Cpu::new(&context), &secret).unwrap();
+        let json = serde_json::to_value(&on_cpu).unwrap();
+        assert!(json.get("card").is_none() && json["rows"][0].get("kernels").is_none());
+    }
 }

@@ -51,11 +51,11 @@ impl<'a, E: Engine> Bench<'a, E> {
         let ctx = engine.context();
         Self {
             encoder: Encoder::new(ctx),
+            timer: Timer::new(engine.yardstick()),
             engine,
             ctx,
             secret,
             meter,
-            timer: Timer::default(),
             done: Cell::new(0),
         }
     }

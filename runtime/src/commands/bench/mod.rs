@@ -1,6 +1,7 @@
 //! `sotto bench`: what this machine takes for the scheme's operations.
 
 mod engine;
+mod kernels;
 mod measure;
 mod plan;
 mod rounds;

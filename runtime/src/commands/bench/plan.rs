@@ -10,8 +10,8 @@ use crate::plan::PlanDir;
 use crate::process::{available_memory, peak_memory};
 use crate::trial::CipherTrial;
 use serde::Serialize;
+use sotto_ckks::Context;
 use sotto_ckks::engine::{Cpu, Engine};
-use sotto_ckks::{Context, Yardstick};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,7 +127,7 @@ fn measure<E: Engine>(
     let vocab = plan.model.vocab;
     let total = u64::from(args.tokens) + u64::from(args.blocks);
     let meter = Meter::bar(total, "computing");
-    let mut yardstick = Yardstick::default();
+    let mut yardstick = engine.yardstick();
     let mut looks = Vec::new();
     let mut time = |trial: &mut CipherTrial<E>, tokens: Tokens<'_>| {
         meter.set(looks.len() as u64, total);

@@ -14,7 +14,6 @@ const ENOUGH: f64 = 0.05;
 const MOST_REPEATS: usize = 8;
 
 /// Times operations, and looks at the yardstick before each.
-#[derive(Default)]
 pub(super) struct Timer {
     yardstick: RefCell<Yardstick>,
     /// Every look at the yardstick, in seconds.
@@ -22,6 +21,14 @@ pub(super) struct Timer {
 }
 
 impl Timer {
+    /// Times beside an engine's yardstick.
+    pub(super) fn new(yardstick: Yardstick) -> Self {
+        Self {
+            yardstick: RefCell::new(yardstick),
+            looks: RefCell::default(),
+        }
+    }
+
     /// Seconds of the yardstick now.
     pub(super) fn look(&self) -> f64 {
         let look = self.yardstick.borrow_mut().seconds(LOOK);

@@ -1,0 +1,121 @@
+//! What a card is told to have done, and what it can do at best: counted and computed by the kernels on the processor.
+
+mod common;
+
+use common::{Pair, Words};
+use sotto_ckks::engine::{Decomposed, Engine, Tables, Uses};
+use sotto_gpu::{Kernel, Work};
+use sotto_params::ParamSet;
+
+fn work(words: usize, products: usize) -> Work {
+    Work {
+        bytes: 4 * words as u64,
+        products: products as u64,
+    }
+}
+
+#[test]
+fn launches_are_counted_by_kernel_while_somebody_listens() {
+    let (log_n, level) = (10, 6);
+    let pair = Pair::new(ParamSet::insecure_test(log_n), level, &[1]);
+    let (gpu, n, primes) = (&pair.gpu, 1 << log_n, pair.primes(level));
+    let limbs = primes.len();
+    let mut words = Words::new(1);
+    let [a, b] = [(); 2].map(|()| gpu.upload(words.poly(&pair, &primes)));
+    gpu.add(&a, &b);
+    let (sum, figures) = gpu.profile(|| {
+        let product = gpu.mul(&a, &b);
+        gpu.add(&gpu.add(&a, &b), &product)
+    });
+    let (ca, cb) = (gpu.download(&a), gpu.download(&b));
+    let expected = pair
+        .cpu
+        .add(&pair.cpu.add(&ca, &cb), &pair.cpu.mul(&ca, &cb));
+    pair.same("what was listened to", &expected, &sum);
+    let mut found: Vec<_> = figures
+        .iter()
+        .map(|f| (f.kernel, f.launches, f.work))
+        .collect();
+    found.sort_by_key(|(kernel, ..)| *kernel);
+    let each = limbs * n;
+    let expected = [
+        (Kernel::Add, 2, work(6 * each, 0)),
+        (Kernel::Mul, 1, work(3 * each, 3 * each)),
+    ];
+    assert_eq!(found, expected);
+    assert!(figures.iter().all(|f| f.seconds > 0.0));
+    assert!(figures.is_sorted_by(|a, b| a.seconds >= b.seconds));
+    let ((), none) = gpu.profile(|| ());
+    assert!(none.is_empty());
+}
+
+#[test]
+fn work_is_what_a_key_switch_reads_writes_and_multiplies() {
+    let (log_n, level) = (10, 6);
+    let pair = Pair::new(ParamSet::insecure_test(log_n), level, &[]);
+    let (gpu, n, primes) = (&pair.gpu, 1usize << log_n, pair.primes(level));
+    let special = Tables::new(pair.cpu.context()).special().clone();
+    let (limbs, all) = (primes.len(), primes.len() + special.len());
+    let source = gpu.upload(Words::new(1).poly(&pair, &primes));
+    let members = Tables::new(pair.cpu.context()).digits_of(&primes);
+    let (digits, figures) = gpu.profile(|| gpu.decompose(&source, &special, Uses::Once));
+    let of = |kernel: Kernel| {
+        let found = figures.iter().find(|f| f.kernel == kernel);
+        found.map(|f| (f.launches as usize, f.work)).unwrap()
+    };
+    // the source's limbs go down once: 8 stages on rows, 2 on columns, each butterfly one product modulo a prime
+    let butterflies = |stages: usize| 3 * stages * n / 2;
+    let rows = work(limbs * (2 * n + 2 * (n - 4)), limbs * butterflies(8));
+    assert_eq!(of(Kernel::InverseRows), (1, rows));
+    let columns = work(limbs * (2 * n + 2 * 4), limbs * (butterflies(2) + 3 * n));
+    assert_eq!(of(Kernel::InverseColumns), (1, columns));
+    // and come up again modulo every prime but a digit's own
+    let targets: usize = members.iter().map(|(_, own)| all - own.len()).sum();
+    let up = work(targets * (2 * n + 2 * (n - 4)), targets * butterflies(8));
+    assert_eq!(of(Kernel::ForwardRows), (members.len(), up));
+    let conversion = |(_, own): &(usize, Vec<u16>)| {
+        let (from, to) = (own.len(), all - own.len());
+        let products = to * (from + 3) + to.div_ceil(8) * from;
+        [(from + to) * n, products * n]
+    };
+    let sums = members.iter().map(conversion);
+    let [moved, products] = sums.fold([0; 2], |s, w| [s[0] + w[0], s[1] + w[1]]);
+    assert_eq!(of(Kernel::Convert), (members.len(), work(moved, products)));
+
+    let key = pair.gpu_keys.get(sotto_ckks::KeyKind::Relinearization);
+    let decomposed = Decomposed {
+        source: &source,
+        digits,
+    };
+    let (_, figures) = gpu.profile(|| gpu.key_product(&decomposed, key.unwrap(), [None; 2]));
+    let digits = members.len();
+    let expected = work(all * (3 * digits + 2) * n, all * 2 * (digits + 2) * n);
+    assert_eq!(figures[0].work, expected);
+}
+
+#[test]
+fn chains_multiply_what_they_say() {
+    let pair = Pair::new(ParamSet::insecure_test(10), 2, &[]);
+    let m = Tables::new(pair.cpu.context()).moduli()[0];
+    let shrink = m.inv(m.to_mont(1));
+    for rounds in [0, 1, 5] {
+        let sums = pair.gpu.multiply_chains(3, rounds);
+        assert_eq!(sums.len(), 3 * 256);
+        for (i, sum) in (0..).zip(sums) {
+            let chain = |x: u32| (0..rounds).fold(x, |x, _| m.mul(m.mul(x, x), shrink));
+            let expected = (i..i + 8).map(chain).fold(0, |a, b| (a + b) % m.p);
+            assert_eq!(sum, expected, "thread {i}, {rounds} rounds");
+        }
+    }
+    let (_, figures) = pair.gpu.profile(|| pair.gpu.multiply_chains(3, 5));
+    assert_eq!(figures[0].work, work(3 * 256, 3 * 256 * 5 * 8 * 3));
+}
+
+#[test]
+fn a_card_has_rates_and_a_yardstick() {
+    let pair = Pair::new(ParamSet::insecure_test(10), 2, &[]);
+    let rates = pair.gpu.rates(1 << 20, 16);
+    assert!(rates.bytes > 1e6 && rates.products > 1e6, "{rates:?}");
+    let yardstick = pair.gpu.yardstick().seconds(2);
+    assert!((1e-9..1.0).contains(&yardstick), "{yardstick}");
+}

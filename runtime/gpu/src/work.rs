@@ -1,0 +1,177 @@
+//! How much a launch does: what it moves and multiplies at least, for holding its time against what the card can do.
+
+use crate::args::{
+    Chain, Combination, Conversion, DiagonalSum, Expansion, KeyProduct, MOST_TERMS, Map, NONE,
+    Products, Transform,
+};
+use crate::device::{Kernel, THREADS};
+use crate::launch::{ROW_LOG, TARGETS};
+use std::collections::BTreeSet;
+use std::ops::AddAssign;
+
+/// Multiplications of a product modulo a prime, whether by Montgomery, Barrett or Shoup.
+const MODULAR: u64 = 3;
+/// Multiplications that reduce a sum of products.
+const REDUCTION: u64 = 2;
+/// Squarings of one round of a chain.
+const CHAINS: u64 = 8;
+
+/// What a launch moves and multiplies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Bytes read from memory and written to it, each word once however often it is used: caches may save the rest, and no more.
+    pub bytes: u64,
+    /// Multiplications of 32-bit words, whichever half of the product they give, or both.
+    pub products: u64,
+}
+
+impl AddAssign for Work {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.products += other.products;
+    }
+}
+
+impl Work {
+    fn of(words: u64, products: u64) -> Self {
+        Self {
+            bytes: words * size_of::<u32>() as u64,
+            products,
+        }
+    }
+}
+
+/// What a kernel is given, from which its work follows.
+pub(crate) trait Task {
+    /// The work of a launch on a grid.
+    fn work(&self, kernel: Kernel, grid: [u32; 3]) -> Work;
+}
+
+/// How many of some limbs are there.
+fn there(limbs: &[u8], count: u32) -> u64 {
+    let limbs = limbs.iter().take(count as usize);
+    limbs.filter(|limb| **limb != NONE).count() as u64
+}
+
+impl Task for Transform {
+    fn work(&self, kernel: Kernel, [_, limbs, polys]: [u32; 3]) -> Work {
+        let n = 1u64 << self.log_n;
+        let column_roots = 1u64 << (self.log_n - ROW_LOG);
+        let (limbs, polys) = (u64::from(limbs), u64::from(polys));
+        // a root is a pair of words
+        let (stages, roots) = match kernel {
+            Kernel::ForwardColumns | Kernel::InverseColumns => {
+                (self.log_n - ROW_LOG, 2 * column_roots)
+            }
+            _ => (ROW_LOG, 2 * (n - column_roots)),
+        };
+        let (operands, last) = match kernel {
+            Kernel::ForwardRowsDivide => {
+                let dividends = there(&self.dividend_limb, limbs as u32);
+                (2 * limbs + dividends, MODULAR * (limbs + dividends))
+            }
+            Kernel::InverseColumns => (2 * limbs, MODULAR * limbs),
+            _ => (2 * limbs, 0),
+        };
+        let butterflies = u64::from(stages) * n / 2;
+        Work::of(
+            polys * operands * n + limbs * roots,
+            polys * (limbs * butterflies * MODULAR + last * n),
+        )
+    }
+}
+
+impl Task for Map {
+    fn work(&self, kernel: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
+        let (n, all) = (1u64 << self.log_n, u64::from(limbs));
+        let a = there(&self.a_limb, limbs);
+        let (words, products) = match kernel {
+            Kernel::Add | Kernel::Sub => (3 * all, 0),
+            Kernel::Mul => (3 * all, MODULAR * all),
+            Kernel::MulAdd => (4 * all, MODULAR * all),
+            Kernel::Scale => (all + a, MODULAR * a),
+            Kernel::ScaleAdd => (2 * all + a, MODULAR * a),
+            _ => (all + a, 0),
+        };
+        Work::of(words * n, products * n)
+    }
+}
+
+impl Task for Products {
+    fn work(&self, _: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
+        let words = u64::from(limbs) << self.log_n;
+        let pairs = &self.pair[..self.pairs as usize];
+        // a square has its operands once
+        let operands: BTreeSet<u64> = pairs.iter().flatten().copied().collect();
+        let sums = 3 * (1 + u64::from(self.more));
+        let products = 4 * MODULAR * u64::from(self.pairs);
+        Work::of((operands.len() as u64 + sums) * words, products * words)
+    }
+}
+
+impl Task for Combination {
+    fn work(&self, _: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
+        let words = u64::from(limbs) << self.log_n;
+        let terms = u64::from(self.terms);
+        Work::of(
+            (terms + 1 + u64::from(self.more)) * words,
+            (terms + REDUCTION) * words,
+        )
+    }
+}
+
+impl Task for Conversion {
+    fn work(&self, _: Kernel, _: [u32; 3]) -> Work {
+        let n = 1u64 << self.log_n;
+        let (sources, targets) = (u64::from(self.sources), u64::from(self.targets));
+        let quotients = targets.div_ceil(TARGETS as u64) * sources;
+        let sums = targets * (sources + 1 + REDUCTION);
+        Work::of((sources + targets) * n, (quotients + sums) * n)
+    }
+}
+
+impl Task for KeyProduct {
+    fn work(&self, _: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
+        let (n, all) = (1u64 << self.log_n, u64::from(limbs));
+        let digits = u64::from(self.digits);
+        let halves = self.carry.iter().filter(|at| **at != 0).count() as u64;
+        let carried = halves * there(&self.carry_limb, limbs);
+        let sums = 2 * (1 + u64::from(self.more)) * all;
+        Work::of(
+            (3 * digits * all + carried + sums) * n,
+            (2 * (digits + REDUCTION) * all + MODULAR * carried) * n,
+        )
+    }
+}
+
+impl Task for DiagonalSum {
+    fn work(&self, _: Kernel, [_, limbs, halves]: [u32; 3]) -> Work {
+        let n = 1u64 << self.log_n;
+        let (all, halves) = (u64::from(limbs), u64::from(halves));
+        let terms = self.terms as usize;
+        let babies: BTreeSet<u16> = self.baby[..terms].iter().copied().collect();
+        let diagonals: u64 = self.run[..terms].iter().map(|run| n >> run).sum();
+        let sums = 1 + u64::from(self.more);
+        let reductions = terms.div_ceil(MOST_TERMS) as u64;
+        Work::of(
+            all * (halves * (babies.len() as u64 + sums) * n + diagonals),
+            all * halves * (terms as u64 + REDUCTION * reductions) * n,
+        )
+    }
+}
+
+impl Task for Expansion {
+    fn work(&self, _: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
+        let n = 1u64 << self.log_n;
+        let (all, coefficients) = (u64::from(limbs), n >> self.gap);
+        Work::of(2 * coefficients + all * n, all * coefficients * 2 * MODULAR)
+    }
+}
+
+impl Task for Chain {
+    fn work(&self, _: Kernel, [blocks, ..]: [u32; 3]) -> Work {
+        let threads = u64::from(blocks) * u64::from(THREADS);
+        let rounds = u64::from(self.rounds);
+        Work::of(threads, threads * rounds * CHAINS * MODULAR)
+    }
+}
