@@ -2,7 +2,7 @@
 //! ends, so it is for people who test their own plan; a deployment is [`crate::server`] and [`crate::client`].
 
 use crate::StepProgress;
-use crate::cipher::{CipherError, Ciphers, keep_within, request};
+use crate::cipher::{CipherError, Ciphers, Residence, Stored, request};
 use crate::client::{CkksSealer, ClientModel, ModelError, SealError, Tokens};
 use crate::follow::Follow;
 use crate::plan::PlanDir;
@@ -62,7 +62,7 @@ pub enum TrialError {
 /// A plan on cleartext slots under the scheme's rules.
 pub struct ClearTrial {
     executor: Executor<Clear>,
-    session: Session<ClearCt>,
+    session: Session<Arc<ClearCt>>,
     model: Arc<ClientModel>,
     ranges: RangeWatch,
 }
@@ -154,7 +154,7 @@ impl ClearTrial {
 /// A plan on real ciphertexts, with keys made for this run and forgotten after it.
 pub struct CipherTrial<E: Engine = Cpu> {
     executor: Executor<Ciphers<E>>,
-    session: Session<Ciphertext<E::Poly>>,
+    session: Session<Stored<E>>,
     sealer: CkksSealer,
     trace: Option<Trace>,
 }
@@ -170,12 +170,12 @@ impl CipherTrial {
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, TrialError> {
         let engine = Cpu::new(&Context::new(dir.plan().params.clone())?);
-        Self::on(&engine, dir, model, u64::MAX, progress)
+        Self::on(&engine, dir, model, Residence::READY, progress)
     }
 }
 
 impl<E: Engine> CipherTrial<E> {
-    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done. The engine has `room` bytes.
+    /// Generates keys for exactly the plan's list; `progress` hears how many of how many are done.
     ///
     /// # Errors
     /// Missing or damaged plan files, no entropy.
@@ -183,7 +183,7 @@ impl<E: Engine> CipherTrial<E> {
         engine: &E,
         dir: &PlanDir,
         model: Arc<ClientModel>,
-        room: u64,
+        residence: Residence,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self, TrialError> {
         let plan = dir.plan();
@@ -192,10 +192,8 @@ impl<E: Engine> CipherTrial<E> {
         let wanted = request(&plan.keys, &context);
         let keys = KeyGenerator::new(&secret).evaluation_keys(&wanted, progress)?;
         let backend = Ciphers::on(engine, plan, keys, |_, _| {})?;
-        let backend = backend.keeping(keep_within(plan, room));
-        let beside = room.saturating_sub(plan.estimate.peak_memory_bytes);
-        let cache = plan.estimate.plaintext_bytes.min(beside);
-        let cache = usize::try_from(cache).unwrap_or(usize::MAX);
+        let backend = backend.residing(residence);
+        let cache = usize::try_from(residence.cache_bytes).unwrap_or(usize::MAX);
         Ok(Self {
             executor: Executor::new(plan.clone(), dir.data()?, backend, cache),
             session: Session::default(),

@@ -10,8 +10,9 @@ Where the card is (nothing but Python, the driver and NVRTC; no Rust, no network
     python3 gpu-run/run.py run --out card.json      # --layers 0 leaves the Llama-3-8B layer out
 
 It runs the tests of bit-exactness on the card, the small ones under compute-sanitizer where that is installed (memcheck, racecheck, initcheck),
-the engine's table on card and processor, the demo, a cost table of the card, and one synthetic Llama-3-8B layer. A step that fails is
-in the JSON with its output; the exit status is 1 if one did.
+the engine's table on card and processor, the card's with measured bandwidth and rate of multiplications and every kernel held against them,
+the demo, a cost table of the card, and one synthetic Llama-3-8B layer. Table and layer keep matrices by their coefficients, as the whole
+model's must be. A step that fails is in the JSON with its output; the exit status is 1 if one did.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import tempfile
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
-TESTS = {"operations": "sotto-gpu-host", "circuits": "sotto-gpu-host", "gpu": "sotto-tests"}
+TESTS = {"operations": "sotto-gpu-host", "circuits": "sotto-gpu-host", "profile": "sotto-gpu-host", "gpu": "sotto-tests"}
 PROGRAMS = ["sotto", "sottoc"]
 
 
@@ -117,7 +118,8 @@ def run(args):
         steps.run("engine, card", [sotto, "bench", "engine", "--json", *gpu], line=True)
         steps.run("engine, processor", [sotto, "bench", "engine", "--json"], line=True)
         table = work / "card.ron"
-        steps.run("cost table", [sotto, "bench", "--cost-table", table, "--name", "the card", *gpu])
+        compact = [*gpu, "--matrices", "compact"]
+        steps.run("cost table", [sotto, "bench", "--cost-table", table, "--name", "the card", *compact])
         demo = [sotto, "demo", "--model", HERE / "models/tiny", "--json", *gpu]
         steps.run("demo", demo, line=True)
         if args.layers:
@@ -126,8 +128,12 @@ def run(args):
             layer += ["--cost-table", table] if table.exists() else []
             steps.run("Llama-3-8B layer, compile", layer)
             timed = [sotto, "bench", "plan", "--plan", work / "layer.plan", "--tokens", "3"]
-            timed += ["--trace", work / "layer.json", "--json", *gpu]
-            steps.run("Llama-3-8B layer", timed, line=True)
+            steps.run("Llama-3-8B layer", [*timed, "--json", *compact], line=True)
+            beside = [*gpu, "--matrices", "beside"]
+            steps.run("Llama-3-8B layer, matrices beside the card", [*timed, "--json", *beside], line=True)
+            # operations one at a time, for their own times
+            timed += ["--trace", work / "layer.json", "--json", *compact]
+            steps.run("Llama-3-8B layer, traced", timed, line=True)
             by_kind = [sotto, "trace", work / "layer.json", "--plan", work / "layer.plan", "--json"]
             steps.run("Llama-3-8B layer, by operation", by_kind, line=True)
     report = {"card": before, "after": card(args.card), "sanitizer": sanitizer, "steps": steps.steps}

@@ -9,7 +9,7 @@ use sotto_ir::exec::{Executor, Session, ignore};
 use sotto_ir::fidelity::Fidelity;
 use sotto_ir::golden::Golden;
 use sotto_ir::params::ParamSet;
-use sotto_runtime::cipher::{Ciphers, Cpu, request};
+use sotto_runtime::cipher::{Ciphers, Cpu, Demand, Residence, Room, Stored, request};
 use sotto_runtime::client::{CkksSealer, ClientModel, Tokens};
 use sotto_tests::*;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// A plan on an engine, one answer after the other.
 struct Run<E: Engine> {
     executor: Executor<Ciphers<E>>,
-    session: Session<sotto_ckks::engine::Ct<E>>,
+    session: Session<Stored<E>>,
 }
 
 impl<E: Engine> Run<E> {
@@ -62,7 +62,13 @@ impl<E: Engine> Run<E> {
 }
 
 /// The first `steps` of a fixture, in blocks as far as the plan takes them.
-fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize, keep: Keep) {
+fn same_answers(
+    name: &str,
+    pins: &[&str],
+    in_blocks: usize,
+    steps: usize,
+    residence: impl FnOnce(Demand) -> Residence,
+) {
     let compiled = compile_pinned(name, ParamSet::insecure_test(10), 24, pins).unwrap();
     let golden = Golden::read(&fixture(name).join("golden.safetensors")).unwrap();
     let plan = compiled.plan.plan();
@@ -76,7 +82,9 @@ fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize, keep:
     let on_gpu = Ciphers::on(&gpu, plan, keys.clone(), |_, _| ()).unwrap();
     let on_cpu = Cpu::new(&context, plan, keys, |_, _| ()).unwrap();
     assert_eq!(on_cpu.size_bytes(), on_gpu.size_bytes());
-    let on_gpu = on_gpu.keeping(keep);
+    let demand = Demand::of(plan);
+    let residence = residence(demand);
+    let on_gpu = on_gpu.residing(residence);
     let (mut on_cpu, mut on_gpu) = (Run::new(&compiled, on_cpu), Run::new(&compiled, on_gpu));
     let model = Arc::new(ClientModel::load(&compiled.plan).unwrap());
     let sealer = CkksSealer::new(context, secret, model);
@@ -95,6 +103,8 @@ fn same_answers(name: &str, pins: &[&str], in_blocks: usize, steps: usize, keep:
             "{name} {pins:?}: {tokens:?} at {position}"
         );
     }
+    // no more of the card's memory was taken than it was given
+    assert!(on_gpu.executor.cached_bytes() as u64 <= residence.cache_bytes);
     // and they mean something: another token, another answer
     let position = on_cpu.session.position();
     let others = [rest[0], rest[0] + 1].map(|token| {
@@ -115,7 +125,15 @@ fn single_tokens_and_blocks() {
         &["layers.{i}.attention.attend=inside:2"],
         5,
         7,
-        Keep::Compact,
+        // some matrices on the card and some beside it, and so the layers' KV state
+        |demand| Residence {
+            matrices: Keep::Compact,
+            cache_bytes: demand.vectors + demand.coefficients / 2,
+            matrix_bytes: demand.coefficients / 2,
+            beside_bytes: demand.coefficients,
+            kv_layers: 1,
+            left: 0,
+        },
     );
 }
 
@@ -128,5 +146,14 @@ fn keys_and_values_in_diagonals() {
         "layers.{i}.mlp.up_proj=spread:2",
         "layers.{i}.mlp.down_proj=inputs",
     ];
-    same_answers("llama-variants", &pins, 0, 2, Keep::Ready);
+    // everything beside
+    same_answers("llama-variants", &pins, 0, 2, |demand| {
+        let room = Room {
+            here: demand.peak - demand.session,
+            beside: Some(u64::MAX),
+        };
+        let residence = Residence::within(demand, room, None).unwrap();
+        assert_eq!((residence.kv_layers, residence.cache_bytes), (0, 0));
+        residence
+    });
 }

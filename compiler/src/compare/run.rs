@@ -176,7 +176,7 @@ impl<S: Stage> Runner for StageRun<'_, S> {
 struct PlanRun {
     plan: Arc<Plan>,
     executor: Executor<Clear>,
-    session: sotto_ir::exec::Session<ClearCt>,
+    session: sotto_ir::exec::Session<Arc<ClearCt>>,
     /// The client's embedding table, if the client holds it.
     embedding: Option<Vec<f32>>,
     positions: Option<Vec<f32>>,

@@ -22,6 +22,8 @@ pub struct Diagonals {
 pub trait Backend: Sync {
     /// A ciphertext, or what stands for one.
     type Ct: Clone + Send + Sync;
+    /// A ciphertext of the KV state between its uses.
+    type Stored: Clone + Send + Sync;
     /// An encoded plaintext vector.
     type Plain: Send + Sync;
     /// An encoded matrix.
@@ -31,6 +33,10 @@ pub trait Backend: Sync {
 
     /// Level and degree of a value.
     fn at(&self, ct: &Self::Ct) -> At;
+    /// Puts a ciphertext of a layer's KV state where it lies until it is used again.
+    fn store(&self, ct: Self::Ct, layer: u32) -> Result<Self::Stored, Self::Error>;
+    /// One that was put there, for use.
+    fn load(&self, stored: &Self::Stored) -> Result<Arc<Self::Ct>, Self::Error>;
     /// Encode `values` (a power-of-two count, tiled to all slots) at the level's canonical scale (degree 1) or its square
     /// (degree 2, for adding to products).
     fn encode(&self, values: &[Complex64], at: At) -> Result<Self::Plain, Self::Error>;

@@ -210,12 +210,21 @@ fn power_of_two(values: &[Complex64]) -> Result<Slots, ClearError> {
 
 impl Backend for Clear {
     type Ct = ClearCt;
+    type Stored = Arc<ClearCt>;
     type Plain = ClearPlain;
     type Linear = ClearLinear;
     type Error = ClearError;
 
     fn at(&self, ct: &ClearCt) -> At {
         ct.at
+    }
+
+    fn store(&self, ct: ClearCt, _layer: u32) -> Result<Arc<ClearCt>, ClearError> {
+        Ok(Arc::new(ct))
+    }
+
+    fn load(&self, stored: &Arc<ClearCt>) -> Result<Arc<ClearCt>, ClearError> {
+        Ok(stored.clone())
     }
 
     fn encode(&self, values: &[Complex64], at: At) -> Result<ClearPlain, ClearError> {

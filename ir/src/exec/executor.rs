@@ -170,7 +170,7 @@ impl<B: Backend> Executor<B> {
     }
 
     /// A session that was restored may come from another plan, or be damaged.
-    fn fits(&self, session: &Session<B::Ct>) -> Result<(), ExecError<B::Error>> {
+    fn fits(&self, session: &Session<B::Stored>) -> Result<(), ExecError<B::Error>> {
         let widest = self.plan.widest();
         let tables = widest.tables(self.plan.slots(), self.plan.capacity);
         for (state, layer, groups) in session.states() {
@@ -198,7 +198,7 @@ impl<B: Backend> Executor<B> {
     /// `observe` sees every instruction before and after it runs, and may stop the step.
     pub fn decode(
         &self,
-        session: &mut Session<B::Ct>,
+        session: &mut Session<B::Stored>,
         inputs: Vec<B::Ct>,
         observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
     ) -> Result<Vec<B::Ct>, ExecError<B::Error>> {
@@ -208,7 +208,7 @@ impl<B: Backend> Executor<B> {
     /// One block of a prompt's tokens, `count` of them that count: like [`Executor::decode`], and the session has grown by `count`.
     pub fn prefill(
         &self,
-        session: &mut Session<B::Ct>,
+        session: &mut Session<B::Stored>,
         inputs: Vec<B::Ct>,
         count: u32,
         observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,
@@ -233,7 +233,7 @@ impl<B: Backend> Executor<B> {
     fn run(
         &self,
         program: &PlanProgram,
-        session: &mut Session<B::Ct>,
+        session: &mut Session<B::Stored>,
         inputs: Vec<B::Ct>,
         count: u32,
         observe: &mut dyn FnMut(&Event<'_, B::Ct>) -> ControlFlow<()>,

@@ -54,7 +54,7 @@ pub(super) struct Run<'a, B: Backend> {
     pub(super) source: Source<'a, B>,
     pub(super) cache: &'a Cache<B>,
     pub(super) token: TokenCache<B>,
-    pub(super) pending: Pending<'a, B::Ct>,
+    pub(super) pending: Pending<'a, B::Stored>,
     pub(super) position: u32,
     /// Current tokens.
     pub(super) count: u32,
@@ -305,7 +305,8 @@ impl<'a, B: Backend> Run<'a, B> {
         let count = self.pending.count(state, layer);
         let group = match self.pending.group(state, layer, first..first + each) {
             Some(group) => {
-                let sums = group.iter().zip(&parts).map(|(a, b)| backend.add(a, b));
+                let sum = |(a, b): (&B::Stored, &B::Ct)| backend.add(&*backend.load(a)?, b);
+                let sums = group.iter().zip(&parts).map(sum);
                 let sums = sums.collect::<Result<Vec<_>, _>>();
                 sums.map_err(|cause| place.backend_error(cause))?
             }
@@ -317,7 +318,9 @@ impl<'a, B: Backend> Run<'a, B> {
                 )));
             }
         };
-        let group = group.into_iter().map(Arc::new).collect();
+        let stored = group.into_iter().map(|ct| backend.store(ct, layer));
+        let group = stored.collect::<Result<Vec<_>, _>>();
+        let group = group.map_err(|cause| place.backend_error(cause))?;
         self.pending.set(state, layer, first, group);
         Ok(())
     }
@@ -376,9 +379,14 @@ impl<'a, B: Backend> Run<'a, B> {
                 let places = group * each..(group + 1) * each;
                 let stored = self.pending.group(*state, layer, places);
                 let missing = || ExecError::Session(format!("layer {layer} lacks group {group}"));
-                inputs.push(match stored.ok_or_else(missing)? {
-                    [one] => Held::One(one.clone()),
-                    diagonals => Held::Matrix(diagonals.to_vec()),
+                let stored = stored.ok_or_else(missing)?.iter();
+                let loaded = stored.map(|ct| self.source.backend.load(ct));
+                let mut loaded = loaded
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|cause| place.backend_error(cause))?;
+                inputs.push(match loaded.len() {
+                    1 => Held::One(loaded.remove(0)),
+                    _ => Held::Matrix(loaded),
                 });
             }
             let binding = Binding {

@@ -277,12 +277,12 @@ fn the_cleartext_backend_refuses_what_the_scheme_refuses() {
 #[test]
 fn a_session_resumes_where_it_was_saved_and_a_foreign_one_is_refused() {
     let executor = executor(&plan(&level(&attention())), 0);
-    let step = |session: &mut Session<ClearCt>, position| {
+    let step = |session: &mut Session<Arc<ClearCt>>, position| {
         executor.decode(session, encrypted(&executor, position), &mut ignore)
     };
     let mut session = Session::default();
     (0..3).for_each(|position| drop(step(&mut session, position).unwrap()));
-    let saved = |session: &Session<ClearCt>| -> Vec<_> {
+    let saved = |session: &Session<Arc<ClearCt>>| -> Vec<_> {
         session
             .states()
             .map(|(s, l, groups)| (s, l, groups.to_vec()))

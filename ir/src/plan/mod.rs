@@ -17,6 +17,7 @@ mod rotations;
 mod sheet;
 #[cfg(test)]
 mod store_tests;
+mod uses;
 mod weights;
 mod write;
 
@@ -30,6 +31,7 @@ pub use program::{Buf, Instr, PlanProgram, PlanTemplate};
 pub use read::PlanData;
 pub use rotations::rotations;
 pub use sheet::TableWriter;
+pub use uses::MatrixUse;
 pub use weights::Weights;
 pub use write::PlanWriter;
 

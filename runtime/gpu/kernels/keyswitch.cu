@@ -99,75 +99,69 @@ KERNEL(key_product, KeyProduct) {
     }
 }
 
-struct Expansion {
-    // Coefficients of a polynomial in X^(2^gap), two's complement and below 2^62, and where its limbs go.
-    u64 from, to;
-    u64 primes;
-    u32 log_n;
-    u32 gap;
-    // R² and R³ modulo each prime, R = 2^32.
-    u32 square[MOST_LIMBS], cube[MOST_LIMBS];
-    u16 prime[MOST_LIMBS];
-};
-
-// Integers to residues in Montgomery form, modulo one prime for each of the grid's second dimension.
-KERNEL(expand, Expansion) {
-    const u32 n = 1u << args.log_n, y = BLOCK_Y;
-    const Prime m = ((const Prime *)args.primes)[args.prime[y]];
-    u32 *out = limb_mut(args.to, y, args.log_n);
-    PHASE for (u32 i = BLOCK_X * THREADS + thread; i < n; i = n) {
-        const u32 k = i >> args.gap;
-        u32 value = 0;
-        if (k << args.gap == i) {
-            const u64 word = ((const u64 *)args.from)[k];
-            const bool negative = word >> 63;
-            const u64 size = negative ? 0 - word : word;
-            // size·R = low·R² / R + high·R³ / R
-            const u32 low = mont((u64)(u32)size * args.square[y], m), top = mont((size >> 32) * args.cube[y], m);
-            value = add(low, top, m.p);
-            if (negative) value = sub(0, value, m.p);
-        }
-        out[i] = value;
-    }
-}
+// Rotated ciphertexts and giant steps of one sum of diagonals, at most.
+#define BABIES 32
+#define GIANTS 8
 
 struct DiagonalSum {
-    // Diagonals, in Montgomery form: `first + limb` of each, every word for a run of 2^run. Those with `own` begin with the grid's limb.
-    u64 diagonal[MOST_LIMBS];
+    // Per rotated ciphertext and giant step a diagonal, in Montgomery form, every word for a run of 2^run; 0 for none.
+    u64 diagonal[BABIES][GIANTS];
     // The rotated ciphertexts: half h of number r is at (2r + h)·limbs.
     u64 rotated;
-    // Where the halves go, and which of its limbs is the grid's first.
-    u64 out[2];
+    // Where the halves of every giant step go.
+    u64 out[GIANTS][2];
     u64 primes;
     u32 log_n;
-    u32 terms;
+    u32 babies;
+    u32 giants;
     u32 limbs;
+    // Which limb of the results is the grid's first, and which of the diagonals.
     u32 first;
-    // Whether the sum goes on.
+    u32 start;
+    u32 run;
+    // Whether the sums go on.
     u32 more;
-    u32 zero;
     u16 prime[MOST_LIMBS];
-    u16 baby[MOST_LIMBS];
-    u8 run[MOST_LIMBS], own[MOST_LIMBS];
+    // Numbers of the rotated ciphertexts.
+    u16 baby[BABIES];
 };
 
-// Σ diagonal·rotated ciphertext, modulo one prime of QP for each of the grid's second dimension and one half for each of its third.
+// Σ diagonal·rotated ciphertext for several giant steps, modulo one prime of QP for each of the grid's second dimension. Rotated ciphertexts
+// are read once for all giant steps, diagonals once for both halves.
 KERNEL(diagonal_sum, DiagonalSum) {
-    const u32 n = 1u << args.log_n, y = BLOCK_Y, half = BLOCK_Z;
+    const u32 n = 1u << args.log_n, y = BLOCK_Y;
     const Prime m = ((const Prime *)args.primes)[args.prime[y]];
-    u32 *out = limb_mut(args.out[half], args.first + y, args.log_n);
     PHASE for (u32 i = BLOCK_X * THREADS + thread; i < n; i = n) {
-        u32 total = args.more ? out[i] : 0;
-        for (u32 done = 0; done < args.terms; done += MOST_TERMS) {
-            u64 sum = 0;
-            const u32 end = least(done + MOST_TERMS, args.terms);
-            for (u32 t = done; t < end; ++t) {
-                const u32 *a = limb(args.rotated, (2 * args.baby[t] + half) * args.limbs + y, args.log_n);
-                const u32 *d = limb(args.diagonal[t], args.own[t] ? y : args.first + y, args.log_n - args.run[t]);
-                sum += (u64)a[i] * d[i >> args.run[t]];
+        u64 sum[GIANTS][2];
+        u32 total[GIANTS][2];
+        UNROLL
+        for (u32 g = 0; g < GIANTS; ++g)
+            for (u32 h = 0; h < 2; ++h) {
+                const bool more = args.more && g < args.giants;
+                total[g][h] = more ? limb(args.out[g][h], args.first + y, args.log_n)[i] : 0;
+                sum[g][h] = 0;
             }
-            total = add(total, mont_sum(sum, m), m.p);
+        for (u32 b = 0; b < args.babies; ++b) {
+            const u32 *a = limb(args.rotated, 2 * args.baby[b] * args.limbs + y, args.log_n);
+            const u32 a0 = a[i], a1 = a[i + ((u64)args.limbs << args.log_n)];
+            UNROLL
+            for (u32 g = 0; g < GIANTS; ++g) {
+                if (!args.diagonal[b][g]) continue;
+                const u32 d = limb(args.diagonal[b][g], args.start + y, args.log_n - args.run)[i >> args.run];
+                sum[g][0] += (u64)a0 * d;
+                sum[g][1] += (u64)a1 * d;
+            }
+            if (b % MOST_TERMS < MOST_TERMS - 1 && b + 1 < args.babies) continue;
+            UNROLL
+            for (u32 g = 0; g < GIANTS; ++g)
+                for (u32 h = 0; h < 2; ++h) {
+                    total[g][h] = add(total[g][h], mont_sum(sum[g][h], m), m.p);
+                    sum[g][h] = 0;
+                }
         }
-        out[i] = total;
+        UNROLL
+        for (u32 g = 0; g < GIANTS; ++g)
+            for (u32 h = 0; h < 2; ++h)
+                if (g < args.giants) limb_mut(args.out[g][h], args.first + y, args.log_n)[i] = total[g][h];
     }
 }

@@ -10,6 +10,10 @@ pub(crate) const MOST_TERMS: usize = 16;
 pub(crate) const MOST_COMBINED: usize = 8;
 /// Polynomials of one batch of transforms.
 pub(crate) const MOST_POLYS: usize = 4;
+/// Rotated ciphertexts of one sum of diagonals.
+pub(crate) const MOST_BABIES: usize = 32;
+/// Giant steps of one sum of diagonals.
+pub(crate) const MOST_GIANTS: usize = 8;
 /// No limb.
 pub(crate) const NONE: u8 = 255;
 
@@ -29,10 +33,13 @@ pub(crate) struct Transform {
     pub from: [u64; MOST_POLYS],
     pub to: [u64; MOST_POLYS],
     pub roots: u64,
+    pub rows: u64,
     pub primes: u64,
     pub dividend: [u64; MOST_POLYS],
     pub log_n: u32,
     pub element: u32,
+    pub gap: u32,
+    pub zero: u32,
     pub factor: [u32; MOST_LIMBS],
     pub inverse: [u32; MOST_LIMBS],
     pub prime: [u16; MOST_LIMBS],
@@ -123,33 +130,20 @@ pub(crate) struct KeyProduct {
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 pub(crate) struct DiagonalSum {
-    pub diagonal: [u64; MOST_LIMBS],
+    pub diagonal: [[u64; MOST_GIANTS]; MOST_BABIES],
     pub rotated: u64,
-    pub out: [u64; 2],
+    pub out: [[u64; 2]; MOST_GIANTS],
     pub primes: u64,
     pub log_n: u32,
-    pub terms: u32,
+    pub babies: u32,
+    pub giants: u32,
     pub limbs: u32,
     pub first: u32,
+    pub start: u32,
+    pub run: u32,
     pub more: u32,
-    pub zero: u32,
     pub prime: [u16; MOST_LIMBS],
-    pub baby: [u16; MOST_LIMBS],
-    pub run: [u8; MOST_LIMBS],
-    pub own: [u8; MOST_LIMBS],
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-pub(crate) struct Expansion {
-    pub from: u64,
-    pub to: u64,
-    pub primes: u64,
-    pub log_n: u32,
-    pub gap: u32,
-    pub square: [u32; MOST_LIMBS],
-    pub cube: [u32; MOST_LIMBS],
-    pub prime: [u16; MOST_LIMBS],
+    pub baby: [u16; MOST_BABIES],
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]

@@ -9,6 +9,8 @@ use std::fmt::Debug;
 pub trait Device: Clone + Debug + Send + Sync + 'static {
     /// A piece of its memory, given back when dropped.
     type Memory: Debug + Send + Sync + 'static;
+    /// Words in memory beside the device, from where it fetches them.
+    type Beside: Debug + Send + Sync + 'static;
     /// A moment between two launches.
     type Mark: Debug + Send + 'static;
 
@@ -41,6 +43,15 @@ pub trait Device: Clone + Debug + Send + Sync + 'static {
 
     /// Waits for everything launched so far, and reads memory from its beginning.
     fn read(&self, memory: &Self::Memory, words: &mut [u32]);
+
+    /// Puts words beside the device.
+    fn set_beside(&self, words: &[u32]) -> Self::Beside;
+
+    /// Copies the first words of memory beside the device, behind everything launched so far.
+    fn put_beside(&self, memory: &Self::Memory, words: usize) -> Self::Beside;
+
+    /// Copies words from beside the device to its memory, for what is launched from now on. What was launched before may still run.
+    fn fetch(&self, beside: &Self::Beside) -> Self::Memory;
 
     /// Runs a kernel on a grid of blocks of `threads` threads, with the bytes of its structure.
     ///
@@ -91,6 +102,7 @@ macro_rules! kernels {
 
 kernels! {
     ForwardColumns = "ntt_forward_columns"(Transform) in Ntt,
+    ExpandColumns = "ntt_expand_columns"(Transform) in Ntt,
     ForwardRows = "ntt_forward_rows"(Transform) in Ntt,
     ForwardRowsDivide = "ntt_forward_rows_divide"(Transform) in Ntt,
     InverseRows = "ntt_inverse_rows"(Transform) in Ntt,
@@ -108,7 +120,6 @@ kernels! {
     Combine = "combine"(Combination) in Elementwise,
     Convert = "convert"(Conversion) in KeySwitch,
     KeyProduct = "key_product"(KeyProduct) in KeySwitch,
-    Expand = "expand"(Expansion) in KeySwitch,
     DiagonalSum = "diagonal_sum"(DiagonalSum) in KeySwitch,
     MultiplyChain = "multiply_chain"(Chain) in Measure,
 }

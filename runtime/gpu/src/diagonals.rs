@@ -1,17 +1,21 @@
 //! Sums of plaintexts times rotated ciphertexts, and the plaintexts themselves: ready, or by their coefficients.
 //!
 //! A model's matrices are gigabytes when they are ready to be multiplied with: every coefficient modulo every prime of QP. By their
-//! coefficients they are about a tenth of that, and lie on the card; what a sum needs is expanded just before, some limbs at a time.
+//! coefficients they are about a tenth of that, and lie on the card, or beside it where even that is too much; what a sum needs is fetched
+//! and expanded just before, some limbs at a time. A plan asks for matrices in an order that never changes and launches run ahead of the
+//! card, so fetching is ahead of use.
 
-use crate::args::{self, MOST_LIMBS, MOST_POLYS};
+use crate::args::{self, MOST_BABIES, MOST_GIANTS, MOST_POLYS};
 use crate::device::{Device, Kernel};
 use crate::engine::Gpu;
-use crate::poly::{DiagonalForm, GpuDiagonal, GpuPoly};
+use crate::poly::{Diagonal, GpuDiagonal, GpuPoly};
 use crate::tables::resident;
 use bytemuck::{Zeroable, cast_slice};
+use sotto_ckks::engine::Giant;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Plaintexts that are expanded at a time.
-const EXPANDED: usize = 16;
+/// Diagonals that are expanded at a time.
+const EXPANDED: usize = 64;
 
 /// The rotated ciphertexts of a linear transform modulo some of its primes.
 pub(crate) struct Rotated {
@@ -22,84 +26,189 @@ pub(crate) struct Rotated {
     pub first: usize,
 }
 
+/// A diagonal of a tile: which of its rotated ciphertexts and giant steps, and where it lies.
+struct Entry {
+    baby: usize,
+    giant: usize,
+    address: u64,
+    form: Form,
+}
+
+/// What a diagonal's words are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    /// Limbs, each word for a run of 2^this.
+    Ready(u32),
+    /// Coefficients in X^(2^this).
+    Compact(u32),
+}
+
+/// The diagonals of a transform, all of them on the device.
+pub(crate) struct Diagonals<D: Device> {
+    /// Per giant step.
+    giants: Vec<Vec<Entry>>,
+    /// What was fetched for it.
+    _fetched: Vec<D::Memory>,
+    /// Most that are expanded at a time.
+    pub expanded: usize,
+}
+
 impl<D: Device> Gpu<D> {
     /// A plaintext by its coefficients.
     pub(crate) fn compact(&self, coefficients: &[i64]) -> GpuDiagonal<D> {
         let words: &[u32] = cast_slice(coefficients);
-        let gap = self.log_n() - coefficients.len().trailing_zeros();
-        GpuDiagonal {
+        GpuDiagonal(Diagonal::Compact {
             memory: resident(self.device(), words),
             words: words.len(),
-            form: DiagonalForm::Compact(gap),
+            gap: self.gap(coefficients),
+        })
+    }
+
+    /// The same beside the device.
+    pub(crate) fn compact_beside(&self, coefficients: &[i64]) -> GpuDiagonal<D> {
+        GpuDiagonal(Diagonal::Beside {
+            words: self.device().set_beside(cast_slice(coefficients)),
+            gap: self.gap(coefficients),
+        })
+    }
+
+    /// log2 of how far apart in a polynomial these coefficients are.
+    fn gap(&self, coefficients: &[i64]) -> u32 {
+        self.log_n() - coefficients.len().trailing_zeros()
+    }
+
+    /// The diagonals of all giant steps, those from beside the device fetched.
+    pub(crate) fn diagonals(&self, giants: &[Giant<Self>]) -> Diagonals<D> {
+        let mut fetched = Vec::new();
+        let mut entry = |giant: usize, (baby, diagonal): &(usize, GpuDiagonal<D>)| {
+            let (address, form) = match &diagonal.0 {
+                Diagonal::Ready { memory, run, .. } => (self.address(memory), Form::Ready(*run)),
+                Diagonal::Compact { memory, gap, .. } => {
+                    (self.address(memory), Form::Compact(*gap))
+                }
+                Diagonal::Beside { words, gap } => {
+                    let memory = self.device().fetch(words);
+                    let address = self.address(&memory);
+                    fetched.push(memory);
+                    (address, Form::Compact(*gap))
+                }
+            };
+            Entry {
+                baby: *baby,
+                giant: giant % MOST_GIANTS,
+                address,
+                form,
+            }
+        };
+        let of = |(number, giant): (usize, &Giant<Self>)| -> Vec<Entry> {
+            giant.iter().map(|one| entry(number, one)).collect()
+        };
+        let giants: Vec<Vec<Entry>> = giants.iter().enumerate().map(of).collect();
+        let small = |e: &&Entry| matches!(e.form, Form::Compact(_));
+        let expanded = giants.iter().flatten().filter(small).count();
+        Diagonals {
+            giants,
+            _fetched: fetched,
+            expanded: expanded.min(EXPANDED),
         }
     }
 
-    /// One giant step's sum modulo some primes, or zero if it has no diagonals.
-    pub(crate) fn diagonal_sum(
+    /// Every giant step's sum modulo some primes; zero where it has no diagonals.
+    pub(crate) fn diagonal_sums(
         &self,
-        sum: &[GpuPoly<D>; 2],
+        sums: &[[GpuPoly<D>; 2]],
         primes: &[u16],
         rotated: &Rotated,
-        giant: &[(usize, GpuDiagonal<D>)],
+        diagonals: &Diagonals<D>,
     ) {
-        let compact = |(_, d): &(usize, GpuDiagonal<D>)| matches!(d.form, DiagonalForm::Compact(_));
-        let most = if giant.iter().any(compact) {
-            EXPANDED
-        } else {
-            MOST_LIMBS
-        };
-        let mut pieces: Vec<_> = giant.chunks(most).collect();
-        if pieces.is_empty() {
-            pieces.push(&[]);
-        }
-        for (piece, diagonals) in pieces.into_iter().enumerate() {
-            let count = diagonals.iter().filter(|d| compact(d)).count();
-            let room = (count > 0).then(|| self.alloc_limbs(count * primes.len()));
+        let groups = diagonals.giants.chunks(MOST_GIANTS);
+        for (giants, sums) in groups.zip(sums.chunks(MOST_GIANTS)) {
             let mut args = args::DiagonalSum::zeroed();
             args.rotated = rotated.memory;
-            args.out = sum.each_ref().map(|half| self.address(&half.memory));
+            for (out, sum) in args.out.iter_mut().zip(sums) {
+                *out = sum.each_ref().map(|half| self.address(&half.memory));
+            }
             args.primes = self.address(&self.resident().primes);
-            args.log_n = self.log_n();
+            (args.log_n, args.giants) = (self.log_n(), sums.len() as u32);
             (args.limbs, args.first) = (rotated.limbs as u32, rotated.first as u32);
             args.prime[..primes.len()].copy_from_slice(primes);
-            let mut expanded = Vec::new();
-            for (t, (baby, diagonal)) in diagonals.iter().enumerate() {
-                args.baby[t] =
-                    u16::try_from(*baby).expect("no matrix has so many babies: slots are fewer");
-                match diagonal.form {
-                    DiagonalForm::Ready(run) => {
-                        args.diagonal[t] = self.address(&diagonal.memory);
-                        args.run[t] = run as u8;
-                    }
-                    DiagonalForm::Compact(gap) => {
-                        let room = room.as_ref().expect("there is room for what is expanded");
-                        let to = self.limb_address(room, expanded.len() * primes.len());
-                        self.expand(self.address(&diagonal.memory), gap, to, primes);
-                        expanded.push(to);
-                        (args.diagonal[t], args.own[t]) = (to, 1);
-                    }
-                }
+            for tile in tiles(giants) {
+                self.tile(&mut args, primes, &tile);
+                args.more = 1;
             }
-            for batch in expanded.chunks(MOST_POLYS) {
-                self.forward_all(batch, primes);
-            }
-            (args.terms, args.more) = (diagonals.len() as u32, (piece > 0).into());
-            let [x, y, _] = self.each_word(primes.len());
-            self.launch(Kernel::DiagonalSum, [x, y, 2], &args);
         }
     }
 
-    /// Coefficients to residues modulo some primes, in Montgomery form.
-    fn expand(&self, from: u64, gap: u32, to: u64, primes: &[u16]) {
-        let mut args = args::Expansion::zeroed();
-        (args.from, args.to) = (from, to);
-        args.primes = self.address(&self.resident().primes);
-        (args.log_n, args.gap) = (self.log_n(), gap);
-        args.prime[..primes.len()].copy_from_slice(primes);
-        for (i, &prime) in primes.iter().enumerate() {
-            let m = self.modulus(prime);
-            (args.square[i], args.cube[i]) = (m.r2, m.to_mont(m.r2));
+    /// Adds the products of some diagonals of one form to the sums, or begins the sums with them.
+    fn tile(&self, args: &mut args::DiagonalSum, primes: &[u16], tile: &[&Entry]) {
+        let form = tile.first().map_or(Form::Ready(0), |entry| entry.form);
+        let (_room, addresses) = match form {
+            Form::Ready(_) => (None, tile.iter().map(|entry| entry.address).collect()),
+            Form::Compact(gap) => {
+                let (room, addresses) = self.expanded(gap, primes, tile);
+                (Some(room), addresses)
+            }
+        };
+        (args.run, args.start) = match form {
+            Form::Ready(run) => (run, args.first),
+            Form::Compact(_) => (0, 0),
+        };
+        args.diagonal = Zeroable::zeroed();
+        let babies: BTreeSet<usize> = tile.iter().map(|entry| entry.baby).collect();
+        let place: BTreeMap<usize, usize> = babies.into_iter().zip(0..).collect();
+        for (&baby, &at) in &place {
+            args.baby[at] =
+                u16::try_from(baby).expect("no matrix has so many babies: slots are fewer");
         }
-        self.launch(Kernel::Expand, self.each_word(primes.len()), &args);
+        for (entry, address) in tile.iter().zip(addresses) {
+            args.diagonal[place[&entry.baby]][entry.giant] = address;
+        }
+        args.babies = place.len() as u32;
+        self.launch(Kernel::DiagonalSum, self.each_word(primes.len()), args);
     }
+
+    /// The limbs of some diagonals in memory that is held for them, and where each begins.
+    fn expanded(&self, gap: u32, primes: &[u16], tile: &[&Entry]) -> (D::Memory, Vec<u64>) {
+        let room = self.alloc_limbs(tile.len() * primes.len());
+        let to = |at: usize| self.limb_address(&room, at * primes.len());
+        let pairs: Vec<[u64; 2]> = tile
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| [entry.address, to(at)])
+            .collect();
+        for batch in pairs.chunks(MOST_POLYS) {
+            self.expand(gap, batch, primes);
+        }
+        let addresses = pairs.into_iter().map(|[_, to]| to).collect();
+        (room, addresses)
+    }
+}
+
+/// Splits the diagonals of some giant steps into launches: of one form each, of few enough rotated ciphertexts, and of few enough diagonals
+/// where they are expanded. At least one, if an empty one, since sums must begin.
+fn tiles(giants: &[Vec<Entry>]) -> Vec<Vec<&Entry>> {
+    let mut entries: Vec<&Entry> = giants.iter().flatten().collect();
+    entries.sort_by_key(|entry| (entry.form, entry.baby, entry.giant));
+    let mut tiles: Vec<Vec<&Entry>> = Vec::new();
+    let mut babies = BTreeSet::new();
+    for entry in entries {
+        babies.insert(entry.baby);
+        let fits = tiles.last().is_some_and(|tile| {
+            let small = matches!(entry.form, Form::Compact(_));
+            tile[0].form == entry.form
+                && babies.len() <= MOST_BABIES
+                && (!small || tile.len() < EXPANDED)
+        });
+        match tiles.last_mut() {
+            Some(tile) if fits => tile.push(entry),
+            _ => {
+                babies = BTreeSet::from([entry.baby]);
+                tiles.push(vec![entry]);
+            }
+        }
+    }
+    if tiles.is_empty() {
+        tiles.push(Vec::new());
+    }
+    tiles
 }

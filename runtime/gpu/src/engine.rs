@@ -4,7 +4,7 @@ use crate::args::{self, MOST_COMBINED, MOST_LIMBS, MOST_TERMS, NONE};
 use crate::device::{Device, Kernel};
 use crate::keyswitch::Carried;
 use crate::launch::{Pick, limbs_in, limbs_of};
-use crate::poly::{DiagonalForm, GpuDiagonal, GpuDigits, GpuPoly};
+use crate::poly::{Diagonal, GpuBeside, GpuDiagonal, GpuDigits, GpuPoly};
 use crate::profile::Profile;
 use crate::tables::{Resident, resident};
 use bytemuck::Zeroable;
@@ -138,6 +138,7 @@ impl<D: Device> Engine for Gpu<D> {
     type Poly = GpuPoly<D>;
     type Digits = GpuDigits<D>;
     type Diagonal = GpuDiagonal<D>;
+    type Beside = GpuBeside<D>;
 
     fn context(&self) -> &Context {
         &self.inner.ctx
@@ -174,18 +175,31 @@ impl<D: Device> Engine for Gpu<D> {
     }
 
     fn diagonal(&self, coefficients: &Coefficients, primes: &Primes, keep: Keep) -> GpuDiagonal<D> {
-        match coefficients.words() {
-            Some(words) if keep == Keep::Compact => self.compact(words),
+        match (coefficients.words(), keep) {
+            (Some(words), Keep::Compact) => self.compact(words),
+            (Some(words), Keep::Beside) => self.compact_beside(words),
             _ => {
                 let words = coefficients.diagonal(self.context(), primes);
                 let limb = words.len() / primes.len();
-                GpuDiagonal {
+                GpuDiagonal(Diagonal::Ready {
                     memory: resident(self.device(), &words),
                     words: words.len(),
-                    form: DiagonalForm::Ready(self.log_n() - limb.trailing_zeros()),
-                }
+                    run: self.log_n() - limb.trailing_zeros(),
+                })
             }
         }
+    }
+
+    fn put_beside(&self, poly: &GpuPoly<D>) -> GpuBeside<D> {
+        let words = poly.primes.len() << self.log_n();
+        GpuBeside {
+            words: Arc::new(self.device().put_beside(&poly.memory, words)),
+            primes: poly.primes.clone(),
+        }
+    }
+
+    fn fetch(&self, beside: &GpuBeside<D>) -> GpuPoly<D> {
+        GpuPoly::new(self.device().fetch(&beside.words), &beside.primes)
     }
 
     fn primes<'a>(&self, poly: &'a GpuPoly<D>) -> &'a Primes {
@@ -193,7 +207,12 @@ impl<D: Device> Engine for Gpu<D> {
     }
 
     fn diagonal_bytes(&self, diagonal: &GpuDiagonal<D>) -> usize {
-        size_of::<u32>() * diagonal.words
+        match &diagonal.0 {
+            Diagonal::Ready { words, .. } | Diagonal::Compact { words, .. } => {
+                size_of::<u32>() * words
+            }
+            Diagonal::Beside { .. } => 0,
+        }
     }
 
     fn zero(&self, primes: &Primes) -> GpuPoly<D> {

@@ -120,8 +120,9 @@ impl<D: Device> Gpu<D> {
         let all = &babies.wide;
         let fresh = || GpuPoly::new(self.alloc_limbs(all.len()), all);
         let sums: Vec<[GpuPoly<D>; 2]> = giants.iter().map(|_| [fresh(), fresh()]).collect();
+        let diagonals = self.diagonals(giants);
         let rotated = 2 * babies.rotations.len();
-        let chunk = (self.rotated_words() >> self.log_n()) / rotated.max(1);
+        let chunk = (self.rotated_words() >> self.log_n()) / (rotated + diagonals.expanded).max(1);
         let chunk = chunk.clamp(1, all.len());
         let store = self.alloc_limbs(rotated * chunk);
         for (at, primes) in all.chunks(chunk).enumerate() {
@@ -129,14 +130,12 @@ impl<D: Device> Gpu<D> {
                 let half = |h: usize| self.limb_address(&store, (2 * baby + h) * chunk);
                 self.rotate_to([half(0), half(1)], primes, babies, baby);
             }
-            for (giant, sum) in giants.iter().zip(&sums) {
-                let rotated = Rotated {
-                    memory: self.address(&store),
-                    limbs: chunk,
-                    first: at * chunk,
-                };
-                self.diagonal_sum(sum, primes, &rotated, giant);
-            }
+            let rotated = Rotated {
+                memory: self.address(&store),
+                limbs: chunk,
+                first: at * chunk,
+            };
+            self.diagonal_sums(&sums, primes, &rotated, &diagonals);
         }
         sums
     }

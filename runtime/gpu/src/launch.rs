@@ -84,17 +84,30 @@ impl<D: Device> Gpu<D> {
 
     /// Transforms coefficients with these primes, in place but for the division by N, which conversions have seen to.
     pub(crate) fn forward(&self, memory: &D::Memory, primes: &[u16]) {
-        self.forward_all(&[self.address(memory)], primes);
+        let mut args = self.transform(primes.iter().copied(), false);
+        args.from[0] = self.address(memory);
+        args.to = args.from;
+        let limbs = primes.len();
+        self.launch(Kernel::ForwardColumns, self.columns(limbs, 1), &args);
+        self.launch(Kernel::ForwardRows, self.rows(limbs, 1), &args);
     }
 
-    /// The same of up to [`MOST_POLYS`] polynomials, by their addresses.
-    pub(crate) fn forward_all(&self, polys: &[u64], primes: &[u16]) {
+    /// Transforms integer polynomials in X^(2^gap), up to [`MOST_POLYS`] of them: from the addresses of their coefficients, 64 bits each,
+    /// to those of their limbs, in Montgomery form.
+    pub(crate) fn expand(&self, gap: u32, polys: &[[u64; 2]], primes: &[u16]) {
         let mut args = self.transform(primes.iter().copied(), false);
-        args.from[..polys.len()].copy_from_slice(polys);
-        args.to = args.from;
-        let (limbs, polys) = (primes.len(), polys.len());
-        self.launch(Kernel::ForwardColumns, self.columns(limbs, polys), &args);
-        self.launch(Kernel::ForwardRows, self.rows(limbs, polys), &args);
+        args.gap = gap;
+        for (i, &prime) in primes.iter().enumerate() {
+            let m = self.modulus(prime);
+            (args.factor[i], args.inverse[i]) = (m.r2, m.to_mont(m.r2));
+        }
+        for (k, &[from, to]) in polys.iter().enumerate() {
+            (args.from[k], args.to[k]) = (from, to);
+        }
+        let (limbs, count) = (primes.len(), polys.len());
+        self.launch(Kernel::ExpandColumns, self.columns(limbs, count), &args);
+        args.from = args.to;
+        self.launch(Kernel::ForwardRows, self.rows(limbs, count), &args);
     }
 
     /// What transforms of limbs with these primes are given: limb by limb, no factors.
@@ -104,7 +117,9 @@ impl<D: Device> Gpu<D> {
         inverse: bool,
     ) -> args::Transform {
         let mut args = args::Transform::zeroed();
-        args.roots = self.address(&self.resident().roots[usize::from(inverse)]);
+        let roots = &self.resident().roots[usize::from(inverse)];
+        args.roots = self.address(&roots.columns);
+        args.rows = self.address(&roots.rows);
         args.primes = self.address(&self.resident().primes);
         args.log_n = self.log_n();
         args.element = 1;

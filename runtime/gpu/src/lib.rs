@@ -28,9 +28,9 @@ mod profile;
 mod tables;
 mod work;
 
-pub use cuda::{Cuda, Moment, Piece};
+pub use cuda::{Cuda, Moment, Piece, Pinned};
 pub use device::{Device, HEADERS, Kernel, Source};
 pub use engine::Gpu;
-pub use poly::{GpuDiagonal, GpuDigits, GpuPoly};
+pub use poly::{GpuBeside, GpuDiagonal, GpuDigits, GpuPoly};
 pub use profile::{KernelFigure, Rates};
 pub use work::Work;

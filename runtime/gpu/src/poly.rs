@@ -56,18 +56,45 @@ pub(crate) struct Digit<D: Device> {
     pub rest: GpuPoly<D>,
 }
 
-/// A plaintext modulo QP.
-pub struct GpuDiagonal<D: Device> {
-    pub(crate) memory: D::Memory,
-    pub(crate) words: usize,
-    pub(crate) form: DiagonalForm,
+/// A polynomial beside a device.
+pub struct GpuBeside<D: Device> {
+    pub(crate) words: Arc<D::Beside>,
+    pub(crate) primes: Primes,
 }
 
-/// What a plaintext's words are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DiagonalForm {
-    /// Its limbs, transformed and in Montgomery form, each word standing for a run of 2^this.
-    Ready(u32),
-    /// Its coefficients in X^(2^this), two words each, the low one first.
-    Compact(u32),
+impl<D: Device> Clone for GpuBeside<D> {
+    fn clone(&self) -> Self {
+        Self {
+            words: self.words.clone(),
+            primes: self.primes.clone(),
+        }
+    }
+}
+
+impl<D: Device> fmt::Debug for GpuBeside<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "GpuBeside({} limbs)", self.primes.len())
+    }
+}
+
+/// A plaintext modulo QP.
+pub struct GpuDiagonal<D: Device>(pub(crate) Diagonal<D>);
+
+/// How a plaintext lies there.
+pub(crate) enum Diagonal<D: Device> {
+    /// Its limbs, transformed and in Montgomery form.
+    Ready {
+        memory: D::Memory,
+        words: usize,
+        /// Each word stands for a run of 2^this.
+        run: u32,
+    },
+    /// Its coefficients in X^(2^gap), two words each, the low one first.
+    Compact {
+        memory: D::Memory,
+        words: usize,
+        gap: u32,
+    },
+    /// The same, beside the device.
+    Beside { words: D::Beside, gap: u32 },
 }

@@ -2,6 +2,7 @@
 
 use crate::args::{MOST_LIMBS, MOST_TERMS, Prime};
 use crate::device::Device;
+use crate::launch::ROW_LOG;
 use sotto_ckks::engine::{Modulus, Primes, Tables};
 use sotto_ckks::{CkksError, Context};
 use std::collections::HashMap;
@@ -15,8 +16,16 @@ pub(crate) struct Resident<D: Device> {
     pub moduli: Vec<Modulus>,
     pub primes: D::Memory,
     /// Roots of forward transforms and of inverse ones.
-    pub roots: [D::Memory; 2],
+    pub roots: [Roots<D>; 2],
     conversions: Mutex<HashMap<FromTo, Arc<Conversion<D>>>>,
+}
+
+/// Roots of one direction, prime after prime.
+pub(crate) struct Roots<D: Device> {
+    /// Of the stages on columns, with their quotients.
+    pub columns: D::Memory,
+    /// What those of the stages on rows are made of.
+    pub rows: D::Memory,
 }
 
 /// The primes that a conversion comes from and goes to.
@@ -57,9 +66,16 @@ impl<D: Device> Resident<D> {
         }
         let words: Vec<Prime> = moduli.iter().map(prime).collect();
         let roots = [false, true].map(|inverse| {
-            let of = |(i, m)| roots(m, tables.root(i as u16), log_n, inverse);
-            let words: Vec<u32> = moduli.iter().enumerate().flat_map(of).collect();
-            resident(device, &words)
+            let of = |(i, m): (usize, &Modulus)| {
+                let psi = tables.root(i as u16);
+                let psi = if inverse { m.inv(psi) } else { psi };
+                (column_roots(m, psi, log_n), row_roots(m, psi, log_n))
+            };
+            let (columns, rows): (Vec<_>, Vec<_>) = moduli.iter().enumerate().map(of).unzip();
+            Roots {
+                columns: resident(device, &columns.concat()),
+                rows: resident(device, &rows.concat()),
+            }
         });
         device.check().map_err(refuse)?;
         Ok(Self {
@@ -113,16 +129,43 @@ fn prime(m: &Modulus) -> Prime {
     }
 }
 
-/// ψ^(±rev(k)) for every k below N, each with floor(2^32·root / p).
-fn roots(m: &Modulus, psi: u32, log_n: u32, inverse: bool) -> Vec<u32> {
-    let psi = if inverse { m.inv(psi) } else { psi };
-    let mut table = vec![0; 2 << log_n];
-    let mut power = 1;
-    for e in 0..1u32 << log_n {
-        let at = (e.reverse_bits() >> (32 - log_n)) as usize;
-        table[2 * at] = power;
-        table[2 * at + 1] = ((u64::from(power) << 32) / u64::from(m.p)) as u32;
-        power = m.mul(power, psi);
+/// ψ^rev(k) for every k below the length of a column, each with floor(2^32·root / p); rev reverses log_n bits.
+fn column_roots(m: &Modulus, psi: u32, log_n: u32) -> Vec<u32> {
+    let bits = log_n - ROW_LOG;
+    let pair = |k: u32| {
+        let root = m.pow(psi, reversed(k, log_n));
+        let quotient = (u64::from(root) << 32) / u64::from(m.p);
+        [root, quotient as u32]
+    };
+    (0..1 << bits).flat_map(pair).collect()
+}
+
+/// What the roots of rows are made of, in Montgomery form. Stage t of row r takes ψ^rev(2^(a+t) + 2^t·r + j) for each j below 2^t, where a is
+/// the columns' bits; that is ψ^(2^(7-t) + 2^(8-t)·rev_a(r)) times ψ^(2^(log_n-t)·rev_t(j)): first, for each row, those of its eight
+/// stages, then from 2^t on those of stage t that all rows share.
+fn row_roots(m: &Modulus, psi: u32, log_n: u32) -> Vec<u32> {
+    let bits = log_n - ROW_LOG;
+    let power = |exponent: u32| m.to_mont(m.pow(psi, exponent));
+    let own = |r: u32| {
+        (0..ROW_LOG).map(move |t| {
+            let half = 1 << (ROW_LOG - 1 - t);
+            power(half + 2 * half * reversed(r, bits))
+        })
+    };
+    let shared = (0..ROW_LOG)
+        .flat_map(|t| (0..1 << t).map(move |j| power((1 << (log_n - t)) * reversed(j, t))));
+    (0..1 << bits)
+        .flat_map(own)
+        // stage 0 begins at entry 1
+        .chain([0])
+        .chain(shared)
+        .collect()
+}
+
+/// The lower `bits` bits of a number in reverse.
+fn reversed(number: u32, bits: u32) -> u32 {
+    match bits {
+        0 => 0,
+        _ => number.reverse_bits() >> (32 - bits),
     }
-    table
 }

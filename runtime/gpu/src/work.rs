@@ -1,8 +1,8 @@
 //! How much a launch does: what it moves and multiplies at least, for holding its time against what the card can do.
 
 use crate::args::{
-    Chain, Combination, Conversion, DiagonalSum, Expansion, KeyProduct, MOST_TERMS, Map, NONE,
-    Products, Transform,
+    Chain, Combination, Conversion, DiagonalSum, KeyProduct, MOST_TERMS, Map, NONE, Products,
+    Transform,
 };
 use crate::device::{Kernel, THREADS};
 use crate::launch::{ROW_LOG, TARGETS};
@@ -56,27 +56,34 @@ fn there(limbs: &[u8], count: u32) -> u64 {
 impl Task for Transform {
     fn work(&self, kernel: Kernel, [_, limbs, polys]: [u32; 3]) -> Work {
         let n = 1u64 << self.log_n;
-        let column_roots = 1u64 << (self.log_n - ROW_LOG);
+        let columns = 1u64 << (self.log_n - ROW_LOG);
+        let dividends = there(&self.dividend_limb, limbs);
         let (limbs, polys) = (u64::from(limbs), u64::from(polys));
-        // a root is a pair of words
-        let (stages, roots) = match kernel {
-            Kernel::ForwardColumns | Kernel::InverseColumns => {
-                (self.log_n - ROW_LOG, 2 * column_roots)
-            }
-            _ => (ROW_LOG, 2 * (n - column_roots)),
+        let on_columns = matches!(
+            kernel,
+            Kernel::ForwardColumns | Kernel::ExpandColumns | Kernel::InverseColumns
+        );
+        let (roots, products) = match on_columns {
+            // a root is a pair of words
+            true => (2 * columns, u64::from(self.log_n - ROW_LOG) * n / 2),
+            // sixteen entries take fifteen roots for the 32 butterflies of four stages
+            false => (
+                u64::from(ROW_LOG) * columns + (1 << ROW_LOG),
+                u64::from(ROW_LOG) * n / 2 + 15 * n / 8,
+            ),
         };
-        let (operands, last) = match kernel {
-            Kernel::ForwardRowsDivide => {
-                let dividends = there(&self.dividend_limb, limbs as u32);
-                (2 * limbs + dividends, MODULAR * (limbs + dividends))
+        let (words, more) = match kernel {
+            Kernel::ForwardRowsDivide => ((2 * limbs + dividends) * n, (limbs + dividends) * n),
+            Kernel::InverseColumns => (2 * limbs * n, limbs * n),
+            Kernel::ExpandColumns => {
+                let coefficients = n >> self.gap;
+                (2 * coefficients + limbs * n, 2 * limbs * coefficients)
             }
-            Kernel::InverseColumns => (2 * limbs, MODULAR * limbs),
-            _ => (2 * limbs, 0),
+            _ => (2 * limbs * n, 0),
         };
-        let butterflies = u64::from(stages) * n / 2;
         Work::of(
-            polys * operands * n + limbs * roots,
-            polys * (limbs * butterflies * MODULAR + last * n),
+            polys * words + limbs * roots,
+            polys * (limbs * products + more) * MODULAR,
         )
     }
 }
@@ -145,26 +152,17 @@ impl Task for KeyProduct {
 }
 
 impl Task for DiagonalSum {
-    fn work(&self, _: Kernel, [_, limbs, halves]: [u32; 3]) -> Work {
-        let n = 1u64 << self.log_n;
-        let (all, halves) = (u64::from(limbs), u64::from(halves));
-        let terms = self.terms as usize;
-        let babies: BTreeSet<u16> = self.baby[..terms].iter().copied().collect();
-        let diagonals: u64 = self.run[..terms].iter().map(|run| n >> run).sum();
-        let sums = 1 + u64::from(self.more);
-        let reductions = terms.div_ceil(MOST_TERMS) as u64;
-        Work::of(
-            all * (halves * (babies.len() as u64 + sums) * n + diagonals),
-            all * halves * (terms as u64 + REDUCTION * reductions) * n,
-        )
-    }
-}
-
-impl Task for Expansion {
     fn work(&self, _: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
-        let n = 1u64 << self.log_n;
-        let (all, coefficients) = (u64::from(limbs), n >> self.gap);
-        Work::of(2 * coefficients + all * n, all * coefficients * 2 * MODULAR)
+        let (n, all) = (1u64 << self.log_n, u64::from(limbs));
+        let (babies, giants) = (u64::from(self.babies), u64::from(self.giants));
+        let used = self.diagonal.iter().take(self.babies as usize).flatten();
+        let diagonals = used.filter(|at| **at != 0).count() as u64;
+        let sums = giants * (1 + u64::from(self.more));
+        let reductions = giants * babies.div_ceil(MOST_TERMS as u64);
+        Work::of(
+            all * (2 * (babies + sums) * n + diagonals * (n >> self.run)),
+            all * 2 * (diagonals + REDUCTION * reductions) * n,
+        )
     }
 }
 

@@ -3,14 +3,16 @@
 //! It holds evaluation keys only. Nothing in this module names a secret key, nor anything that makes or uses one.
 
 mod keys;
+mod residence;
 mod serving;
 pub use keys::{key_name, needed_keys, parameters_digest, request};
+pub use residence::{Demand, Residence, Room, Shortage};
 pub use serving::{EngineError, EngineOptions, PlanEngine};
 
 use miette::Diagnostic;
 use num_complex::Complex64;
 use sotto_ckks::bootstrap::Bootstrapper;
-use sotto_ckks::engine::{self, Engine, Keep};
+use sotto_ckks::engine::{self, Ct, Engine, Keep};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::poly::ChebyshevSeries;
 use sotto_ckks::{
@@ -21,8 +23,8 @@ use sotto_ir::params::bootstrap::{Bsgs, Giant};
 use sotto_ir::plan::Plan;
 use sotto_ir::slot::{At, BootstrapKind};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a backend on ciphertexts refused.
 #[derive(Debug, thiserror::Error, Diagnostic)]
@@ -61,17 +63,26 @@ pub struct Ciphers<E: Engine> {
     keys: EvaluationKeys<E::Poly>,
     key_bytes: usize,
     bootstraps: BTreeMap<BootstrapKind, Bootstrapper<E>>,
-    /// How matrices lie there.
-    keep: Keep,
+    residence: Residence,
+    /// Bytes of matrices that lie there, and beside.
+    taken: Mutex<[u64; 2]>,
     waits: AtomicBool,
 }
 
-/// How a plan's matrices lie where `room` bytes are for the plan and all else it needs: ready if all of them fit.
-pub fn keep_within(plan: &Plan, room: u64) -> Keep {
-    let beside = room.checked_sub(plan.estimate.peak_memory_bytes);
-    match beside.is_some_and(|beside| plan.estimate.plaintext_bytes <= beside) {
-        true => Keep::Ready,
-        false => Keep::Compact,
+/// A ciphertext of the KV state.
+pub enum Stored<E: Engine> {
+    /// Where the engine computes.
+    Here(Arc<Ct<E>>),
+    /// Outside of that memory.
+    Beside(Ciphertext<E::Beside>),
+}
+
+impl<E: Engine> Clone for Stored<E> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Here(ct) => Self::Here(ct.clone()),
+            Self::Beside(ct) => Self::Beside(ct.clone()),
+        }
     }
 }
 
@@ -125,14 +136,40 @@ impl<E: Engine> Ciphers<E> {
             keys,
             key_bytes,
             bootstraps,
-            keep: Keep::Ready,
+            residence: Residence::READY,
+            taken: Mutex::default(),
             waits: AtomicBool::new(false),
         })
     }
 
-    /// The same, with matrices lying as told from now on.
-    pub fn keeping(self, keep: Keep) -> Self {
-        Self { keep, ..self }
+    /// The same, with matrices and KV state lying as told from now on.
+    pub fn residing(self, residence: Residence) -> Self {
+        Self { residence, ..self }
+    }
+
+    /// How the next matrix lies, whose coefficients take so many bytes: what does not fit here lies beside. What fits nowhere is kept by
+    /// nobody, and had better be small.
+    fn keep(&self, bytes: u64) -> Keep {
+        let Residence {
+            matrices,
+            matrix_bytes,
+            beside_bytes,
+            ..
+        } = self.residence;
+        if matrices == Keep::Ready {
+            return Keep::Ready;
+        }
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let [here, beside] = &mut *taken;
+        let fits = |taken: &mut u64, room: u64| {
+            let fits = taken.saturating_add(bytes) <= room;
+            *taken += if fits { bytes } else { 0 };
+            fits
+        };
+        match !fits(here, matrix_bytes) && fits(beside, beside_bytes) {
+            true => Keep::Beside,
+            false => Keep::Compact,
+        }
     }
 
     /// Bytes that keys and bootstraps take in memory.
@@ -173,6 +210,7 @@ impl<E: Engine> Ciphers<E> {
 
 impl<E: Engine> Backend for Ciphers<E> {
     type Ct = Ciphertext<E::Poly>;
+    type Stored = Stored<E>;
     type Plain = Plaintext<E::Poly>;
     type Linear = LinearTransform<E>;
     type Error = CipherError;
@@ -181,6 +219,21 @@ impl<E: Engine> Backend for Ciphers<E> {
         At {
             level: ct.level() as u32,
             degree: ct.degree(),
+        }
+    }
+
+    fn store(&self, ct: Self::Ct, layer: u32) -> Done<Self::Stored> {
+        let stored = match layer < self.residence.kv_layers {
+            true => Stored::Here(Arc::new(ct)),
+            false => Stored::Beside(self.evaluator().put_beside(&ct)),
+        };
+        self.sound(stored)
+    }
+
+    fn load(&self, stored: &Self::Stored) -> Done<Arc<Self::Ct>> {
+        match stored {
+            Stored::Here(ct) => Ok(ct.clone()),
+            Stored::Beside(ct) => self.sound(Arc::new(self.evaluator().fetch(ct))),
         }
     }
 
@@ -201,7 +254,9 @@ impl<E: Engine> Backend for Ciphers<E> {
             .map(|(k, diagonal)| ((k * diagonals.stride) as usize, diagonal.clone()))
             .collect();
         let level = level as usize;
-        let matrix = LinearTransform::on(&self.engine, &bsgs, &by_step, level, self.keep);
+        let coefficients = 2 * diagonals.period as usize * diagonals.entries.len();
+        let keep = self.keep((coefficients * size_of::<u64>()) as u64);
+        let matrix = LinearTransform::on(&self.engine, &bsgs, &by_step, level, keep);
         self.sound(matrix?)
     }
 

@@ -1,6 +1,8 @@
 //! A plan on ciphertexts, as the server runs it.
 
-use super::{CipherError, Ciphers, keep_within, needed_keys, parameters_digest, request};
+use super::{
+    CipherError, Ciphers, Demand, Residence, Room, Stored, needed_keys, parameters_digest, request,
+};
 use crate::follow::Follow;
 use crate::keys::{KEY_FILE, NeededKey};
 use crate::proto::{Fault, FaultCode};
@@ -25,10 +27,12 @@ const KEY_OVERHEAD: u64 = 256;
 /// How an engine runs.
 #[derive(Default)]
 pub struct EngineOptions {
-    /// Bytes the server may use; None for what is free.
+    /// Bytes the server may use where the engine computes; None for what is free.
     pub memory: Option<u64>,
-    /// Bytes free where the engine computes; None for this machine's.
-    pub free: Option<u64>,
+    /// What is free; None for this machine's memory.
+    pub room: Option<Room>,
+    /// How matrices lie; None for what fits.
+    pub matrices: Option<Keep>,
     /// Where per-op times go.
     pub trace: Option<Trace>,
 }
@@ -66,8 +70,7 @@ pub struct PlanEngine<E: Engine = Cpu> {
     parameters_digest: String,
     needed: Vec<NeededKey>,
     key_bytes: u64,
-    cache_bytes: u64,
-    keep: Keep,
+    residence: Residence,
     most_sessions: usize,
     trace: Option<Trace>,
 }
@@ -100,29 +103,27 @@ impl<E: Engine> PlanEngine<E> {
         data: Arc<dyn DataSource + Send + Sync>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let needed = plan.estimate.peak_memory_bytes;
-        let allowed = options
-            .memory
-            .or(options.free)
-            .or_else(crate::process::available_memory)
-            .unwrap_or(u64::MAX);
-        if needed > allowed {
-            return Err(EngineError::Memory {
-                needed,
-                allowed,
-                stated: options.memory.is_some(),
-            });
-        }
-        let cache_bytes = (allowed - needed).min(plan.estimate.plaintext_bytes);
+        let free = || Room::one(crate::process::available_memory().unwrap_or(u64::MAX));
+        let room = options.room.unwrap_or_else(free);
+        let room = Room {
+            here: options.memory.unwrap_or(room.here),
+            ..room
+        };
+        let demand = Demand::of(&plan);
+        let residence = Residence::within(demand, room, options.matrices);
+        let residence = residence.map_err(|short| EngineError::Memory {
+            needed: short.needed,
+            allowed: short.allowed,
+            stated: options.memory.is_some(),
+        })?;
         Ok(Self {
             plan_digest,
             data,
             parameters_digest: parameters_digest(&plan.params),
             needed: needed_keys(&plan.keys, engine.context()),
             key_bytes: key_file_bytes(&plan, engine.context()),
-            most_sessions: most_sessions(&plan, allowed - needed - cache_bytes),
-            cache_bytes,
-            keep: keep_within(&plan, allowed),
+            most_sessions: most_sessions(&plan, residence.left),
+            residence,
             trace: options.trace.map(|trace| trace.by(engine.yardstick())),
             engine,
             plan,
@@ -177,7 +178,7 @@ impl<E: Engine> PlanEngine<E> {
 
 impl<E: Engine> server::Engine for PlanEngine<E> {
     type Keys = Executor<Ciphers<E>>;
-    type State = Session<Ciphertext<E::Poly>>;
+    type State = Session<Stored<E>>;
 
     fn plan_digest(&self) -> &str {
         &self.plan_digest
@@ -213,7 +214,7 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
             let wanted = request(&self.plan.keys, self.engine.context());
             let keys = file.load(Some(&wanted), &mut *progress)?;
             let backend = Ciphers::on(&self.engine, &self.plan, keys, |_, _| {})?;
-            let backend = backend.keeping(self.keep);
+            let backend = backend.residing(self.residence);
             if self.trace.is_some() {
                 backend.wait_for_each();
             }
@@ -237,7 +238,7 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
             self.plan.clone(),
             self.data.clone(),
             backend,
-            usize::try_from(self.cache_bytes).unwrap_or(usize::MAX),
+            usize::try_from(self.residence.cache_bytes).unwrap_or(usize::MAX),
         );
         // The first client is not to wait for what the server can do before it comes.
         executor
@@ -246,14 +247,14 @@ impl<E: Engine> server::Engine for PlanEngine<E> {
         Ok(executor)
     }
 
-    fn empty_state(&self) -> Session<Ciphertext<E::Poly>> {
+    fn empty_state(&self) -> Session<Stored<E>> {
         Session::default()
     }
 
     fn step(
         &self,
         keys: &Executor<Ciphers<E>>,
-        session: &mut Session<Ciphertext<E::Poly>>,
+        session: &mut Session<Stored<E>>,
         block: u32,
         ciphertext: &[u8],
         watch: &dyn Watch,

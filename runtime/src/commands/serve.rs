@@ -1,9 +1,9 @@
 //! `sotto serve`.
 
-use super::engines::{EngineArgs, EngineName, card_room};
+use super::engines::{EngineArgs, EngineName};
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
-use crate::cipher::{EngineOptions, PlanEngine};
+use crate::cipher::{EngineOptions, PlanEngine, Room};
 use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
 use crate::server::{KeyStore, ListenError, Notice, Service, bind};
@@ -67,12 +67,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     dir.check().map_err(Failure::input)?;
     match args.engine.backend {
         EngineName::Cpu => {
+            args.engine.card.unused()?;
             let context = Context::new(dir.plan().params.clone()).map_err(Failure::input)?;
             serve(args, plan_engine(args, &dir, Cpu::new(&context), None)?)
         }
         EngineName::Gpu => {
-            let gpu = args.engine.card.open(&dir.plan().params)?;
-            let room = card_room(&gpu);
+            let (gpu, room) = args.engine.card.open_for(dir.plan())?;
             serve(args, plan_engine(args, &dir, gpu, Some(room))?)
         }
     }
@@ -148,19 +148,20 @@ fn words(notice: &Notice) -> String {
     }
 }
 
-/// The plan on an engine, which has `free` bytes of its own where that is not the machine's memory.
+/// The plan on an engine, which has memory of its own where `room` is given.
 fn plan_engine<E: Engine>(
     args: &Args,
     dir: &PlanDir,
     engine: E,
-    free: Option<u64>,
+    room: Option<Room>,
 ) -> Result<PlanEngine<E>, Failure> {
     let data = dir.data().map_err(Failure::input)?;
     let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
     let trace = trace.transpose()?;
     let options = EngineOptions {
         memory: args.memory.map(|memory| memory.as_u64()),
-        free,
+        room,
+        matrices: args.engine.card.matrices(),
         trace,
     };
     PlanEngine::on(engine, dir.plan().clone(), dir.digest(), data, options).map_err(Failure::input)

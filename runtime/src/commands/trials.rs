@@ -1,10 +1,11 @@
 //! A plan on the backend asked for, held against a golden file: what `check` and `eval` share.
 
-use super::engines::{CardArgs, card_room, check_room};
+use super::engines::{CardArgs, residence};
 use super::escapes::{FirstEscape, Stopped, note};
 use super::traces::create_trace;
 use super::{Consent, Failure, Meter, consent};
 use crate::StepProgress;
+use crate::cipher::Residence;
 use crate::client::{ClientModel, Tokens};
 use crate::plan::PlanDir;
 use crate::trace::Trace;
@@ -156,6 +157,9 @@ impl Trial {
                 "--noise is for --backend clear: real ciphertexts have their own".into(),
             ));
         }
+        if args.backend != BackendName::Gpu {
+            args.card.unused()?;
+        }
         let params = &dir.plan().params;
         Ok(match args.backend {
             BackendName::Clear => {
@@ -165,13 +169,13 @@ impl Trial {
             }
             BackendName::Cpu => {
                 let cpu = Cpu::new(&Context::new(params.clone()).map_err(Failure::input)?);
-                Self::Cpu(Box::new(cipher_trial(&cpu, dir, model, u64::MAX, trace)?))
+                let trial = cipher_trial(&cpu, dir, model, Residence::READY, trace)?;
+                Self::Cpu(Box::new(trial))
             }
             BackendName::Gpu => {
-                let gpu = args.card.open(params)?;
-                let room = card_room(&gpu);
-                check_room(dir.plan(), room)?;
-                Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, room, trace)?))
+                let (gpu, room) = args.card.open_for(dir.plan())?;
+                let residence = residence(dir.plan(), room, args.card.matrices())?;
+                Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, residence, trace)?))
             }
         })
     }
@@ -239,17 +243,17 @@ impl Trial {
     }
 }
 
-/// A trial on an engine that has `room` bytes, with keys made for it.
+/// A trial on an engine, with keys made for it.
 pub(super) fn cipher_trial<E: Engine>(
     engine: &E,
     dir: &PlanDir,
     model: Arc<ClientModel>,
-    room: u64,
+    residence: Residence,
     trace: Option<Trace>,
 ) -> Result<CipherTrial<E>, Failure> {
     let meter = Meter::bar(0, "generating keys");
     let progress = |done: usize, total: usize| meter.set(done as u64, total as u64);
-    let trial = CipherTrial::on(engine, dir, model, room, progress).map_err(Failure::input)?;
+    let trial = CipherTrial::on(engine, dir, model, residence, progress).map_err(Failure::input)?;
     Ok(match trace {
         Some(trace) => trial.traced(trace),
         None => trial,

@@ -30,6 +30,8 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     type Digits: Send + Sync + 'static;
     /// A plaintext modulo QP that is only ever multiplied with.
     type Diagonal: Send + Sync + 'static;
+    /// A polynomial outside of the memory that the engine computes in.
+    type Beside: Clone + Debug + Send + Sync + 'static;
 
     /// The parameters and their tables.
     fn context(&self) -> &Context;
@@ -64,9 +66,13 @@ pub trait Engine: Clone + Debug + Send + Sync + Sized + 'static {
     fn download(&self, poly: &Self::Poly) -> RnsPoly;
     /// Takes in a plaintext modulo QP by its coefficients.
     fn diagonal(&self, coefficients: &Coefficients, primes: &Primes, keep: Keep) -> Self::Diagonal;
+    /// Copies a polynomial out of the memory that the engine computes in.
+    fn put_beside(&self, poly: &Self::Poly) -> Self::Beside;
+    /// Copies one in again, for what is asked for from now on.
+    fn fetch(&self, beside: &Self::Beside) -> Self::Poly;
     /// The primes of a polynomial.
     fn primes<'a>(&self, poly: &'a Self::Poly) -> &'a Primes;
-    /// Bytes that a plaintext takes.
+    /// Bytes that a plaintext takes of the memory that the engine computes in.
     fn diagonal_bytes(&self, diagonal: &Self::Diagonal) -> usize;
 
     /// The zero polynomial.
@@ -154,6 +160,8 @@ pub enum Keep {
     Ready,
     /// As small as the engine has it, even if that must be expanded at every use.
     Compact,
+    /// As small, and outside of the memory that the engine computes in: fetched and expanded at every use.
+    Beside,
 }
 
 /// How often digits will be multiplied with keys: what serves once need not be kept in the form that serves best.

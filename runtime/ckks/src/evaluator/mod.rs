@@ -101,6 +101,16 @@ impl<'a, E: Engine> Evaluator<'a, E> {
         Ok(out)
     }
 
+    /// A ciphertext copied out of the memory that the engine computes in.
+    pub fn put_beside(&self, ct: &Ct<E>) -> Ciphertext<E::Beside> {
+        ct.with(ct.halves().map(|half| self.engine.put_beside(half)))
+    }
+
+    /// One copied in again.
+    pub fn fetch(&self, ct: &Ciphertext<E::Beside>) -> Ct<E> {
+        ct.with(ct.halves().map(|half| self.engine.fetch(half)))
+    }
+
     /// The key of a kind for use at `level`, which is recorded.
     pub(crate) fn key(
         &self,

@@ -1,7 +1,7 @@
 //! The device that tests run on: the processor, or a card where the environment names one.
 
 use crate::{Host, Memory};
-use sotto_gpu::{Cuda, Device, Kernel, Moment, Piece};
+use sotto_gpu::{Cuda, Device, Kernel, Moment, Piece, Pinned};
 use std::time::Instant;
 
 /// The processor in place of a GPU, or a GPU.
@@ -38,6 +38,15 @@ pub enum AnyMemory {
     Cuda(Piece),
 }
 
+/// Words beside either.
+#[derive(Debug)]
+pub enum AnyBeside {
+    /// Beside the processor.
+    Host(Vec<u32>),
+    /// Beside a card.
+    Cuda(Pinned),
+}
+
 /// A moment of either.
 #[derive(Debug)]
 pub enum AnyMark {
@@ -47,11 +56,12 @@ pub enum AnyMark {
     Cuda(Moment),
 }
 
-/// What memory or a moment of one device is to the other.
-const FOREIGN: &str = "memory and moments of the device that gave them";
+/// What memory, words or a moment of one device is to the other.
+const FOREIGN: &str = "memory, words and moments of the device that gave them";
 
 impl Device for Any {
     type Memory = AnyMemory;
+    type Beside = AnyBeside;
     type Mark = AnyMark;
 
     fn name(&self) -> String {
@@ -117,6 +127,33 @@ impl Device for Any {
         match (self, memory) {
             (Self::Host(host), AnyMemory::Host(memory)) => host.read(memory, words),
             (Self::Cuda(cuda), AnyMemory::Cuda(memory)) => cuda.read(memory, words),
+            _ => panic!("{FOREIGN}"),
+        }
+    }
+
+    fn set_beside(&self, words: &[u32]) -> AnyBeside {
+        match self {
+            Self::Host(host) => AnyBeside::Host(host.set_beside(words)),
+            Self::Cuda(cuda) => AnyBeside::Cuda(cuda.set_beside(words)),
+        }
+    }
+
+    fn put_beside(&self, memory: &AnyMemory, words: usize) -> AnyBeside {
+        match (self, memory) {
+            (Self::Host(host), AnyMemory::Host(memory)) => {
+                AnyBeside::Host(host.put_beside(memory, words))
+            }
+            (Self::Cuda(cuda), AnyMemory::Cuda(memory)) => {
+                AnyBeside::Cuda(cuda.put_beside(memory, words))
+            }
+            _ => panic!("{FOREIGN}"),
+        }
+    }
+
+    fn fetch(&self, beside: &AnyBeside) -> AnyMemory {
+        match (self, beside) {
+            (Self::Host(host), AnyBeside::Host(words)) => AnyMemory::Host(host.fetch(words)),
+            (Self::Cuda(cuda), AnyBeside::Cuda(words)) => AnyMemory::Cuda(cuda.fetch(words)),
             _ => panic!("{FOREIGN}"),
         }
     }

@@ -3,10 +3,14 @@
 //! [`Host`] is a [`Device`] for tests: blocks run one after the other, in the order of the grid, and so do the threads of every phase.
 //! It is slow and right. Threads of a phase run forwards in one block and backwards in the next, so that a phase that reads what another
 //! of its threads writes shows as a difference from sotto-ckks; on a GPU the race checker looks for it.
+//!
+//! [`Counting`] is one that computes nothing and counts.
 
 mod any;
+mod counting;
 
 pub use any::Any;
+pub use counting::Counting;
 
 use sotto_gpu::{Device, Kernel};
 use std::sync::{Mutex, PoisonError};
@@ -39,6 +43,7 @@ impl Drop for Memory {
 
 impl Device for Host {
     type Memory = Memory;
+    type Beside = Vec<u32>;
     type Mark = Instant;
 
     fn name(&self) -> String {
@@ -88,6 +93,22 @@ impl Device for Host {
         }
     }
 
+    fn set_beside(&self, words: &[u32]) -> Vec<u32> {
+        words.to_vec()
+    }
+
+    fn put_beside(&self, memory: &Memory, words: usize) -> Vec<u32> {
+        let mut copy = vec![0; words];
+        self.read(memory, &mut copy);
+        copy
+    }
+
+    fn fetch(&self, beside: &Vec<u32>) -> Memory {
+        let memory = self.alloc(beside.len());
+        self.write(&memory, beside);
+        memory
+    }
+
     unsafe fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {
         let _one_at_a_time = LAUNCH.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: as the caller says: the kernel's own structure, and addresses of memory that is held.
@@ -122,6 +143,7 @@ macro_rules! functions {
 
 functions! {
     ForwardColumns = ntt_forward_columns,
+    ExpandColumns = ntt_expand_columns,
     ForwardRows = ntt_forward_rows,
     ForwardRowsDivide = ntt_forward_rows_divide,
     InverseRows = ntt_inverse_rows,
@@ -139,7 +161,6 @@ functions! {
     Combine = combine,
     Convert = convert,
     KeyProduct = key_product,
-    Expand = expand,
     DiagonalSum = diagonal_sum,
     MultiplyChain = multiply_chain,
 }

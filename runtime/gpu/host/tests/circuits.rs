@@ -49,8 +49,10 @@ fn rotations_of(bsgs: &Bsgs) -> usize {
 
 #[test]
 fn matrices() {
-    // diagonals in runs of 64 words, and in full; many giants, and many babies: more than are expanded at a time
+    // diagonals in runs of 64 words, and in full; many giants, many babies, and many of both: more than one launch takes
     for (log_n, n, level, last, babies) in [
+        (10, 256, 1, 90, 40),
+        (9, 256, 1, 190, 10),
         (10, 4, 9, 2, 3),
         (10, 512, 5, 4, 3),
         (12, 128, 3, 32, 3),
@@ -79,7 +81,7 @@ fn matrices() {
         let few = (2 * rotations_of(&bsgs) * 5) << log_n;
         let device = pair.gpu.device().clone();
         let in_steps = Gpu::with_rotated_words(device, ctx, few).unwrap();
-        let keeps = [Keep::Ready, Keep::Compact];
+        let keeps = [Keep::Ready, Keep::Compact, Keep::Beside];
         for (gpu, keep) in [&pair.gpu, &in_steps]
             .into_iter()
             .flat_map(|g| keeps.map(|k| (g, k)))
@@ -89,6 +91,7 @@ fn matrices() {
             let bytes = match keep {
                 Keep::Ready => on_cpu.size_bytes(),
                 Keep::Compact => 8 * 2 * n * diagonals.len(),
+                Keep::Beside => 0,
             };
             assert_eq!(on_gpu.size_bytes(), bytes);
             let what = format!("a matrix of period {n}, {keep:?}");
@@ -127,6 +130,41 @@ fn coefficients_of_any_size_expand_to_what_they_are_reduced_to() {
             let what = format!("{name} of 2^{log}");
             same(&pair, &what, &on_cpu.apply(&ev, &ct).unwrap(), &found);
         }
+    }
+}
+
+#[test]
+fn a_matrix_may_have_diagonals_of_both_forms() {
+    // one with coefficients beyond 2^62, which stays ready, among others that are expanded
+    let (n, level) = (128, 4);
+    let bsgs = Bsgs::regular(n, 1, 0, 8, 3);
+    let mut request = KeyRequest::default();
+    for step in bsgs.rotations() {
+        request.add_galois(galois::rotation(step as i64, 10), level);
+    }
+    let pair = Pair::with_keys(ParamSet::insecure_test(10), &request);
+    let ctx = pair.cpu.context();
+    let (ev, gev) = evaluators(&pair);
+    let ct = encrypt(&pair, &slots(n, 7), level);
+    let gct = gev.upload(ct.clone());
+    for large in [0, 4, 8] {
+        let factor = |step| {
+            if step == large {
+                f64::from(1 << 26)
+            } else {
+                1.0
+            }
+        };
+        let diagonal = |step| slots(n, step).iter().map(|x| x * factor(step)).collect();
+        let diagonals = bsgs.diagonals().into_iter().map(|s| (s, diagonal(s)));
+        let diagonals: BTreeMap<usize, Vec<Complex64>> = diagonals.collect();
+        let on_cpu = LinearTransform::new(ctx, &bsgs, &diagonals, level).unwrap();
+        let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level, Keep::Compact);
+        let on_gpu = on_gpu.unwrap();
+        assert!(on_gpu.size_bytes() > 8 * 2 * n * diagonals.len());
+        let found = on_gpu.apply(&gev, &gct).unwrap();
+        let what = format!("diagonal {large} ready among small ones");
+        same(&pair, &what, &on_cpu.apply(&ev, &ct).unwrap(), &found);
     }
 }
 

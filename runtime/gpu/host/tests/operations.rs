@@ -49,6 +49,10 @@ fn operations(params: ParamSet, level: usize) {
     gpu.add_multiple(&mut gx, gb, &integer);
     same("add_multiple", &x, &gx);
     same("what was copied and not changed", c, gc);
+    let beside = gpu.put_beside(&gx);
+    drop(gx);
+    same("fetched", &x, &gpu.fetch(&beside));
+    same("fetched again", &x, &gpu.fetch(&beside.clone()));
     same("scale", &cpu.scale(a, &halves), &gpu.scale(ga, &halves));
 
     for terms in [1, 8, 9, 20] {
@@ -207,4 +211,34 @@ fn on_the_ring_that_is_used() {
     let top = params.top_level();
     operations(params.clone(), top);
     operations(params, 4);
+}
+
+#[test]
+fn what_lies_beside_is_what_was_put_there_however_often_places_are_used_again() {
+    let pair = Pair::new(ParamSet::insecure_test(12), 16, &[]);
+    let (gpu, primes) = (&pair.gpu, pair.primes(16));
+    let mut words = Words::new(7);
+    let first = words.poly(&pair, &primes);
+    let (mut expected, mut sum) = (first.clone(), gpu.upload(first));
+    let mut waiting = std::collections::VecDeque::new();
+    for round in 0..60 {
+        let one = words.poly(&pair, &primes);
+        pair.cpu.add_assign(&mut expected, &one);
+        // put there while it is still being computed, and its place in memory taken by others at once
+        let twice = gpu.sub(&gpu.upload(one), &sum);
+        waiting.push_back((gpu.put_beside(&twice), gpu.put_beside(&sum)));
+        drop(twice);
+        sum = gpu.zero(&primes);
+        if waiting.len() > round % 3 {
+            while let Some((difference, part)) = waiting.pop_front() {
+                let [difference, part] = [difference, part].map(|b| gpu.fetch(&b));
+                sum = gpu.add(&sum, &gpu.add(&difference, &gpu.add(&part, &part)));
+            }
+        }
+    }
+    for (difference, part) in waiting {
+        let [difference, part] = [difference, part].map(|b| gpu.fetch(&b));
+        sum = gpu.add(&sum, &gpu.add(&difference, &gpu.add(&part, &part)));
+    }
+    pair.same("a sum that was put beside again and again", &expected, &sum);
 }

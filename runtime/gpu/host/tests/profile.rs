@@ -63,15 +63,17 @@ fn work_is_what_a_key_switch_reads_writes_and_multiplies() {
         let found = figures.iter().find(|f| f.kernel == kernel);
         found.map(|f| (f.launches as usize, f.work)).unwrap()
     };
-    // the source's limbs go down once: 8 stages on rows, 2 on columns, each butterfly one product modulo a prime
+    // the source's limbs go down once: 8 stages on rows, 2 on columns, each butterfly one product modulo a prime; and of the four rows and
+    // what they share roots are made, 15 for 16 entries in each of two passes
     let butterflies = |stages: usize| 3 * stages * n / 2;
-    let rows = work(limbs * (2 * n + 2 * (n - 4)), limbs * butterflies(8));
+    let (roots, made) = (8 * 4 + 256, 3 * 2 * 15 * n / 16);
+    let rows = work(limbs * (2 * n + roots), limbs * (butterflies(8) + made));
     assert_eq!(of(Kernel::InverseRows), (1, rows));
     let columns = work(limbs * (2 * n + 2 * 4), limbs * (butterflies(2) + 3 * n));
     assert_eq!(of(Kernel::InverseColumns), (1, columns));
     // and come up again modulo every prime but a digit's own
     let targets: usize = members.iter().map(|(_, own)| all - own.len()).sum();
-    let up = work(targets * (2 * n + 2 * (n - 4)), targets * butterflies(8));
+    let up = work(targets * (2 * n + roots), targets * (butterflies(8) + made));
     assert_eq!(of(Kernel::ForwardRows), (members.len(), up));
     let conversion = |(_, own): &(usize, Vec<u16>)| {
         let (from, to) = (own.len(), all - own.len());

@@ -174,7 +174,10 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
     let context = Context::new(params).map_err(Failure::input)?;
     let secret = SecretKey::generate(&context).map_err(Failure::input)?;
     let table = match args.engine.backend {
-        EngineName::Cpu => table(args, &rows, Cpu::new(&context), &secret)?,
+        EngineName::Cpu => {
+            args.engine.card.unused()?;
+            table(args, &rows, Cpu::new(&context), &secret)?
+        }
         EngineName::Gpu => {
             let gpu = args.engine.card.open(context.params())?;
             table(args, &rows, gpu, &secret)?

@@ -41,13 +41,15 @@ pub(super) struct Bench<'a, E> {
     encoder: Encoder,
     secret: &'a SecretKey,
     meter: &'a Meter,
+    /// How matrices lie.
+    keep: Keep,
     timer: Timer,
     /// Pieces of progress done.
     done: Cell<u64>,
 }
 
 impl<'a, E: Engine> Bench<'a, E> {
-    pub(super) fn new(engine: &'a E, secret: &'a SecretKey, meter: &'a Meter) -> Self {
+    pub(super) fn new(engine: &'a E, secret: &'a SecretKey, meter: &'a Meter, keep: Keep) -> Self {
         let ctx = engine.context();
         Self {
             encoder: Encoder::new(ctx),
@@ -56,6 +58,7 @@ impl<'a, E: Engine> Bench<'a, E> {
             ctx,
             secret,
             meter,
+            keep,
             done: Cell::new(0),
         }
     }
@@ -170,7 +173,7 @@ impl<'a, E: Engine> Bench<'a, E> {
                 .into_iter()
                 .map(|d| (d, values(PERIOD)))
                 .collect();
-            let matrix = LinearTransform::on(self.engine, &bsgs, &entries, level, Keep::Ready)?;
+            let matrix = LinearTransform::on(self.engine, &bsgs, &entries, level, self.keep)?;
             times.push(self.sticks(ROUNDS, || matrix.apply(ev, &ct))?);
         }
         let product = ((times[3] - times[1] - (times[2] - times[0])) / 42.0).max(0.0);

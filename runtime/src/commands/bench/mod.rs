@@ -9,7 +9,7 @@ mod rounds;
 use super::engines::{EngineArgs, EngineName};
 use super::{Failure, Meter};
 use measure::{Bench, Measured};
-use sotto_ckks::engine::{Cpu, Engine};
+use sotto_ckks::engine::{Cpu, Engine, Keep};
 use sotto_ckks::{Context, SecretKey};
 use sotto_ir::cost::CostTable;
 use sotto_ir::params::ParamSet;
@@ -76,9 +76,16 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
     };
     let context = Context::new(params).map_err(Failure::input)?;
     let secret = SecretKey::generate(&context).map_err(Failure::input)?;
+    let card = args.engine.card;
     let measured = match args.engine.backend {
-        EngineName::Cpu => measure(&Cpu::new(&context), &secret),
-        EngineName::Gpu => measure(&args.engine.card.open(context.params())?, &secret),
+        EngineName::Cpu => {
+            card.unused()?;
+            measure(&Cpu::new(&context), &secret, Keep::Ready)
+        }
+        EngineName::Gpu => {
+            let keep = card.matrices().unwrap_or(Keep::Ready);
+            measure(&card.open(context.params())?, &secret, keep)
+        }
     };
     let ((ops, bootstraps, yardstick_seconds), engine) = measured.map_err(Failure::input)?;
     let threads = rayon::current_num_threads() as u32;
@@ -109,9 +116,14 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
 }
 
 /// What was measured, and on what.
-fn measure<E: Engine>(engine: &E, secret: &SecretKey) -> sotto_ckks::Result<(Measured, String)> {
+fn measure<E: Engine>(
+    engine: &E,
+    secret: &SecretKey,
+    keep: Keep,
+) -> sotto_ckks::Result<(Measured, String)> {
     let meter = Meter::bar(0, "measuring");
-    Ok((Bench::new(engine, secret, &meter).run()?, engine.describe()))
+    let measured = Bench::new(engine, secret, &meter, keep).run()?;
+    Ok((measured, engine.describe()))
 }
 
 /// Refuses a place that no file can be written to, now rather than after the measurement.

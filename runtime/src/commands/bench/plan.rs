@@ -1,9 +1,10 @@
 //! `sotto bench plan`: what a plan's tokens take, whatever they mean.
 
-use super::super::engines::{EngineArgs, EngineName, card_room, check_room};
+use super::super::engines::{EngineArgs, EngineName, residence};
 use super::super::traces::create_trace;
 use super::super::trials::cipher_trial;
 use super::rounds::median;
+use crate::cipher::{Residence, Room};
 use crate::client::{ClientModel, Tokens};
 use crate::commands::{Consent, Failure, Meter, print};
 use crate::plan::PlanDir;
@@ -88,19 +89,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             args.blocks
         )));
     }
-    let params = &dir.plan().params;
+    let (plan, card) = (dir.plan(), args.engine.card);
     let figures = match args.engine.backend {
         EngineName::Cpu => {
-            let room = available_memory().unwrap_or(u64::MAX);
-            check_room(dir.plan(), room)?;
-            let context = Context::new(params.clone()).map_err(Failure::input)?;
-            measure(args, &dir, &Cpu::new(&context), room)?
+            card.unused()?;
+            let room = Room::one(available_memory().unwrap_or(u64::MAX));
+            let residence = residence(plan, room, None)?;
+            let context = Context::new(plan.params.clone()).map_err(Failure::input)?;
+            measure(args, &dir, &Cpu::new(&context), residence)?
         }
         EngineName::Gpu => {
-            let gpu = args.engine.card.open(params)?;
-            let room = card_room(&gpu);
-            check_room(dir.plan(), room)?;
-            measure(args, &dir, &gpu, room)?
+            let (gpu, room) = card.open_for(plan)?;
+            let residence = residence(plan, room, card.matrices())?;
+            measure(args, &dir, &gpu, residence)?
         }
     };
     match args.json {
@@ -116,13 +117,13 @@ fn measure<E: Engine>(
     args: &Args,
     dir: &PlanDir,
     engine: &E,
-    room: u64,
+    residence: Residence,
 ) -> Result<Figures, Failure> {
     let started = Instant::now();
     let plan = dir.plan();
     let model = Arc::new(ClientModel::load(dir).map_err(Failure::input)?);
     let trace = args.trace.as_deref().map(|path| create_trace(path, dir));
-    let mut trial = cipher_trial(engine, dir, model, room, trace.transpose()?)?;
+    let mut trial = cipher_trial(engine, dir, model, residence, trace.transpose()?)?;
     let setup_seconds = started.elapsed().as_secs_f64();
     let vocab = plan.model.vocab;
     let total = u64::from(args.tokens) + u64::from(args.blocks);

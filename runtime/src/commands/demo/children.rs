@@ -126,7 +126,7 @@ impl ServerProcess {
         command.arg("--keys").arg(evaluation_keys);
         command.args(["--addr", "127.0.0.1:0", "--until-stdin-ends"]);
         command.arg("--backend").arg(engine.backend.name());
-        command.arg("--card").arg(engine.card.number().to_string());
+        command.args(engine.card.words());
         if let Some(file) = trace {
             command.arg("--trace").arg(file);
         }

@@ -50,6 +50,7 @@ impl Engine for Cpu {
     type Poly = RnsPoly;
     type Digits = CpuDigits;
     type Diagonal = CpuDiagonal;
+    type Beside = RnsPoly;
 
     fn context(&self) -> &Context {
         &self.ctx
@@ -70,6 +71,15 @@ impl Engine for Cpu {
 
     fn download(&self, poly: &RnsPoly) -> RnsPoly {
         poly.clone()
+    }
+
+    /// There is no other memory: a copy.
+    fn put_beside(&self, poly: &RnsPoly) -> RnsPoly {
+        poly.clone()
+    }
+
+    fn fetch(&self, beside: &RnsPoly) -> RnsPoly {
+        beside.clone()
     }
 
     /// Always ready: an expansion would cost nearly as much as encoding anew.

@@ -1,10 +1,15 @@
-//! An NVIDIA card: its memory, one stream, and kernels compiled for it.
+//! An NVIDIA card: its memory, one stream for kernels and one for copies, and kernels compiled for it.
 //!
 //! The driver's library is looked for when a card is asked for; building and everything else needs none.
+
+mod pinned;
+
+pub use pinned::Pinned;
 
 use crate::device::{Device, Kernel, Source};
 use crate::nvrtc;
 use cudarc::driver::{CudaContext, CudaEvent, CudaStream, result, sys};
+use pinned::{Fetched, Slabs};
 use sotto_ckks::CkksError;
 use std::collections::HashMap;
 use std::ffi::{CString, c_void};
@@ -23,6 +28,10 @@ pub struct Cuda {
 struct Card {
     context: Arc<CudaContext>,
     stream: Arc<CudaStream>,
+    /// What is fetched from beside the card comes on this one, ahead of its use.
+    copies: Arc<CudaStream>,
+    slabs: Mutex<Slabs>,
+    fetched: Mutex<Fetched>,
     name: String,
     functions: HashMap<Kernel, Function>,
     failure: Mutex<Option<String>>,
@@ -70,7 +79,8 @@ impl Cuda {
                 "card or driver is too old: memory cannot be taken in a stream's order".into(),
             );
         }
-        let stream = context.new_stream().map_err(failed)?;
+        let [stream, copies] = [context.new_stream(), context.new_stream()];
+        let (stream, copies) = (stream.map_err(failed)?, copies.map_err(failed)?);
         keep_memory(&context).map_err(failed)?;
         let (major, minor) = context.compute_capability().map_err(failed)?;
         if major < OLDEST {
@@ -83,6 +93,9 @@ impl Cuda {
         let card = Card {
             context,
             stream,
+            copies,
+            slabs: Mutex::default(),
+            fetched: Mutex::default(),
             name: format!("{name} (NVIDIA card {number})"),
             functions,
             failure: Mutex::default(),
@@ -97,17 +110,37 @@ impl Cuda {
         let (free, _) = self.card.context.mem_get_info().ok()?;
         Some(free as u64)
     }
+
+    /// Takes so many bytes of the card's memory from the driver now, for everything that is computed later.
+    ///
+    /// # Errors
+    /// If there is not so much, or the card has failed before.
+    pub fn reserve(&self, bytes: u64) -> Result<(), CkksError> {
+        let words = usize::try_from(bytes / size_of::<u32>() as u64);
+        drop(self.alloc(words.unwrap_or(usize::MAX / size_of::<u32>())));
+        self.wait();
+        self.check().map_err(|why| CkksError::Device {
+            device: self.name(),
+            why,
+        })
+    }
 }
 
-/// Memory given back stays with the process: a token takes the same pieces again and again.
+/// Memory given back stays with the process: a token takes the same pieces again and again. And a copy ahead of its use takes other memory
+/// rather than wait for kernels to give theirs back.
 fn keep_memory(context: &CudaContext) -> Result<(), result::DriverError> {
+    use sys::CUmemPool_attribute::{
+        CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES,
+    };
     let mut pool = std::ptr::null_mut();
-    let mut all = u64::MAX;
-    // SAFETY: the pool's handle is written; the attribute is a 64-bit number.
+    let (mut all, mut never) = (u64::MAX, 0i32);
+    // SAFETY: the pool's handle is written; the attributes are a 64-bit number and an integer.
     unsafe {
         sys::cuDeviceGetDefaultMemPool(&mut pool, context.cu_device()).result()?;
-        let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-        sys::cuMemPoolSetAttribute(pool, attribute, (&raw mut all).cast()).result()
+        let all = (&raw mut all).cast();
+        sys::cuMemPoolSetAttribute(pool, CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, all).result()?;
+        let waiting = CU_MEMPOOL_ATTR_REUSE_ALLOW_INTERNAL_DEPENDENCIES;
+        sys::cuMemPoolSetAttribute(pool, waiting, (&raw mut never).cast()).result()
     }
 }
 
@@ -156,6 +189,8 @@ pub struct Piece {
     card: Arc<Card>,
     at: Option<sys::CUdeviceptr>,
     words: usize,
+    /// Whether it was taken for a copy ahead of its use, of which only so many are allowed.
+    fetched: bool,
 }
 
 impl fmt::Debug for Piece {
@@ -173,6 +208,9 @@ impl Drop for Piece {
                 // SAFETY: taken by `alloc`, given back once, behind everything launched that uses it.
                 || unsafe { result::free_async(at, stream) },
             );
+            if self.fetched {
+                self.card.given_back(self.words * size_of::<u32>());
+            }
         }
     }
 }
@@ -183,6 +221,7 @@ pub struct Moment(Option<CudaEvent>);
 
 impl Device for Cuda {
     type Memory = Piece;
+    type Beside = Pinned;
     type Mark = Moment;
 
     fn name(&self) -> String {
@@ -210,6 +249,7 @@ impl Device for Cuda {
             card: self.card.clone(),
             at,
             words,
+            fetched: false,
         }
     }
 
@@ -262,6 +302,24 @@ impl Device for Cuda {
                 stream.synchronize()
             },
         );
+    }
+
+    fn set_beside(&self, words: &[u32]) -> Pinned {
+        Pinned::of(&self.card, words)
+    }
+
+    fn put_beside(&self, memory: &Piece, words: usize) -> Pinned {
+        assert!(words <= memory.words, "more words than there are");
+        Pinned::from_card(&self.card, memory.at, words)
+    }
+
+    fn fetch(&self, beside: &Pinned) -> Piece {
+        Piece {
+            at: beside.fetch(),
+            card: self.card.clone(),
+            words: beside.words(),
+            fetched: true,
+        }
     }
 
     unsafe fn launch(&self, kernel: Kernel, grid: [u32; 3], threads: u32, args: &[u8]) {

@@ -1,0 +1,259 @@
+//! Memory of the machine that a card copies from and to by itself, while it computes.
+//!
+//! It is locked in its place, which takes the driver long, so it is taken in slabs and blocks are used again. Copies to the card run on a
+//! stream of their own: they begin when they are asked for, which is long before the kernels that need them, and those wait for them.
+//! How far they are ahead is bounded by the bytes that are on the card for it.
+
+use super::Card;
+use cudarc::driver::{CudaEvent, result, sys};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Words of a slab.
+const SLAB: usize = 1 << 24;
+/// Bytes on the card that were fetched and not given back, beyond which fetching waits.
+const AHEAD: usize = 1 << 30;
+
+type Done<T> = Result<T, result::DriverError>;
+
+/// Words beside a card, in a block that is used again once this is dropped.
+pub struct Pinned {
+    card: Arc<Card>,
+    words: usize,
+    /// None if the card has failed.
+    block: Option<Block>,
+    /// When the words are there, if a card writes them.
+    written: Option<CudaEvent>,
+    /// When the last copy from them is done.
+    read: Mutex<Option<CudaEvent>>,
+}
+
+/// A part of a slab, and when whoever had it before has done with it.
+struct Block {
+    at: *mut u32,
+    used: Option<CudaEvent>,
+}
+
+// SAFETY: the pointer is to memory that only this handle's owner uses, from whichever thread.
+unsafe impl Send for Block {}
+// SAFETY: as above; through a shared handle the memory is only read, by the card.
+unsafe impl Sync for Block {}
+
+/// All memory beside a card.
+#[derive(Default)]
+pub(super) struct Slabs {
+    slabs: Vec<Slab>,
+    /// Blocks given back, by their words.
+    free: HashMap<usize, Vec<Block>>,
+    /// Words of the last slab that are taken.
+    taken: usize,
+}
+
+/// Locked memory, and its words.
+struct Slab(*mut c_void, usize);
+
+// SAFETY: a slab is given back once, by whoever owns the list.
+unsafe impl Send for Slab {}
+
+/// Pieces of the card's memory that were taken ahead of their use.
+#[derive(Default)]
+pub(super) struct Fetched {
+    bytes: usize,
+    /// Given back: from when on the card has done with them, in order.
+    returned: VecDeque<(CudaEvent, usize)>,
+}
+
+impl fmt::Debug for Pinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pinned({} words)", self.words)
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let Some(mut block) = self.block.take() else {
+            return;
+        };
+        // it is read after it was written
+        let read = self.read.get_mut().unwrap_or_else(PoisonError::into_inner);
+        block.used = read.take().or(self.written.take()).or(block.used);
+        let mut slabs = self.card.slabs();
+        slabs.free.entry(self.words).or_default().push(block);
+    }
+}
+
+impl Pinned {
+    /// Words from this machine's memory.
+    pub(super) fn of(card: &Arc<Card>, words: &[u32]) -> Self {
+        let place = || {
+            let mut block = card.take_block(words.len())?;
+            if let Some(used) = block.used.take() {
+                used.synchronize()?;
+            }
+            // SAFETY: a block of so many words that nobody else uses, now or later.
+            unsafe { std::ptr::copy_nonoverlapping(words.as_ptr(), block.at, words.len()) };
+            Ok(block)
+        };
+        let block = card.attempt(|| beside(words.len()), place);
+        Self::new(card, words.len(), block, None)
+    }
+
+    /// Words from the card's memory, behind everything launched so far.
+    pub(super) fn from_card(card: &Arc<Card>, at: Option<sys::CUdeviceptr>, words: usize) -> Self {
+        let place = |at| {
+            let mut block = card.take_block(words)?;
+            if let Some(used) = block.used.take() {
+                card.stream.wait(&used)?;
+            }
+            // SAFETY: a block of so many words that nobody reads before the event; the card's memory has as many.
+            unsafe {
+                let to = std::slice::from_raw_parts_mut(block.at, words);
+                result::memcpy_dtoh_async(to, at, card.stream.cu_stream())?;
+            }
+            Ok((block, card.stream.record_event(None)?))
+        };
+        let placed = at.and_then(|at| card.attempt(|| beside(words), || place(at)));
+        let (block, written) = placed.unzip();
+        Self::new(card, words, block, written)
+    }
+
+    fn new(
+        card: &Arc<Card>,
+        words: usize,
+        block: Option<Block>,
+        written: Option<CudaEvent>,
+    ) -> Self {
+        Self {
+            card: card.clone(),
+            words,
+            block,
+            written,
+            read: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
+    /// A copy in the card's memory, for what is launched from now on.
+    pub(super) fn fetch(&self) -> Option<sys::CUdeviceptr> {
+        let (block, card) = (self.block.as_ref()?, &self.card);
+        let bytes = self.words * size_of::<u32>();
+        let copy = || {
+            card.wait_for_room(bytes)?;
+            let copies = &card.copies;
+            if let Some(written) = &self.written {
+                copies.wait(written)?;
+            }
+            // SAFETY: memory for as many words as the block has, which nobody writes to while this handle lives, nor after it before the
+            // event below.
+            let at = unsafe {
+                let at = result::malloc_async(copies.cu_stream(), bytes)?;
+                let from = std::slice::from_raw_parts(block.at, self.words);
+                result::memcpy_htod_async(at, from, copies.cu_stream())?;
+                at
+            };
+            let done = copies.record_event(None)?;
+            card.stream.wait(&done)?;
+            card.fetched().bytes += bytes;
+            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+            *read = Some(done);
+            Ok(at)
+        };
+        card.attempt(
+            || format!("{bytes} bytes of the card's memory, to copy what lies beside it"),
+            copy,
+        )
+    }
+}
+
+/// What fails where memory beside a card is taken.
+fn beside(words: usize) -> String {
+    let bytes = words * size_of::<u32>();
+    format!(
+        "{bytes} bytes of this machine's memory, locked for the card; compile with a smaller --context, or with --memory"
+    )
+}
+
+impl Card {
+    fn slabs(&self) -> std::sync::MutexGuard<'_, Slabs> {
+        self.slabs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fetched(&self) -> std::sync::MutexGuard<'_, Fetched> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A block of so many words: one given back, or of the last slab, or of a new one.
+    fn take_block(&self, words: usize) -> Done<Block> {
+        let mut slabs = self.slabs();
+        if let Some(block) = slabs.free.get_mut(&words).and_then(Vec::pop) {
+            return Ok(block);
+        }
+        let left = slabs.slabs.last().map_or(0, |slab| slab.1 - slabs.taken);
+        if left < words {
+            let size = SLAB.max(words);
+            // SAFETY: given back when the card is, and not before.
+            let slab = unsafe { result::malloc_host(size * size_of::<u32>(), 0) }?;
+            slabs.slabs.push(Slab(slab, size));
+            slabs.taken = 0;
+        }
+        let base = slabs
+            .slabs
+            .last()
+            .map_or(std::ptr::null_mut(), |slab| slab.0);
+        // SAFETY: so many words of the slab are taken, and at least `words` are left.
+        let at = unsafe { base.cast::<u32>().add(slabs.taken) };
+        slabs.taken += words;
+        Ok(Block { at, used: None })
+    }
+
+    /// Waits until what was fetched and is still there leaves room for more; what callers hold is not waited for.
+    fn wait_for_room(&self, bytes: usize) -> Done<()> {
+        loop {
+            let mut fetched = self.fetched();
+            let full = fetched.bytes + bytes > AHEAD;
+            match fetched.returned.pop_front() {
+                Some((done, size)) if full || done.is_complete() => {
+                    fetched.bytes -= size;
+                    drop(fetched);
+                    done.synchronize()?;
+                }
+                Some(earliest) => {
+                    fetched.returned.push_front(earliest);
+                    return Ok(());
+                }
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// A piece that was fetched is given back, behind everything launched so far.
+    pub(super) fn given_back(&self, bytes: usize) {
+        let record = || self.stream.record_event(None);
+        if let Some(done) = self.attempt(|| "giving memory back".into(), record) {
+            self.fetched().returned.push_back((done, bytes));
+        }
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        // a card that fails here is gone, and the memory with the process
+        let idle = self.copies.synchronize().and(self.stream.synchronize());
+        if idle.is_ok() {
+            let slabs = self.slabs.get_mut();
+            for slab in slabs
+                .unwrap_or_else(PoisonError::into_inner)
+                .slabs
+                .drain(..)
+            {
+                // SAFETY: taken by `malloc_host`, given back once; no copy is under way, and no handle is left: each holds the card.
+                let _gone = unsafe { result::free_host(slab.0) };
+            }
+        }
+    }
+}
