@@ -11,64 +11,10 @@ use sotto_ckks::{
     Bootstrapper, Complex64, Context, Encoder, EvaluationKeys, Evaluator, KeyGenerator, KeyRequest,
     Result, SecretKey,
 };
-use sotto_gpu::{Gpu, KernelFigure};
-use sotto_gpu_host::Counting;
+use sotto_gpu::Gpu;
+use sotto_gpu_host::{Counting, Roofline};
 use sotto_params::bootstrap::{BootstrapSpec, Bsgs};
 use sotto_params::{ParamSet, galois};
-
-/// Bytes and words of a card, a second.
-struct Card {
-    bandwidth: f64,
-    products: f64,
-}
-
-impl Card {
-    /// From the command line; an H100's figures on paper where it says none.
-    fn read() -> Self {
-        let args: Vec<String> = std::env::args().collect();
-        let after = |name: &str, otherwise: f64| {
-            let at = args.iter().position(|a| a == name);
-            let number = at.and_then(|at| args.get(at + 1)?.parse().ok());
-            number.unwrap_or(otherwise)
-        };
-        Self {
-            bandwidth: after("--bandwidth", 3350e9),
-            products: after("--products", 14e12),
-        }
-    }
-
-    /// Seconds for moving and for multiplying.
-    fn seconds(&self, figure: &KernelFigure) -> [f64; 2] {
-        [
-            figure.work.bytes as f64 / self.bandwidth,
-            figure.work.products as f64 / self.products,
-        ]
-    }
-}
-
-fn page(what: &str, card: &Card, mut figures: Vec<KernelFigure>, peak: u64) {
-    let least = |f: &KernelFigure| card.seconds(f).into_iter().fold(0.0, f64::max);
-    figures.sort_by(|a, b| least(b).total_cmp(&least(a)));
-    let launches: u64 = figures.iter().map(|f| f.launches).sum();
-    let total: f64 = figures.iter().map(least).sum();
-    println!(
-        "{what}: {launches} launches, {:.3} ms at least, {:.2} GiB of values at the most",
-        total * 1e3,
-        peak as f64 / f64::from(1u32 << 30)
-    );
-    for f in &figures {
-        let [moving, multiplying] = card.seconds(f);
-        println!(
-            "  {:<24} {:>6} launches {:>8.3} GB {:>8.3} G words multiplied: {:>8.3} and {:>8.3} ms",
-            f.kernel.name(),
-            f.launches,
-            f.work.bytes as f64 / 1e9,
-            f.work.products as f64 / 1e9,
-            moving * 1e3,
-            multiplying * 1e3,
-        );
-    }
-}
 
 /// Keys that are only counted: made for the card, which holds nothing.
 fn keys(
@@ -82,17 +28,16 @@ fn keys(
 }
 
 fn main() -> Result<()> {
-    let (card, ctx) = (Card::read(), Context::new(ParamSet::secure_128())?);
+    let ctx = Context::new(ParamSet::secure_128())?;
+    let card = Roofline::from_args();
     let (params, encoder) = (ctx.params(), Encoder::new(&ctx));
     let gpu = Gpu::new(Counting::default(), &ctx)?;
     let secret = SecretKey::generate(&ctx)?;
     println!(
-        "{}: N = 2^{}, log QP = {:.0}; a card of {:.0} GB/s and {:.1} T words/s",
+        "{}: N = 2^{}, log QP = {:.0}; {card}",
         params.name,
         params.log_n,
-        params.log_qp(),
-        card.bandwidth / 1e9,
-        card.products / 1e12
+        params.log_qp()
     );
     let slots = vec![Complex64::new(0.5, -0.25); ctx.slots()];
     let input = |ev: &Evaluator<'_, _>, level: usize| {
@@ -117,7 +62,7 @@ fn main() -> Result<()> {
     let show = |what: &str, work: &dyn Fn() -> Result<()>| -> Result<()> {
         gpu.device().peak_bytes();
         let (done, figures) = gpu.profile(work);
-        page(what, &card, figures, gpu.device().peak_bytes());
+        print!("{}", card.page(what, figures, gpu.device().peak_bytes()));
         done
     };
     show("rotate", &|| ev.rotate(&ct, 1).map(drop))?;

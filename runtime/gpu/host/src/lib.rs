@@ -4,13 +4,15 @@
 //! It is slow and right. Threads of a phase run forwards in one block and backwards in the next, so that a phase that reads what another
 //! of its threads writes shows as a difference from sotto-ckks; on a GPU the race checker looks for it.
 //!
-//! [`Counting`] is one that computes nothing and counts.
+//! [`Counting`] is one that computes nothing and counts, and [`Roofline`] makes least times of counts.
 
 mod any;
 mod counting;
+mod roofline;
 
 pub use any::Any;
 pub use counting::Counting;
+pub use roofline::Roofline;
 
 use sotto_gpu::{Device, Kernel};
 use std::sync::{Mutex, PoisonError};
