@@ -15,18 +15,20 @@
 #define TILE 4096
 #define PADDED (TILE + TILE / 16)
 #define ROW_BITS 8
+// Polynomials of one launch.
+#define MOST_POLYS 16
 
 struct Transform {
     // Polynomials of the grid's third dimension: where from and where to, limb by limb. Of an expansion, where coefficients are: of a
     // polynomial in X^(2^gap), two's complement, 64 bits and below 2^62.
-    u64 from[4], to[4];
+    u64 from[MOST_POLYS], to[MOST_POLYS];
     // Of columns, per prime: 2^a pairs (root, floor(root·2^32 / p)).
     u64 roots;
     // Of rows, per prime and in Montgomery form: eight for every row, one a stage; then 2^t of stage t from entry 2^t on.
     u64 rows;
     u64 primes;
     // Of a division: the polynomials divided.
-    u64 dividend[4];
+    u64 dividend[MOST_POLYS];
     u32 log_n;
     u32 element;
     u32 gap;

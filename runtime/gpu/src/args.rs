@@ -9,7 +9,7 @@ pub(crate) const MOST_TERMS: usize = 16;
 /// Terms of one combination.
 pub(crate) const MOST_COMBINED: usize = 8;
 /// Polynomials of one batch of transforms.
-pub(crate) const MOST_POLYS: usize = 4;
+pub(crate) const MOST_POLYS: usize = 16;
 /// Rotated ciphertexts of one sum of diagonals.
 pub(crate) const MOST_BABIES: usize = 32;
 /// Giant steps of one sum of diagonals.
