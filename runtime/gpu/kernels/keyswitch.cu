@@ -165,3 +165,81 @@ KERNEL(diagonal_sum, DiagonalSum) {
                 if (g < args.giants) limb_mut(args.out[g][h], args.first + y, args.log_n)[i] = total[g][h];
     }
 }
+
+// Rotations and digits of a sum that makes its rotated ciphertexts itself, at most.
+#define ROTATIONS 8
+#define DIGITS 4
+
+struct RotatedSum {
+    // The second half's digits, as in a key product, the half itself, and the first half.
+    u64 rest[DIGITS], whole, c0;
+    // Per rotation and digit the key, in Montgomery form; none for the ciphertext itself.
+    u64 b[ROTATIONS][DIGITS], a[ROTATIONS][DIGITS];
+    // As in a sum of diagonals.
+    u64 diagonal[ROTATIONS][GIANTS];
+    u64 out[GIANTS][2];
+    u64 primes;
+    u32 log_n;
+    u32 digits;
+    u32 babies;
+    u32 giants;
+    u32 first;
+    u32 start;
+    u32 run;
+    u32 more;
+    // X → X^element of each rotation.
+    u32 element[ROTATIONS];
+    // The special primes' product, in Montgomery form.
+    u32 factor[MOST_LIMBS];
+    u16 prime[MOST_LIMBS];
+    u8 rest_limb[DIGITS][MOST_LIMBS], key_limb[ROTATIONS][MOST_LIMBS];
+    // NONE modulo a special prime, where P times anything vanishes.
+    u8 whole_limb[MOST_LIMBS], c0_limb[MOST_LIMBS];
+};
+
+// A key product and the sum of diagonals in one: Σ diagonal·rotation for several giant steps, where rotations live in registers only.
+// Digits are read once for each rotation, from a cache: an automorphism takes aligned runs of words to aligned runs.
+KERNEL(rotated_sum, RotatedSum) {
+    const u32 n = 1u << args.log_n, y = BLOCK_Y;
+    const Prime m = ((const Prime *)args.primes)[args.prime[y]];
+    PHASE for (u32 i = BLOCK_X * THREADS + thread; i < n; i = n) {
+        u64 sum[GIANTS][2];
+        UNROLL
+        for (u32 g = 0; g < GIANTS; ++g) sum[g][0] = sum[g][1] = 0;
+        for (u32 r = 0; r < args.babies; ++r) {
+            const u32 at = args.element[r] == 1 ? i : source(i, args.element[r], args.log_n);
+            const bool own = args.c0_limb[y] != NONE;
+            u32 a0 = own ? mont((u64)limb(args.c0, args.c0_limb[y], args.log_n)[at] * args.factor[y], m) : 0;
+            u32 a1 = 0;
+            if (args.b[r][0]) {
+                u64 with_b = 0, with_a = 0;
+                for (u32 d = 0; d < args.digits; ++d) {
+                    const u8 rest = args.rest_limb[d][y];
+                    const u32 digit = rest == NONE ? limb(args.whole, args.whole_limb[y], args.log_n)[at]
+                                                   : limb(args.rest[d], rest, args.log_n)[at];
+                    with_b += (u64)digit * limb(args.b[r][d], args.key_limb[r][y], args.log_n)[at];
+                    with_a += (u64)digit * limb(args.a[r][d], args.key_limb[r][y], args.log_n)[at];
+                }
+                a0 = add(a0, mont_sum(with_b, m), m.p);
+                a1 = mont_sum(with_a, m);
+            } else if (own) {
+                a1 = mont((u64)limb(args.whole, args.whole_limb[y], args.log_n)[at] * args.factor[y], m);
+            }
+            UNROLL
+            for (u32 g = 0; g < GIANTS; ++g) {
+                if (!args.diagonal[r][g]) continue;
+                const u32 d = limb(args.diagonal[r][g], args.start + y, args.log_n - args.run)[i >> args.run];
+                sum[g][0] += (u64)a0 * d;
+                sum[g][1] += (u64)a1 * d;
+            }
+        }
+        UNROLL
+        for (u32 g = 0; g < GIANTS; ++g)
+            for (u32 h = 0; h < 2; ++h)
+                if (g < args.giants) {
+                    u32 *out = limb_mut(args.out[g][h], args.first + y, args.log_n) + i;
+                    const u32 value = mont_sum(sum[g][h], m);
+                    *out = args.more ? add(*out, value, m.p) : value;
+                }
+    }
+}

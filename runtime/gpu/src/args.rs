@@ -14,6 +14,10 @@ pub(crate) const MOST_POLYS: usize = 16;
 pub(crate) const MOST_BABIES: usize = 32;
 /// Giant steps of one sum of diagonals.
 pub(crate) const MOST_GIANTS: usize = 8;
+/// Rotations of a sum that makes its rotated ciphertexts itself.
+pub(crate) const MOST_ROTATIONS: usize = 8;
+/// Digits of such a sum.
+pub(crate) const MOST_DIGITS: usize = 4;
 /// No limb.
 pub(crate) const NONE: u8 = 255;
 
@@ -144,6 +148,34 @@ pub(crate) struct DiagonalSum {
     pub more: u32,
     pub prime: [u16; MOST_LIMBS],
     pub baby: [u16; MOST_BABIES],
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+pub(crate) struct RotatedSum {
+    pub rest: [u64; MOST_DIGITS],
+    pub whole: u64,
+    pub c0: u64,
+    pub b: [[u64; MOST_DIGITS]; MOST_ROTATIONS],
+    pub a: [[u64; MOST_DIGITS]; MOST_ROTATIONS],
+    pub diagonal: [[u64; MOST_GIANTS]; MOST_ROTATIONS],
+    pub out: [[u64; 2]; MOST_GIANTS],
+    pub primes: u64,
+    pub log_n: u32,
+    pub digits: u32,
+    pub babies: u32,
+    pub giants: u32,
+    pub first: u32,
+    pub start: u32,
+    pub run: u32,
+    pub more: u32,
+    pub element: [u32; MOST_ROTATIONS],
+    pub factor: [u32; MOST_LIMBS],
+    pub prime: [u16; MOST_LIMBS],
+    pub rest_limb: [[u8; MOST_LIMBS]; MOST_DIGITS],
+    pub key_limb: [[u8; MOST_LIMBS]; MOST_ROTATIONS],
+    pub whole_limb: [u8; MOST_LIMBS],
+    pub c0_limb: [u8; MOST_LIMBS],
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]

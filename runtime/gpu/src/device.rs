@@ -121,6 +121,7 @@ kernels! {
     Convert = "convert"(Conversion) in KeySwitch,
     KeyProduct = "key_product"(KeyProduct) in KeySwitch,
     DiagonalSum = "diagonal_sum"(DiagonalSum) in KeySwitch,
+    RotatedSum = "rotated_sum"(RotatedSum) in KeySwitch,
     MultiplyChain = "multiply_chain"(Chain) in Measure,
 }
 

@@ -1,33 +1,24 @@
-//! Sums of plaintexts times rotated ciphertexts, and the plaintexts themselves: ready, or by their coefficients.
+//! The plaintexts that rotated ciphertexts are multiplied with: ready, or by their coefficients.
 //!
 //! A model's matrices are gigabytes when they are ready to be multiplied with: every coefficient modulo every prime of QP. By their
 //! coefficients they are about a tenth of that, and lie on the card, or beside it where even that is too much; what a sum needs is fetched
 //! and expanded just before, some limbs at a time. A plan asks for matrices in an order that never changes and launches run ahead of the
 //! card, so fetching is ahead of use.
 
-use crate::args::{self, MOST_BABIES, MOST_GIANTS, MOST_POLYS};
-use crate::device::{Device, Kernel};
+use crate::args::{MOST_GIANTS, MOST_POLYS};
+use crate::device::Device;
 use crate::engine::Gpu;
-use crate::poly::{Diagonal, GpuDiagonal, GpuPoly};
+use crate::poly::{Diagonal, GpuDiagonal};
 use crate::tables::resident;
-use bytemuck::{Zeroable, cast_slice};
+use bytemuck::cast_slice;
 use sotto_ckks::engine::Giant;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Diagonals that are expanded at a time.
 const EXPANDED: usize = 64;
 
-/// The rotated ciphertexts of a linear transform modulo some of its primes.
-pub(crate) struct Rotated {
-    /// Half h of number r is `limbs` limbs from (2r + h)·`limbs` on.
-    pub memory: u64,
-    pub limbs: usize,
-    /// Which of all limbs is their first.
-    pub first: usize,
-}
-
 /// A diagonal of a tile: which of its rotated ciphertexts and giant steps, and where it lies.
-struct Entry {
+pub(crate) struct Entry {
     baby: usize,
     giant: usize,
     address: u64,
@@ -43,10 +34,23 @@ enum Form {
     Compact(u32),
 }
 
+/// The diagonals of one launch, for up to B rotated ciphertexts; what was expanded for it is held.
+pub(crate) struct Operands<D: Device, const B: usize> {
+    /// Which rotated ciphertexts it takes.
+    pub babies: Vec<usize>,
+    /// Per rotated ciphertext and giant step where the diagonal begins, 0 for none.
+    pub diagonal: [[u64; MOST_GIANTS]; B],
+    /// Each word stands for a run of 2^this.
+    pub run: u32,
+    /// The limb that the launch begins with.
+    pub start: u32,
+    _room: Option<D::Memory>,
+}
+
 /// The diagonals of a transform, all of them on the device.
 pub(crate) struct Diagonals<D: Device> {
     /// Per giant step.
-    giants: Vec<Vec<Entry>>,
+    pub giants: Vec<Vec<Entry>>,
     /// What was fetched for it.
     _fetched: Vec<D::Memory>,
     /// Most that are expanded at a time.
@@ -113,58 +117,38 @@ impl<D: Device> Gpu<D> {
         }
     }
 
-    /// Every giant step's sum modulo some primes; zero where it has no diagonals.
-    pub(crate) fn diagonal_sums(
+    /// The diagonals of a tile, from some limb on, as a sum of products takes them.
+    pub(crate) fn operands<const B: usize>(
         &self,
-        sums: &[[GpuPoly<D>; 2]],
         primes: &[u16],
-        rotated: &Rotated,
-        diagonals: &Diagonals<D>,
-    ) {
-        let groups = diagonals.giants.chunks(MOST_GIANTS);
-        for (giants, sums) in groups.zip(sums.chunks(MOST_GIANTS)) {
-            let mut args = args::DiagonalSum::zeroed();
-            args.rotated = rotated.memory;
-            for (out, sum) in args.out.iter_mut().zip(sums) {
-                *out = sum.each_ref().map(|half| self.address(&half.memory));
-            }
-            args.primes = self.address(&self.resident().primes);
-            (args.log_n, args.giants) = (self.log_n(), sums.len() as u32);
-            (args.limbs, args.first) = (rotated.limbs as u32, rotated.first as u32);
-            args.prime[..primes.len()].copy_from_slice(primes);
-            for tile in tiles(giants) {
-                self.tile(&mut args, primes, &tile);
-                args.more = 1;
-            }
-        }
-    }
-
-    /// Adds the products of some diagonals of one form to the sums, or begins the sums with them.
-    fn tile(&self, args: &mut args::DiagonalSum, primes: &[u16], tile: &[&Entry]) {
+        first: usize,
+        tile: &[&Entry],
+    ) -> Operands<D, B> {
         let form = tile.first().map_or(Form::Ready(0), |entry| entry.form);
-        let (_room, addresses) = match form {
+        let (room, addresses) = match form {
             Form::Ready(_) => (None, tile.iter().map(|entry| entry.address).collect()),
             Form::Compact(gap) => {
                 let (room, addresses) = self.expanded(gap, primes, tile);
                 (Some(room), addresses)
             }
         };
-        (args.run, args.start) = match form {
-            Form::Ready(run) => (run, args.first),
+        let (run, start) = match form {
+            Form::Ready(run) => (run, first as u32),
             Form::Compact(_) => (0, 0),
         };
-        args.diagonal = Zeroable::zeroed();
         let babies: BTreeSet<usize> = tile.iter().map(|entry| entry.baby).collect();
-        let place: BTreeMap<usize, usize> = babies.into_iter().zip(0..).collect();
-        for (&baby, &at) in &place {
-            args.baby[at] =
-                u16::try_from(baby).expect("no matrix has so many babies: slots are fewer");
-        }
+        let place: BTreeMap<usize, usize> = babies.iter().copied().zip(0..).collect();
+        let mut diagonal = [[0; MOST_GIANTS]; B];
         for (entry, address) in tile.iter().zip(addresses) {
-            args.diagonal[place[&entry.baby]][entry.giant] = address;
+            diagonal[place[&entry.baby]][entry.giant] = address;
         }
-        args.babies = place.len() as u32;
-        self.launch(Kernel::DiagonalSum, self.each_word(primes.len()), args);
+        Operands {
+            babies: babies.into_iter().collect(),
+            diagonal,
+            run,
+            start,
+            _room: room,
+        }
     }
 
     /// The limbs of some diagonals in memory that is held for them, and where each begins.
@@ -184,9 +168,9 @@ impl<D: Device> Gpu<D> {
     }
 }
 
-/// Splits the diagonals of some giant steps into launches: of one form each, of few enough rotated ciphertexts, and of few enough diagonals
+/// Splits the diagonals of some giant steps into launches: of one form each, of up to `most` rotated ciphertexts, and of few enough diagonals
 /// where they are expanded. At least one, if an empty one, since sums must begin.
-fn tiles(giants: &[Vec<Entry>]) -> Vec<Vec<&Entry>> {
+pub(crate) fn tiles(giants: &[Vec<Entry>], most: usize) -> Vec<Vec<&Entry>> {
     let mut entries: Vec<&Entry> = giants.iter().flatten().collect();
     entries.sort_by_key(|entry| (entry.form, entry.baby, entry.giant));
     let mut tiles: Vec<Vec<&Entry>> = Vec::new();
@@ -195,9 +179,7 @@ fn tiles(giants: &[Vec<Entry>]) -> Vec<Vec<&Entry>> {
         babies.insert(entry.baby);
         let fits = tiles.last().is_some_and(|tile| {
             let small = matches!(entry.form, Form::Compact(_));
-            tile[0].form == entry.form
-                && babies.len() <= MOST_BABIES
-                && (!small || tile.len() < EXPANDED)
+            tile[0].form == entry.form && babies.len() <= most && (!small || tile.len() < EXPANDED)
         });
         match tiles.last_mut() {
             Some(tile) if fits => tile.push(entry),

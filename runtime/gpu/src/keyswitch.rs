@@ -1,14 +1,13 @@
-//! Key switching and the sums of linear transforms.
+//! Key switching: digits, and their products with keys.
 
 use crate::args::{self, MOST_LIMBS, NONE};
 use crate::device::{Device, Kernel};
-use crate::diagonals::Rotated;
 use crate::engine::Gpu;
 use crate::launch::{Pick, limbs_in, limbs_of};
 use crate::poly::{Digit, GpuDigits, GpuPoly};
 use bytemuck::Zeroable;
 use sotto_ckks::SwitchingKey;
-use sotto_ckks::engine::{Babies, Decomposed, Giant, Primes, Tables};
+use sotto_ckks::engine::{Decomposed, Primes, Tables};
 
 /// What is carried along: up to one polynomial for each half, and per limb what it is multiplied with.
 pub(crate) struct Carried<'a, D: Device> {
@@ -70,6 +69,13 @@ impl<D: Device> Gpu<D> {
         factors
     }
 
+    /// The halves b and a of a key's digit, by its number.
+    pub(crate) fn key_digit(key: &SwitchingKey<GpuPoly<D>>, index: usize) -> [&GpuPoly<D>; 2] {
+        let found = key.digits().iter().find(|digit| digit.index == index);
+        let found = found.expect("keys are looked up by level");
+        [&found.b, &found.a]
+    }
+
     /// Σ digit·key and what is carried, modulo some of the primes, under X → X^element. Added to `out` or written there.
     pub(crate) fn key_product_to(
         &self,
@@ -82,15 +88,14 @@ impl<D: Device> Gpu<D> {
     ) {
         let mut args = args::KeyProduct::zeroed();
         for (d, digit) in decomposed.digits.digits.iter().enumerate() {
-            let found = key.digits().iter().find(|k| k.index == digit.index);
-            let found = found.expect("keys are looked up by level");
+            let [b, a] = Self::key_digit(key, digit.index);
             args.rest[d] = self.address(&digit.rest.memory);
             // what it lacks is its own primes, where it equals the whole
             args.rest_limb[d] = limbs_of(&digit.rest, primes);
-            args.b[d] = self.address(&found.b.memory);
-            args.a[d] = self.address(&found.a.memory);
+            args.b[d] = self.address(&b.memory);
+            args.a[d] = self.address(&a.memory);
             // one list for all digits: they have the key's primes
-            args.key_limb = limbs_in(&found.b, primes);
+            args.key_limb = limbs_in(b, primes);
         }
         args.whole = self.address(&decomposed.source.memory);
         args.whole_limb = limbs_of(decomposed.source, primes);
@@ -109,54 +114,5 @@ impl<D: Device> Gpu<D> {
         (args.element, args.more) = (element, more.into());
         args.prime[..primes.len()].copy_from_slice(primes);
         self.launch(Kernel::KeyProduct, self.each_word(primes.len()), &args);
-    }
-
-    /// Σ diagonal·baby for every giant step: some limbs at a time, so that rotated ciphertexts need not all be there at once.
-    pub(crate) fn giant_sums(
-        &self,
-        babies: &Babies<'_, Self>,
-        giants: &[Giant<Self>],
-    ) -> Vec<[GpuPoly<D>; 2]> {
-        let all = &babies.wide;
-        let fresh = || GpuPoly::new(self.alloc_limbs(all.len()), all);
-        let sums: Vec<[GpuPoly<D>; 2]> = giants.iter().map(|_| [fresh(), fresh()]).collect();
-        let diagonals = self.diagonals(giants);
-        let rotated = 2 * babies.rotations.len();
-        let chunk = (self.rotated_words() >> self.log_n()) / (rotated + diagonals.expanded).max(1);
-        let chunk = chunk.clamp(1, all.len());
-        let store = self.alloc_limbs(rotated * chunk);
-        for (at, primes) in all.chunks(chunk).enumerate() {
-            for baby in 0..babies.rotations.len() {
-                let half = |h: usize| self.limb_address(&store, (2 * baby + h) * chunk);
-                self.rotate_to([half(0), half(1)], primes, babies, baby);
-            }
-            let rotated = Rotated {
-                memory: self.address(&store),
-                limbs: chunk,
-                first: at * chunk,
-            };
-            self.diagonal_sums(&sums, primes, &rotated, &diagonals);
-        }
-        sums
-    }
-
-    /// P times a rotation of the ciphertext, modulo some primes.
-    fn rotate_to(&self, out: [u64; 2], primes: &[u16], babies: &Babies<'_, Self>, baby: usize) {
-        let special = Tables::new(self.context_of()).special();
-        let factor = self.times_special(special, primes);
-        if let Some((element, key)) = babies.rotations[baby] {
-            let carried = Carried {
-                halves: [Some(babies.c0), None],
-                factor,
-            };
-            return self.key_product_to(out, primes, &babies.c1, key, &carried, (element, false));
-        }
-        for (out, half) in out.into_iter().zip([babies.c0, babies.c1.source]) {
-            let mut args = self.map(out, primes);
-            args.a = self.address(&half.memory);
-            args.a_limb = limbs_of(half, primes);
-            (args.low, args.high) = (factor, factor);
-            self.launch(Kernel::Scale, self.each_word(primes.len()), &args);
-        }
     }
 }

@@ -25,6 +25,7 @@ mod launch;
 pub mod nvrtc;
 mod poly;
 mod profile;
+mod sums;
 mod tables;
 mod work;
 

@@ -164,5 +164,6 @@ functions! {
     Convert = convert,
     KeyProduct = key_product,
     DiagonalSum = diagonal_sum,
+    RotatedSum = rotated_sum,
     MultiplyChain = multiply_chain,
 }
