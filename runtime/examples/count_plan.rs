@@ -34,7 +34,7 @@ fn main() -> Result<(), Failure> {
     trial.run(Tokens::One(0))?;
     let device = gpu.device();
     let kept = device.peak_bytes();
-    let (done, figures) = gpu.profile(|| trial.run(Tokens::One(1)));
+    let (done, figures) = gpu.profile(false, || trial.run(Tokens::One(1)));
     done?;
     let card = Roofline::from_args();
     println!(

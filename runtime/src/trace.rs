@@ -27,7 +27,8 @@ pub struct Trace {
 struct Inner {
     /// None once writing has failed.
     file: Option<File>,
-    yardstick: Yardstick,
+    /// None for times that are not normalized.
+    yardstick: Option<Yardstick>,
 }
 
 /// One run of a program in a trace.
@@ -55,27 +56,30 @@ impl Trace {
             path: path.into(),
             inner: Mutex::new(Inner {
                 file: Some(file),
-                yardstick: Yardstick::default(),
+                yardstick: Some(Yardstick::default()),
             }),
             start: Instant::now(),
         })
     }
 
-    /// The same, with times beside another yardstick than the processor's.
+    /// The same of an engine with this yardstick. Only the processor's normalizes times: a card keeps its speed, and its transforms say
+    /// nothing of a table that was measured elsewhere.
     pub fn by(mut self, yardstick: Yardstick) -> Self {
         let inner = self.inner.get_mut();
-        inner.unwrap_or_else(PoisonError::into_inner).yardstick = yardstick;
+        let inner = inner.unwrap_or_else(PoisonError::into_inner);
+        inner.yardstick = yardstick.is_processors().then_some(yardstick);
         self
     }
 
     /// Begins a run of `program` on so many tokens; looks at the yardstick first.
     pub fn run(&self, program: &str, position: u32, tokens: u32) -> TracedRun<'_> {
-        let (now, milliseconds) = (self.start.elapsed(), {
-            let seconds = self.inner().yardstick.seconds(LOOK);
-            seconds * 1e3
-        });
-        let look = trace::Yardstick { milliseconds };
-        self.write(&event("C", (YARDSTICK, ""), now, Duration::ZERO, look));
+        let now = self.start.elapsed();
+        let seconds = self.inner().yardstick.as_mut().map(|y| y.seconds(LOOK));
+        if let Some(seconds) = seconds {
+            let milliseconds = seconds * 1e3;
+            let look = trace::Yardstick { milliseconds };
+            self.write(&event("C", (YARDSTICK, ""), now, Duration::ZERO, look));
+        }
         TracedRun {
             trace: self,
             args: RunArgs {

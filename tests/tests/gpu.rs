@@ -131,7 +131,6 @@ fn single_tokens_and_blocks() {
             matrices: Keep::Compact,
             cache_bytes: demand.vectors + demand.coefficients / 2,
             matrix_bytes: demand.coefficients / 2,
-            beside_bytes: demand.coefficients,
             kv_layers: 1,
             left: 0,
         },
@@ -150,7 +149,7 @@ fn keys_and_values_in_diagonals() {
     // everything beside
     same_answers("llama-variants", &pins, 0, 2, |demand| {
         let room = Room {
-            here: demand.peak - demand.session,
+            here: demand.fixed,
             beside: Some(u64::MAX),
         };
         let residence = Residence::within(demand, room, None).unwrap();

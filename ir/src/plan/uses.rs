@@ -17,26 +17,17 @@ pub struct MatrixUse {
 }
 
 impl PlanProgram {
-    /// Every application of a matrix in one run, in order.
+    /// Every application of a matrix in one run of a checked plan; of a loop's body once.
     pub fn matrix_uses(&self) -> Vec<MatrixUse> {
-        let mut found = Vec::new();
-        for step in &self.steps {
-            let Some(template) = self.templates.get(step.template) else {
-                continue;
-            };
-            for layer in step.first..step.first.saturating_add(step.count) {
-                let linear = template.instrs.iter().filter_map(|instr| match instr.op {
-                    Op::Linear { matrix, .. } => Some((matrix, instr.at.first()?.level)),
-                    _ => None,
-                });
-                found.extend(linear.map(|(matrix, level)| MatrixUse {
-                    matrix,
-                    level,
-                    layer,
-                }));
-            }
-        }
-        found
+        let linear = |(instr, layer): (&Instr, u32)| match instr.op {
+            Op::Linear { matrix, .. } => Some(MatrixUse {
+                matrix,
+                level: instr.at.first()?.level,
+                layer,
+            }),
+            _ => None,
+        };
+        self.runs().filter_map(linear).collect()
     }
 
     /// Bytes of all matrices by the coefficients of their diagonals, 64 bits each and two for every slot of the period; each as often as it
@@ -78,7 +69,8 @@ impl PlanProgram {
             let adds = matches!(instr.op, Op::AddPlain { .. });
             let own = dependence.layer.then_some(layer);
             if !dependence.position && seen.insert((id, at.level, adds, own)) {
-                let limbs = params.level_primes(at.level as usize).count();
+                let level = params.levels.get(at.level as usize);
+                let limbs = level.map_or(0, |level| level.primes.len());
                 all = all.saturating_add((limbs * params.n() * size_of::<u32>()) as u64);
             }
         }
@@ -109,13 +101,13 @@ impl PlanProgram {
 }
 
 impl Plan {
-    /// Bytes of all matrices by their coefficients: at the most, since diagonals of zeros are left out.
+    /// Bytes of all matrices of a checked plan by their coefficients: at the most, since diagonals of zeros are left out.
     pub fn coefficient_bytes(&self) -> u64 {
         let bytes = self.programs().map(PlanProgram::coefficient_bytes);
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// Bytes of all vectors that can stay encoded.
+    /// Bytes of all vectors of a checked plan that can stay encoded.
     pub fn vector_bytes(&self) -> u64 {
         let bytes = |program: &PlanProgram| {
             let tables = program.tables(self.slots(), self.capacity);

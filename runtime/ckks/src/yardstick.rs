@@ -11,17 +11,28 @@ const POINTS: usize = 1 << 16;
 /// What figures of this scheme are normalized by: the seconds of one transform, on the processor of 2^16 points modulo a 30-bit prime, on
 /// one thread. Machines change their speed from minute to minute; a measured time means something beside this one, taken in the same
 /// minute.
-pub struct Yardstick(Box<dyn FnMut(u32) -> f64 + Send>);
+pub struct Yardstick {
+    look: Box<dyn FnMut(u32) -> f64 + Send>,
+    processor: bool,
+}
 
 impl Yardstick {
-    /// A yardstick that says the seconds of one transform, averaged over the count that it is given.
+    /// Another machine's yardstick: says the seconds of one transform there, averaged over the count that it is given.
     pub fn new(look: impl FnMut(u32) -> f64 + Send + 'static) -> Self {
-        Self(Box::new(look))
+        Self {
+            look: Box::new(look),
+            processor: false,
+        }
+    }
+
+    /// Whether it is the processor's, which cost tables of the processor are normalized by.
+    pub fn is_processors(&self) -> bool {
+        self.processor
     }
 
     /// Seconds of one transform, averaged over `count` of them.
     pub fn seconds(&mut self, count: u32) -> f64 {
-        (self.0)(count)
+        (self.look)(count)
     }
 }
 
@@ -32,11 +43,15 @@ impl Default for Yardstick {
         let plan =
             Plan::try_new(POINTS, prime).expect("the primes of shipped sets have transforms");
         let mut buffer = Buffer::zeroed(POINTS);
-        Self::new(move |count| {
+        let look = move |count: u32| {
             let started = Instant::now();
             (0..count).for_each(|_| plan.fwd(black_box(buffer.words_mut())));
             started.elapsed().as_secs_f64() / f64::from(count.max(1))
-        })
+        };
+        Self {
+            look: Box::new(look),
+            processor: true,
+        }
     }
 }
 

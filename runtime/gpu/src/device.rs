@@ -50,8 +50,9 @@ pub trait Device: Clone + Debug + Send + Sync + 'static {
     /// Copies the first words of memory beside the device, behind everything launched so far.
     fn put_beside(&self, memory: &Self::Memory, words: usize) -> Self::Beside;
 
-    /// Copies words from beside the device to its memory, for what is launched from now on. What was launched before may still run.
-    fn fetch(&self, beside: &Self::Beside) -> Self::Memory;
+    /// Copies words from beside the device to its memory, those of one after the other's, for what is launched from now on. What was launched
+    /// before may still run.
+    fn fetch(&self, beside: &[&Self::Beside]) -> Self::Memory;
 
     /// Runs a kernel on a grid of blocks of `threads` threads, with the bytes of its structure.
     ///

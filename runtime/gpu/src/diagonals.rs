@@ -3,7 +3,7 @@
 //! A model's matrices are gigabytes when they are ready to be multiplied with: every coefficient modulo every prime of QP. By their
 //! coefficients they are about a tenth of that, and lie on the card, or beside it where even that is too much; what a sum needs is fetched
 //! and expanded just before, some limbs at a time. A plan asks for matrices in an order that never changes and launches run ahead of the
-//! card, so fetching is ahead of use.
+//! card, so fetching is ahead of use as far as the device gives room for it.
 
 use crate::args::{MOST_GIANTS, MOST_POLYS};
 use crate::device::Device;
@@ -52,7 +52,7 @@ pub(crate) struct Diagonals<D: Device> {
     /// Per giant step.
     pub giants: Vec<Vec<Entry>>,
     /// What was fetched for it.
-    _fetched: Vec<D::Memory>,
+    _fetched: Option<D::Memory>,
     /// Most that are expanded at a time.
     pub expanded: usize,
 }
@@ -83,17 +83,24 @@ impl<D: Device> Gpu<D> {
 
     /// The diagonals of all giant steps, those from beside the device fetched.
     pub(crate) fn diagonals(&self, giants: &[Giant<Self>]) -> Diagonals<D> {
-        let mut fetched = Vec::new();
+        let mut beside = Vec::new();
+        for (_, diagonal) in giants.iter().flatten() {
+            if let Diagonal::Beside { words, .. } = &diagonal.0 {
+                beside.push(words);
+            }
+        }
+        let fetched = (!beside.is_empty()).then(|| self.device().fetch(&beside));
+        let mut next = fetched.as_ref().map_or(0, |memory| self.address(memory));
         let mut entry = |giant: usize, (baby, diagonal): &(usize, GpuDiagonal<D>)| {
             let (address, form) = match &diagonal.0 {
                 Diagonal::Ready { memory, run, .. } => (self.address(memory), Form::Ready(*run)),
                 Diagonal::Compact { memory, gap, .. } => {
                     (self.address(memory), Form::Compact(*gap))
                 }
-                Diagonal::Beside { words, gap } => {
-                    let memory = self.device().fetch(words);
-                    let address = self.address(&memory);
-                    fetched.push(memory);
+                Diagonal::Beside { gap, .. } => {
+                    let address = next;
+                    let coefficients = 1u64 << (self.log_n() - gap);
+                    next += coefficients * size_of::<u64>() as u64;
                     (address, Form::Compact(*gap))
                 }
             };

@@ -199,7 +199,7 @@ impl<D: Device> Engine for Gpu<D> {
     }
 
     fn fetch(&self, beside: &GpuBeside<D>) -> GpuPoly<D> {
-        GpuPoly::new(self.device().fetch(&beside.words), &beside.primes)
+        GpuPoly::new(self.device().fetch(&[&beside.words]), &beside.primes)
     }
 
     fn primes<'a>(&self, poly: &'a GpuPoly<D>) -> &'a Primes {

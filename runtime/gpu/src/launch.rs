@@ -132,7 +132,7 @@ impl<D: Device> Gpu<D> {
 
     /// The grid of a transform's first stages.
     pub(crate) fn columns(&self, limbs: usize, polys: usize) -> [u32; 3] {
-        assert!(polys <= MOST_POLYS, "a batch is a ciphertext or less");
+        assert!(polys <= MOST_POLYS, "more polynomials than a launch takes");
         let bits = self.log_n() - ROW_LOG;
         let neighbours = ROW_LOG.min(TILE_LOG - bits);
         [1 << (ROW_LOG - neighbours), limbs as u32, polys as u32]
@@ -140,7 +140,7 @@ impl<D: Device> Gpu<D> {
 
     /// The grid of its last stages.
     pub(crate) fn rows(&self, limbs: usize, polys: usize) -> [u32; 3] {
-        assert!(polys <= MOST_POLYS, "a batch is a ciphertext or less");
+        assert!(polys <= MOST_POLYS, "more polynomials than a launch takes");
         let blocks = self.log_n() - self.log_n().min(TILE_LOG);
         [1 << blocks, limbs as u32, polys as u32]
     }

@@ -1,6 +1,6 @@
 //! What a card did, kernel by kernel, and what it can do at best.
 
-use crate::args::Chain;
+use crate::args::{Chain, MOST_LIMBS};
 use crate::device::{Device, Kernel, THREADS};
 use crate::engine::Gpu;
 use crate::work::Work;
@@ -9,7 +9,13 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 /// Limbs that one launch copies where the rate of copying is measured.
-const COPIED: usize = 32;
+const COPIED: usize = 64;
+/// Blocks of one launch of chains: more than a card holds at a time.
+const BLOCKS: u32 = 1 << 12;
+/// Launches of chains that are timed.
+const CHAINED: usize = 4;
+/// Rounds of chains that keep a card busy while launches are lined up behind them: some milliseconds.
+const BUSY: u32 = 1 << 12;
 
 /// A launch, between two moments.
 struct Launch<D: Device> {
@@ -80,7 +86,14 @@ pub struct Rates {
 
 impl<D: Device> Gpu<D> {
     /// What a piece of work launches, by kernel, those first that take longest. Other threads' launches are counted in.
-    pub fn profile<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
+    ///
+    /// What a moment itself takes is taken off. Where launches come more slowly than kernels run, their times have that in them: to be
+    /// `lined_up`, they wait for a card that is busy for some milliseconds first, as many as its driver takes.
+    pub fn profile<T>(&self, lined_up: bool, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
+        let idle = self.idle_seconds();
+        if lined_up {
+            self.launch_chains(BLOCKS, BUSY);
+        }
         self.listener().exchange(Some(Vec::new()));
         let result = work();
         let launches = self.listener().exchange(None).unwrap_or_default();
@@ -95,7 +108,8 @@ impl<D: Device> Gpu<D> {
                 work: Work::default(),
             });
             figure.launches += 1;
-            figure.seconds += self.device().seconds(from, to).unwrap_or(0.0);
+            let seconds = self.device().seconds(from, to).unwrap_or(0.0);
+            figure.seconds += (seconds - idle).max(0.0);
             figure.work += launch.work;
         }
         let mut figures: Vec<KernelFigure> = by_kernel.into_values().collect();
@@ -103,51 +117,85 @@ impl<D: Device> Gpu<D> {
         (result, figures)
     }
 
+    /// Seconds between two moments with nothing in between: the least of some.
+    fn idle_seconds(&self) -> f64 {
+        let marks: Vec<D::Mark> = (0..9).map(|_| self.device().mark()).collect();
+        let gaps = marks
+            .windows(2)
+            .filter_map(|pair| self.device().seconds(&pair[0], &pair[1]));
+        let least = gaps.fold(f64::INFINITY, f64::min);
+        if least.is_finite() { least } else { 0.0 }
+    }
+
     /// What the card reaches: copying `words` words, and in `rounds` rounds of squarings on every thread that it holds. A card's caches
-    /// and clocks want 2^27 and 2^11.
+    /// and clocks want 2^27 and 2^11. Each is done once before it is timed, between two moments with nothing else in between.
     pub fn rates(&self, words: usize, rounds: u32) -> Rates {
-        let rate = |figures: &[KernelFigure], of: fn(&Work) -> u64| {
-            let (done, seconds) = figures
-                .iter()
-                .fold((0, 0.0), |(d, s), f| (d + of(&f.work), s + f.seconds));
-            done as f64 / seconds.max(f64::MIN_POSITIVE)
+        let [from, to] = self.halves(words);
+        let bytes = self.rate(|| self.copy_over(words, &from, &to), |work| work.bytes);
+        let chains = || {
+            for _ in 0..CHAINED {
+                self.launch_chains(BLOCKS, rounds);
+            }
         };
-        let (_, copies) = self.profile(|| self.copy_over(words));
-        let (_, chains) = self.profile(|| self.multiply_chains(1 << 12, rounds));
         Rates {
-            bytes: rate(&copies, |work| work.bytes),
-            products: rate(&chains, |work| work.products),
+            bytes,
+            products: self.rate(chains, |work| work.products),
         }
     }
 
-    /// Copies from one half of `words` words to the other.
-    fn copy_over(&self, words: usize) {
-        let pieces = (words / 2 / (COPIED << self.log_n())).max(1);
-        let [from, to] = [(); 2].map(|()| self.alloc_limbs(pieces * COPIED));
+    /// Work a second of some launches.
+    fn rate(&self, launches: impl Fn(), of: fn(&Work) -> u64) -> f64 {
+        // once to warm up and to count, and once to time
+        let ((), figures) = self.profile(false, &launches);
+        let before = self.device().mark();
+        launches();
+        let seconds = self.device().seconds(&before, &self.device().mark());
+        let done: u64 = figures.iter().map(|figure| of(&figure.work)).sum();
+        done as f64 / seconds.unwrap_or(f64::INFINITY).max(f64::MIN_POSITIVE)
+    }
+
+    /// Limbs of one half of `words` words, in whole copies.
+    fn copies(&self, words: usize) -> usize {
+        (words / 2 / (COPIED << self.log_n())).max(1)
+    }
+
+    /// Two halves of `words` words.
+    fn halves(&self, words: usize) -> [D::Memory; 2] {
+        [(); 2].map(|()| self.alloc_limbs(self.copies(words) * COPIED))
+    }
+
+    /// Copies from one half to the other.
+    fn copy_over(&self, words: usize, from: &D::Memory, to: &D::Memory) {
         let primes = [0; COPIED];
-        for piece in 0..pieces {
-            let mut args = self.map(self.limb_address(&to, piece * COPIED), &primes);
-            args.a = self.limb_address(&from, piece * COPIED);
+        for piece in 0..self.copies(words) {
+            let mut args = self.map(self.limb_address(to, piece * COPIED), &primes);
+            args.a = self.limb_address(from, piece * COPIED);
             self.launch(Kernel::Copy, self.each_word(COPIED), &args);
         }
     }
 
-    /// Runs the chains of `blocks` blocks; their sums.
-    pub fn multiply_chains(&self, blocks: u32, rounds: u32) -> Vec<u32> {
-        let mut sums = vec![0; (blocks * THREADS) as usize];
-        let out = self.device().alloc(sums.len());
+    /// Launches chains of multiplications; where their sums are.
+    fn launch_chains(&self, blocks: u32, rounds: u32) -> D::Memory {
+        let out = self.device().alloc((blocks * THREADS) as usize);
         let mut args = Chain::zeroed();
         args.out = self.address(&out);
         args.primes = self.address(&self.resident().primes);
         args.rounds = rounds;
         self.launch(Kernel::MultiplyChain, [blocks, 1, 1], &args);
-        self.device().read(&out, &mut sums);
+        out
+    }
+
+    /// Runs chains of multiplications on so many blocks; their sums.
+    pub fn multiply_chains(&self, blocks: u32, rounds: u32) -> Vec<u32> {
+        let mut sums = vec![0; (blocks * THREADS) as usize];
+        self.device()
+            .read(&self.launch_chains(blocks, rounds), &mut sums);
         sums
     }
 
     /// Seconds of one forward transform: its share of a batch of limbs, averaged over so many batches.
     pub(crate) fn transform_seconds(&self, batches: u32) -> f64 {
-        let count = COPIED.min(self.resident().moduli.len());
+        let count = MOST_LIMBS.min(self.resident().moduli.len());
         let primes: Vec<u16> = (0..count as u16).collect();
         let memory = self.alloc_limbs(count);
         self.device()

@@ -64,8 +64,8 @@ pub struct Ciphers<E: Engine> {
     key_bytes: usize,
     bootstraps: BTreeMap<BootstrapKind, Bootstrapper<E>>,
     residence: Residence,
-    /// Bytes of matrices that lie there, and beside.
-    taken: Mutex<[u64; 2]>,
+    /// Bytes of matrices by their coefficients that lie there.
+    here: Mutex<u64>,
     waits: AtomicBool,
 }
 
@@ -137,7 +137,7 @@ impl<E: Engine> Ciphers<E> {
             key_bytes,
             bootstraps,
             residence: Residence::READY,
-            taken: Mutex::default(),
+            here: Mutex::default(),
             waits: AtomicBool::new(false),
         })
     }
@@ -147,28 +147,24 @@ impl<E: Engine> Ciphers<E> {
         Self { residence, ..self }
     }
 
-    /// How the next matrix lies, whose coefficients take so many bytes: what does not fit here lies beside. What fits nowhere is kept by
-    /// nobody, and had better be small.
+    /// How the next matrix lies, whose coefficients take so many bytes: what does not fit here lies beside. A matrix is encoded once, since
+    /// a residence has room for all of them, here or beside; if that were wrong, beside would hold more than it was told.
     fn keep(&self, bytes: u64) -> Keep {
         let Residence {
             matrices,
             matrix_bytes,
-            beside_bytes,
             ..
         } = self.residence;
         if matrices == Keep::Ready {
             return Keep::Ready;
         }
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let [here, beside] = &mut *taken;
-        let fits = |taken: &mut u64, room: u64| {
-            let fits = taken.saturating_add(bytes) <= room;
-            *taken += if fits { bytes } else { 0 };
-            fits
-        };
-        match !fits(here, matrix_bytes) && fits(beside, beside_bytes) {
-            true => Keep::Beside,
-            false => Keep::Compact,
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        match here.saturating_add(bytes) <= matrix_bytes {
+            true => {
+                *here += bytes;
+                Keep::Compact
+            }
+            false => Keep::Beside,
         }
     }
 

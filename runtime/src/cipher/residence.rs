@@ -43,6 +43,8 @@ pub struct Shortage {
 pub struct Demand {
     /// What must be there, one session's KV state included.
     pub peak: u64,
+    /// What must be there beside KV state, at the most.
+    pub fixed: u64,
     /// KV state of a session.
     pub session: u64,
     /// Layers that it is of.
@@ -58,8 +60,15 @@ pub struct Demand {
 impl Demand {
     /// What a checked plan asks for.
     pub fn of(plan: &Plan) -> Self {
+        let peak = plan.estimate.peak_memory_bytes;
+        // the peak is one program's: whichever's, it has no fewer states than the one that has least
+        let states = plan.prefill.as_ref().map(|p| p.estimate.state_bytes);
+        let least = states.map_or(plan.estimate.state_bytes, |states| {
+            states.min(plan.estimate.state_bytes)
+        });
         Self {
-            peak: plan.estimate.peak_memory_bytes,
+            peak,
+            fixed: peak.saturating_sub(least),
             session: plan.session_bytes(),
             layers: plan.model.layers,
             ready: plan.estimate.plaintext_bytes,
@@ -78,8 +87,6 @@ pub struct Residence {
     pub cache_bytes: u64,
     /// Bytes of those for matrices by their coefficients.
     pub matrix_bytes: u64,
-    /// Bytes beside for matrices that come after those.
-    pub beside_bytes: u64,
     /// The first layers, so many, have their KV state where the engine computes; the others beside.
     pub kv_layers: u32,
     /// Bytes where the engine computes that are left, for further sessions.
@@ -92,7 +99,6 @@ impl Residence {
         matrices: Keep::Ready,
         cache_bytes: u64::MAX,
         matrix_bytes: 0,
-        beside_bytes: 0,
         kv_layers: u32::MAX,
         left: 0,
     };
@@ -100,50 +106,73 @@ impl Residence {
     /// Where everything lies in `room`, with matrices in a form that is told or the one that fits.
     ///
     /// # Errors
-    /// If the plan's peak exceeds the room, even with KV state beside.
+    /// If the plan's peak exceeds the room, even with KV state beside, or matrices fit neither here nor beside.
     pub fn within(demand: Demand, room: Room, matrices: Option<Keep>) -> Result<Self, Shortage> {
-        let (kv_layers, kv_beside) = match demand.peak <= room.here {
-            true => (u32::MAX, 0),
-            false => kv_split(demand, room)?,
-        };
-        let left = room.here.saturating_sub(demand.peak);
-        let ready = |cache_bytes| Self {
-            matrices: Keep::Ready,
-            cache_bytes,
-            matrix_bytes: 0,
-            beside_bytes: 0,
-            kv_layers,
-            left: left - cache_bytes,
-        };
+        let kv = kv_split(demand, room)?;
         let Some(beside) = room.beside else {
-            return Ok(ready(demand.ready.min(left)));
+            return Ok(Self::ready(demand, kv));
         };
         match matrices {
-            Some(Keep::Ready) => return Ok(ready(demand.ready.min(left))),
-            None if demand.ready <= left => return Ok(ready(demand.ready)),
+            Some(Keep::Ready) => return Ok(Self::ready(demand, kv)),
+            None if demand.ready <= kv.left => return Ok(Self::ready(demand, kv)),
             _ => {}
         }
-        let matrices = matrices.unwrap_or(Keep::Compact);
-        let vectors = demand.vectors.min(left);
+        let vectors = demand.vectors.min(kv.left);
         let matrix_bytes = match matrices {
-            Keep::Beside => 0,
-            _ => demand.coefficients.min(left - vectors),
+            Some(Keep::Beside) => 0,
+            _ => demand.coefficients.min(kv.left - vectors),
         };
+        let matrices_beside = demand.coefficients - matrix_bytes;
+        if kv.beside.saturating_add(matrices_beside) > beside {
+            let all = demand.peak.saturating_add(demand.coefficients);
+            return Err(Shortage {
+                needed: all,
+                allowed: room.here.saturating_add(beside),
+            });
+        }
         Ok(Self {
             matrices: Keep::Compact,
             cache_bytes: vectors + matrix_bytes,
             matrix_bytes,
-            beside_bytes: (demand.coefficients - matrix_bytes).min(beside - kv_beside),
-            kv_layers,
-            left: left - vectors - matrix_bytes,
+            kv_layers: kv.layers,
+            left: kv.left - vectors - matrix_bytes,
         })
+    }
+
+    /// With matrices ready, as many as fit.
+    fn ready(demand: Demand, kv: KvSplit) -> Self {
+        let cache_bytes = demand.ready.min(kv.left);
+        Self {
+            matrices: Keep::Ready,
+            cache_bytes,
+            matrix_bytes: 0,
+            kv_layers: kv.layers,
+            left: kv.left - cache_bytes,
+        }
     }
 }
 
-/// How many layers have their KV state where the engine computes, and the bytes of the others', which must fit beside.
-fn kv_split(demand: Demand, room: Room) -> Result<(u32, u64), Shortage> {
-    let Demand { peak, session, .. } = demand;
-    let fixed = peak.saturating_sub(session);
+/// How KV state lies.
+#[derive(Clone, Copy)]
+struct KvSplit {
+    /// The first layers, so many, have it where the engine computes.
+    layers: u32,
+    /// Bytes of the others', beside.
+    beside: u64,
+    /// Bytes that are left where the engine computes.
+    left: u64,
+}
+
+/// Splits a session's KV state: all of it here if the peak fits, else as many layers as leave room for the vectors, which nobody expands.
+fn kv_split(demand: Demand, room: Room) -> Result<KvSplit, Shortage> {
+    let Demand { peak, fixed, .. } = demand;
+    if peak <= room.here {
+        return Ok(KvSplit {
+            layers: u32::MAX,
+            beside: 0,
+            left: room.here - peak,
+        });
+    }
     let short = |needed, allowed| Err(Shortage { needed, allowed });
     let Some(beside) = room.beside else {
         return short(peak, room.here);
@@ -151,12 +180,17 @@ fn kv_split(demand: Demand, room: Room) -> Result<(u32, u64), Shortage> {
     if fixed > room.here {
         return short(fixed, room.here);
     }
-    let layers = demand.layers.max(1);
-    let each = session.div_ceil(layers.into()).max(1);
-    let here = ((room.here - fixed) / each).min(layers.into());
-    let away = (u64::from(layers) - here) * each;
+    let layers = u64::from(demand.layers.max(1));
+    let each = demand.session.div_ceil(layers).max(1);
+    let free = room.here - fixed;
+    let here = (free.saturating_sub(demand.vectors) / each).min(layers);
+    let away = (layers - here) * each;
     match away <= beside {
-        true => Ok((here as u32, away)),
+        true => Ok(KvSplit {
+            layers: here as u32,
+            beside: away,
+            left: free - here * each,
+        }),
         false => short(peak, room.here.saturating_add(beside)),
     }
 }
@@ -168,6 +202,7 @@ mod tests {
     /// 40 of what must be there are KV state of four layers.
     const DEMAND: Demand = Demand {
         peak: 100,
+        fixed: 60,
         session: 40,
         layers: 4,
         ready: 50,
@@ -182,7 +217,6 @@ mod tests {
         assert_eq!(found(170), Ok((Keep::Ready, 50, 20)));
         assert_eq!(found(110), Ok((Keep::Ready, 10, 0)));
         assert_eq!(within(110).unwrap().kv_layers, u32::MAX);
-        assert_eq!(within(110).unwrap().beside_bytes, 0);
         let short = Shortage {
             needed: 100,
             allowed: 99,
@@ -195,25 +229,29 @@ mod tests {
         let within = |here, keep| {
             let beside = Some(1000);
             let r = Residence::within(DEMAND, Room { here, beside }, keep).unwrap();
-            (r.matrices, r.cache_bytes, r.beside_bytes, r.left)
+            (r.matrices, r.cache_bytes, r.matrix_bytes, r.left)
         };
         assert_eq!(within(150, None), (Keep::Ready, 50, 0, 0));
-        assert_eq!(within(149, None), (Keep::Compact, 12, 0, 37));
-        assert_eq!(within(150, Some(Keep::Compact)), (Keep::Compact, 12, 0, 38));
+        assert_eq!(within(149, None), (Keep::Compact, 12, 10, 37));
+        assert_eq!(
+            within(150, Some(Keep::Compact)),
+            (Keep::Compact, 12, 10, 38)
+        );
         assert_eq!(within(120, Some(Keep::Ready)), (Keep::Ready, 20, 0, 0));
         // vectors come first, since nobody expands them
-        assert_eq!(within(106, None), (Keep::Compact, 6, 6, 0));
-        assert_eq!(within(101, None), (Keep::Compact, 1, 10, 0));
-        assert_eq!(within(150, Some(Keep::Beside)), (Keep::Compact, 2, 10, 48));
-        // what neither has room for is encoded at every use
+        assert_eq!(within(106, None), (Keep::Compact, 6, 4, 0));
+        assert_eq!(within(101, None), (Keep::Compact, 1, 0, 0));
+        assert_eq!(within(150, Some(Keep::Beside)), (Keep::Compact, 2, 0, 48));
+        // what neither has room for is refused
         let poor = Room {
             here: 106,
             beside: Some(5),
         };
-        assert_eq!(
-            Residence::within(DEMAND, poor, None).unwrap().beside_bytes,
-            5
-        );
+        let short = Shortage {
+            needed: 110,
+            allowed: 111,
+        };
+        assert_eq!(Residence::within(DEMAND, poor, None), Err(short));
     }
 
     #[test]
@@ -222,15 +260,34 @@ mod tests {
             let beside = Some(beside);
             Residence::within(DEMAND, Room { here, beside }, None)
         };
-        let layers = |here, beside| within(here, beside).unwrap().kv_layers;
-        assert_eq!(layers(100, 0), u32::MAX);
-        assert_eq!(layers(99, 10), 3);
-        assert_eq!(layers(71, 30), 1);
-        assert_eq!(layers(60, 1000), 0);
-        // it comes before matrices
-        assert_eq!(within(99, 13).unwrap().beside_bytes, 3);
+        let found = |here, beside| within(here, beside).map(|r| (r.kv_layers, r.cache_bytes));
+        assert_eq!(found(100, 10), Ok((u32::MAX, 0)));
+        // the vectors stay, and what is left is for matrices
+        assert_eq!(found(99, 20), Ok((3, 9)));
+        assert_eq!(found(92, 20), Ok((3, 2)));
+        assert_eq!(found(91, 30), Ok((2, 11)));
+        assert_eq!(found(60, 1000), Ok((0, 0)));
         let short = |needed, allowed| Err(Shortage { needed, allowed });
-        assert_eq!(within(59, 1000), short(60, 59));
-        assert_eq!(within(71, 29), short(100, 100));
+        assert_eq!(found(59, 1000), short(60, 59));
+        assert_eq!(found(71, 29), short(100, 100));
+        assert_eq!(found(99, 10), short(110, 109));
+    }
+
+    #[test]
+    fn the_larger_of_two_programs_has_no_fewer_states_than_the_least() {
+        // one program needs 90 of which 20 are states, the other 100 of which 70 are: beside states up to 70 must be there
+        let demand = Demand {
+            peak: 100,
+            fixed: 80,
+            session: 70,
+            layers: 7,
+            ..DEMAND
+        };
+        let room = Room {
+            here: 90,
+            beside: Some(1000),
+        };
+        let found = Residence::within(demand, room, None).unwrap();
+        assert_eq!((found.kv_layers, found.cache_bytes), (0, 10));
     }
 }

@@ -96,6 +96,16 @@ impl CardArgs {
         }
     }
 
+    /// Refuses a form of matrices where there are none, or every form is measured.
+    pub fn without_matrices(self) -> Result<(), Failure> {
+        match self.matrices {
+            Some(_) => Err(Failure::Input(
+                "--matrices is for plans and cost tables; leave it out".into(),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The card, made ready for a parameter set.
     pub fn open(self, params: &ParamSet) -> Result<Gpu<Cuda>, Failure> {
         let card = || Cuda::open(self.card.unwrap_or(0));
@@ -103,18 +113,20 @@ impl CardArgs {
         open().map_err(Failure::input)
     }
 
-    /// The card, made ready for a plan, and the memory that the plan may count on; what it needs at its peak is taken from the driver.
-    pub fn open_for(self, plan: &Plan) -> Result<(Gpu<Cuda>, Room), Failure> {
+    /// The card, made ready for a plan, and the memory that the plan may count on, which is no more of the card's than `most`; what it needs
+    /// at its peak is taken from the driver.
+    pub fn open_for(self, plan: &Plan, most: Option<u64>) -> Result<(Gpu<Cuda>, Room), Failure> {
         let gpu = self.open(&plan.params)?;
         let room = card_room(gpu.device());
-        let peak = plan.estimate.peak_memory_bytes.min(room.here);
+        let here = room.here.min(most.unwrap_or(u64::MAX));
+        let peak = plan.estimate.peak_memory_bytes.min(here);
         gpu.device().reserve(peak).map_err(Failure::input)?;
-        Ok((gpu, room))
+        Ok((gpu, Room { here, ..room }))
     }
 }
 
 /// Memory of a card and beside it that a plan may count on: what is free, but for what operations take beside the plan's own values, and
-/// half of this machine's, since it is locked. None where the driver does not say.
+/// half of this machine's, since it is locked. 0 where the driver does not say.
 fn card_room(card: &Cuda) -> Room {
     const OPERATIONS: u64 = 2 << 30;
     let free = card.free_memory().unwrap_or(0);

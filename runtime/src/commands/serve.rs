@@ -72,7 +72,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             serve(args, plan_engine(args, &dir, Cpu::new(&context), None)?)
         }
         EngineName::Gpu => {
-            let (gpu, room) = args.engine.card.open_for(dir.plan())?;
+            let (gpu, room) = args
+                .engine
+                .card
+                .open_for(dir.plan(), args.memory.map(|m| m.as_u64()))?;
             serve(args, plan_engine(args, &dir, gpu, Some(room))?)
         }
     }

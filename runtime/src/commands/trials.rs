@@ -173,7 +173,7 @@ impl Trial {
                 Self::Cpu(Box::new(trial))
             }
             BackendName::Gpu => {
-                let (gpu, room) = args.card.open_for(dir.plan())?;
+                let (gpu, room) = args.card.open_for(dir.plan(), None)?;
                 let residence = residence(dir.plan(), room, args.card.matrices())?;
                 Self::Gpu(Box::new(cipher_trial(&gpu, dir, model, residence, trace)?))
             }

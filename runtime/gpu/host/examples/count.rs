@@ -61,7 +61,7 @@ fn main() -> Result<()> {
     let ct = input(&ev, level)?;
     let show = |what: &str, work: &dyn Fn() -> Result<()>| -> Result<()> {
         gpu.device().peak_bytes();
-        let (done, figures) = gpu.profile(work);
+        let (done, figures) = gpu.profile(false, work);
         print!("{}", card.page(what, figures, gpu.device().peak_bytes()));
         done
     };

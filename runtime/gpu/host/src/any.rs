@@ -150,11 +150,26 @@ impl Device for Any {
         }
     }
 
-    fn fetch(&self, beside: &AnyBeside) -> AnyMemory {
-        match (self, beside) {
-            (Self::Host(host), AnyBeside::Host(words)) => AnyMemory::Host(host.fetch(words)),
-            (Self::Cuda(cuda), AnyBeside::Cuda(words)) => AnyMemory::Cuda(cuda.fetch(words)),
-            _ => panic!("{FOREIGN}"),
+    fn fetch(&self, beside: &[&AnyBeside]) -> AnyMemory {
+        match self {
+            Self::Host(host) => {
+                let own = |words: &&'_ AnyBeside| match words {
+                    AnyBeside::Host(words) => words.clone(),
+                    AnyBeside::Cuda(_) => panic!("{FOREIGN}"),
+                };
+                let words: Vec<Vec<u32>> = beside.iter().map(own).collect();
+                AnyMemory::Host(host.fetch(&words.iter().collect::<Vec<_>>()))
+            }
+            Self::Cuda(cuda) => {
+                let mut own = Vec::new();
+                for words in beside {
+                    match words {
+                        AnyBeside::Cuda(words) => own.push(words),
+                        AnyBeside::Host(_) => panic!("{FOREIGN}"),
+                    }
+                }
+                AnyMemory::Cuda(cuda.fetch(&own))
+            }
         }
     }
 

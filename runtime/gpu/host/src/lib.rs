@@ -105,9 +105,13 @@ impl Device for Host {
         copy
     }
 
-    fn fetch(&self, beside: &Vec<u32>) -> Memory {
-        let memory = self.alloc(beside.len());
-        self.write(&memory, beside);
+    fn fetch(&self, beside: &[&Vec<u32>]) -> Memory {
+        let words: Vec<u32> = beside
+            .iter()
+            .flat_map(|words| words.iter().copied())
+            .collect();
+        let memory = self.alloc(words.len());
+        self.write(&memory, &words);
         memory
     }
 

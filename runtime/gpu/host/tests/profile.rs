@@ -23,7 +23,7 @@ fn launches_are_counted_by_kernel_while_somebody_listens() {
     let mut words = Words::new(1);
     let [a, b] = [(); 2].map(|()| gpu.upload(words.poly(&pair, &primes)));
     gpu.add(&a, &b);
-    let (sum, figures) = gpu.profile(|| {
+    let (sum, figures) = gpu.profile(false, || {
         let product = gpu.mul(&a, &b);
         gpu.add(&gpu.add(&a, &b), &product)
     });
@@ -45,7 +45,7 @@ fn launches_are_counted_by_kernel_while_somebody_listens() {
     assert_eq!(found, expected);
     assert!(figures.iter().all(|f| f.seconds > 0.0));
     assert!(figures.is_sorted_by(|a, b| a.seconds >= b.seconds));
-    let ((), none) = gpu.profile(|| ());
+    let ((), none) = gpu.profile(false, || ());
     assert!(none.is_empty());
 }
 
@@ -58,7 +58,7 @@ fn work_is_what_a_key_switch_reads_writes_and_multiplies() {
     let (limbs, all) = (primes.len(), primes.len() + special.len());
     let source = gpu.upload(Words::new(1).poly(&pair, &primes));
     let members = Tables::new(pair.cpu.context()).digits_of(&primes);
-    let (digits, figures) = gpu.profile(|| gpu.decompose(&source, &special, Uses::Once));
+    let (digits, figures) = gpu.profile(false, || gpu.decompose(&source, &special, Uses::Once));
     let of = |kernel: Kernel| {
         let found = figures.iter().find(|f| f.kernel == kernel);
         found.map(|f| (f.launches as usize, f.work)).unwrap()
@@ -89,7 +89,9 @@ fn work_is_what_a_key_switch_reads_writes_and_multiplies() {
         source: &source,
         digits,
     };
-    let (_, figures) = gpu.profile(|| gpu.key_product(&decomposed, key.unwrap(), [None; 2]));
+    let (_, figures) = gpu.profile(false, || {
+        gpu.key_product(&decomposed, key.unwrap(), [None; 2])
+    });
     let digits = members.len();
     let expected = work(all * (3 * digits + 2) * n, all * 2 * (digits + 2) * n);
     assert_eq!(figures[0].work, expected);
@@ -109,7 +111,7 @@ fn chains_multiply_what_they_say() {
             assert_eq!(sum, expected, "thread {i}, {rounds} rounds");
         }
     }
-    let (_, figures) = pair.gpu.profile(|| pair.gpu.multiply_chains(3, 5));
+    let (_, figures) = pair.gpu.profile(false, || pair.gpu.multiply_chains(3, 5));
     assert_eq!(figures[0].work, work(3 * 256, 3 * 256 * 5 * 8 * 3));
 }
 

@@ -16,6 +16,8 @@ use std::ffi::{CString, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Words up to which an upload goes by way of locked memory, so that nobody waits for it: those of an input, not those of keys.
+const PASSING: usize = 1 << 23;
 /// Least major compute capability.
 const OLDEST: i32 = 8;
 
@@ -32,6 +34,8 @@ struct Card {
     copies: Arc<CudaStream>,
     slabs: Mutex<Slabs>,
     fetched: Mutex<Fetched>,
+    /// Held while something is fetched.
+    turn: Mutex<()>,
     name: String,
     functions: HashMap<Kernel, Function>,
     failure: Mutex<Option<String>>,
@@ -96,6 +100,7 @@ impl Cuda {
             copies,
             slabs: Mutex::default(),
             fetched: Mutex::default(),
+            turn: Mutex::default(),
             name: format!("{name} (NVIDIA card {number})"),
             functions,
             failure: Mutex::default(),
@@ -239,11 +244,9 @@ impl Device for Cuda {
 
     fn alloc(&self, words: usize) -> Piece {
         let bytes = words.max(1) * size_of::<u32>();
-        let stream = self.card.stream.cu_stream();
         let at = self.card.attempt(
             || format!("{bytes} bytes of the card's memory; compile with a smaller --context, or with --memory"),
-            // SAFETY: nothing reads it before something has written it.
-            || unsafe { result::malloc_async(stream, bytes) },
+            || self.card.take(&self.card.stream, bytes),
         );
         Piece {
             card: self.card.clone(),
@@ -260,6 +263,9 @@ impl Device for Cuda {
     fn write(&self, memory: &Piece, words: &[u32]) {
         assert!(words.len() <= memory.words, "more words than room");
         let Some(at) = memory.at else { return };
+        if words.len() <= PASSING {
+            return Pinned::of(&self.card, words).copy_to(at);
+        }
         let stream = &self.card.stream;
         self.card.attempt(
             || "copying to the card".into(),
@@ -313,11 +319,11 @@ impl Device for Cuda {
         Pinned::from_card(&self.card, memory.at, words)
     }
 
-    fn fetch(&self, beside: &Pinned) -> Piece {
+    fn fetch(&self, beside: &[&Pinned]) -> Piece {
         Piece {
-            at: beside.fetch(),
+            at: Pinned::fetch(&self.card, beside),
             card: self.card.clone(),
-            words: beside.words(),
+            words: beside.iter().map(|one| one.words()).sum(),
             fetched: true,
         }
     }

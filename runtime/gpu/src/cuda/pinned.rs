@@ -5,7 +5,7 @@
 //! How far they are ahead is bounded by the bytes that are on the card for it.
 
 use super::Card;
-use cudarc::driver::{CudaEvent, result, sys};
+use cudarc::driver::{CudaEvent, CudaStream, result, sys};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::c_void;
 use std::fmt;
@@ -13,6 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Words of a slab.
 const SLAB: usize = 1 << 24;
+/// Blocks of one size that are in use before this machine waits for one to write to.
+const SPARE: usize = 16;
 /// Bytes on the card that were fetched and not given back, beyond which fetching waits.
 const AHEAD: usize = 1 << 30;
 
@@ -25,15 +27,15 @@ pub struct Pinned {
     /// None if the card has failed.
     block: Option<Block>,
     /// When the words are there, if a card writes them.
-    written: Option<CudaEvent>,
+    written: Option<Arc<CudaEvent>>,
     /// When the last copy from them is done.
-    read: Mutex<Option<CudaEvent>>,
+    read: Mutex<Option<Arc<CudaEvent>>>,
 }
 
 /// A part of a slab, and when whoever had it before has done with it.
 struct Block {
     at: *mut u32,
-    used: Option<CudaEvent>,
+    used: Option<Arc<CudaEvent>>,
 }
 
 // SAFETY: the pointer is to memory that only this handle's owner uses, from whichever thread.
@@ -46,7 +48,7 @@ unsafe impl Sync for Block {}
 pub(super) struct Slabs {
     slabs: Vec<Slab>,
     /// Blocks given back, by their words.
-    free: HashMap<usize, Vec<Block>>,
+    free: HashMap<usize, VecDeque<Block>>,
     /// Words of the last slab that are taken.
     taken: usize,
 }
@@ -80,7 +82,7 @@ impl Drop for Pinned {
         let read = self.read.get_mut().unwrap_or_else(PoisonError::into_inner);
         block.used = read.take().or(self.written.take()).or(block.used);
         let mut slabs = self.card.slabs();
-        slabs.free.entry(self.words).or_default().push(block);
+        slabs.free.entry(self.words).or_default().push_back(block);
     }
 }
 
@@ -88,7 +90,7 @@ impl Pinned {
     /// Words from this machine's memory.
     pub(super) fn of(card: &Arc<Card>, words: &[u32]) -> Self {
         let place = || {
-            let mut block = card.take_block(words.len())?;
+            let mut block = card.take_block(words.len(), SPARE)?;
             if let Some(used) = block.used.take() {
                 used.synchronize()?;
             }
@@ -103,7 +105,8 @@ impl Pinned {
     /// Words from the card's memory, behind everything launched so far.
     pub(super) fn from_card(card: &Arc<Card>, at: Option<sys::CUdeviceptr>, words: usize) -> Self {
         let place = |at| {
-            let mut block = card.take_block(words)?;
+            // the card waits by itself
+            let mut block = card.take_block(words, 0)?;
             if let Some(used) = block.used.take() {
                 card.stream.wait(&used)?;
             }
@@ -112,7 +115,7 @@ impl Pinned {
                 let to = std::slice::from_raw_parts_mut(block.at, words);
                 result::memcpy_dtoh_async(to, at, card.stream.cu_stream())?;
             }
-            Ok((block, card.stream.record_event(None)?))
+            Ok((block, Arc::new(card.stream.record_event(None)?)))
         };
         let placed = at.and_then(|at| card.attempt(|| beside(words), || place(at)));
         let (block, written) = placed.unzip();
@@ -123,7 +126,7 @@ impl Pinned {
         card: &Arc<Card>,
         words: usize,
         block: Option<Block>,
-        written: Option<CudaEvent>,
+        written: Option<Arc<CudaEvent>>,
     ) -> Self {
         Self {
             card: card.clone(),
@@ -138,36 +141,71 @@ impl Pinned {
         self.words
     }
 
-    /// A copy in the card's memory, for what is launched from now on.
-    pub(super) fn fetch(&self) -> Option<sys::CUdeviceptr> {
-        let (block, card) = (self.block.as_ref()?, &self.card);
-        let bytes = self.words * size_of::<u32>();
+    /// Copies the words to the card's memory, behind everything launched so far.
+    pub(super) fn copy_to(mut self, at: sys::CUdeviceptr) {
+        let Some(block) = &self.block else { return };
+        let (card, words) = (&self.card, self.words);
         let copy = || {
+            // SAFETY: as many words as the block has, which nobody writes to before the event; the caller's memory has room for them.
+            unsafe {
+                let from = std::slice::from_raw_parts(block.at, words);
+                result::memcpy_htod_async(at, from, card.stream.cu_stream())?;
+            }
+            card.stream.record_event(None).map(Arc::new)
+        };
+        // that it was read there is what whoever has the block next waits for
+        self.written = card.attempt(|| "copying to the card".into(), copy);
+    }
+
+    /// Copies in the card's memory, one after the other, for what is launched from now on. Nothing if the card has failed.
+    pub(super) fn fetch(card: &Card, all: &[&Self]) -> Option<sys::CUdeviceptr> {
+        let words: usize = all.iter().map(|one| one.words).sum();
+        let bytes = words * size_of::<u32>();
+        let what = || format!("{bytes} bytes of the card's memory, to copy what lies beside it");
+        card.attempt(what, || {
             card.wait_for_room(bytes)?;
+            // one at a time: who fetches the same words again is known to come later
+            let _turn = card.turn.lock().unwrap_or_else(PoisonError::into_inner);
             let copies = &card.copies;
-            if let Some(written) = &self.written {
+            for written in all.iter().filter_map(|one| one.written.as_ref()) {
                 copies.wait(written)?;
             }
-            // SAFETY: memory for as many words as the block has, which nobody writes to while this handle lives, nor after it before the
-            // event below.
-            let at = unsafe {
-                let at = result::malloc_async(copies.cu_stream(), bytes)?;
-                let from = std::slice::from_raw_parts(block.at, self.words);
-                result::memcpy_htod_async(at, from, copies.cu_stream())?;
-                at
-            };
-            let done = copies.record_event(None)?;
+            let at = card.take(copies, bytes)?;
+            let mut to = at;
+            for (from, words) in runs(all) {
+                // SAFETY: memory for as many words as all blocks have, and blocks of as many, side by side, which nobody writes to while
+                // their handles live, nor after that before the event below.
+                unsafe {
+                    let from = std::slice::from_raw_parts(from, words);
+                    result::memcpy_htod_async(to, from, copies.cu_stream())?;
+                }
+                to += (words * size_of::<u32>()) as u64;
+            }
+            let done = Arc::new(copies.record_event(None)?);
             card.stream.wait(&done)?;
             card.fetched().bytes += bytes;
-            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-            *read = Some(done);
+            for one in all {
+                let mut read = one.read.lock().unwrap_or_else(PoisonError::into_inner);
+                *read = Some(done.clone());
+            }
             Ok(at)
-        };
-        card.attempt(
-            || format!("{bytes} bytes of the card's memory, to copy what lies beside it"),
-            copy,
-        )
+        })
     }
+}
+
+/// Where words begin that lie side by side, and how many there are: a matrix's blocks were taken one after the other.
+fn runs(all: &[&Pinned]) -> Vec<(*const u32, usize)> {
+    let mut runs: Vec<(*const u32, usize)> = Vec::new();
+    for one in all {
+        let Some(block) = &one.block else { continue };
+        match runs.last_mut() {
+            Some((at, words)) if at.wrapping_add(*words) == block.at.cast_const() => {
+                *words += one.words;
+            }
+            _ => runs.push((block.at.cast_const(), one.words)),
+        }
+    }
+    runs
 }
 
 /// What fails where memory beside a card is taken.
@@ -187,10 +225,28 @@ impl Card {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A block of so many words: one given back, or of the last slab, or of a new one.
-    fn take_block(&self, words: usize) -> Done<Block> {
+    /// Memory of the card in a stream's order. Where there is none, what others gave back may not have come that far: it is waited for.
+    pub(super) fn take(&self, stream: &CudaStream, bytes: usize) -> Done<sys::CUdeviceptr> {
+        // SAFETY: nothing reads it before something has written it.
+        let take = || unsafe { result::malloc_async(stream.cu_stream(), bytes) };
+        match take() {
+            Err(result::DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                self.stream.synchronize()?;
+                self.copies.synchronize()?;
+                take()
+            }
+            taken => taken,
+        }
+    }
+
+    /// A block of so many words: the one given back first, or of the last slab, or of a new one. One that is still in use is not taken
+    /// while there are fewer than `spare`.
+    fn take_block(&self, words: usize, spare: usize) -> Done<Block> {
         let mut slabs = self.slabs();
-        if let Some(block) = slabs.free.get_mut(&words).and_then(Vec::pop) {
+        let free = slabs.free.entry(words).or_default();
+        let used = free.front().and_then(|block| block.used.as_ref());
+        let ready = used.is_none_or(|used| used.is_complete()) || free.len() >= spare;
+        if ready && let Some(block) = free.pop_front() {
             return Ok(block);
         }
         let left = slabs.slabs.last().map_or(0, |slab| slab.1 - slabs.taken);

@@ -16,14 +16,15 @@ const SHOWN: usize = 4;
 
 /// An engine that may launch kernels.
 pub(super) trait Launches: Engine {
-    /// What a piece of work launches, by kernel, those first that take longest; nothing where there are no kernels.
-    fn launches<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>);
+    /// What a piece of work launches, by kernel, those first that take longest; nothing where there are no kernels. Launches that are to
+    /// be `lined_up` wait for a busy card first.
+    fn launches<T>(&self, lined_up: bool, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>);
     /// What its card can do at best, if it has one: of so many words, and in so many rounds.
     fn rates(&self, effort: (usize, u32)) -> Option<Rates>;
 }
 
 impl Launches for Cpu {
-    fn launches<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
+    fn launches<T>(&self, _lined_up: bool, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
         (work(), Vec::new())
     }
 
@@ -33,8 +34,8 @@ impl Launches for Cpu {
 }
 
 impl<D: Device> Launches for Gpu<D> {
-    fn launches<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
-        self.profile(work)
+    fn launches<T>(&self, lined_up: bool, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
+        self.profile(lined_up, work)
     }
 
     fn rates(&self, (words, rounds): (usize, u32)) -> Option<Rates> {

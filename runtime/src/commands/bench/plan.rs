@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             measure(args, &dir, &Cpu::new(&context), residence)?
         }
         EngineName::Gpu => {
-            let (gpu, room) = card.open_for(plan)?;
+            let (gpu, room) = card.open_for(plan, None)?;
             let residence = residence(plan, room, card.matrices())?;
             measure(args, &dir, &gpu, residence)?
         }

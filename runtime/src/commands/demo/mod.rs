@@ -7,7 +7,7 @@ mod children;
 mod interrupt;
 mod report;
 
-use super::engines::EngineArgs;
+use super::engines::{EngineArgs, EngineName};
 use super::generate::{Asked, Client, check_text};
 use super::traces::{Page, held_against};
 use super::{Failure, keygen, print, runtime};
@@ -62,6 +62,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_text(&args.prompt)?;
+    if args.engine.backend == EngineName::Cpu {
+        args.engine.card.unused()?;
+    }
     let compiler = Compiler::beside_us()?;
     let work = Workplace::make(args.keep.as_deref())?;
     let runtime = runtime()?;
