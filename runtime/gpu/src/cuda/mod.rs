@@ -16,8 +16,8 @@ use std::ffi::{CString, c_void};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Words up to which an upload goes by way of locked memory, so that nobody waits for it: those of an input, not those of keys.
-const PASSING: usize = 1 << 23;
+/// Words up to which an upload goes by way of locked memory, so that nobody waits for it: those of inputs and of vectors.
+const PASSING: usize = 1 << 21;
 /// Least major compute capability.
 const OLDEST: i32 = 8;
 

@@ -35,6 +35,8 @@ pub struct Pinned {
 /// A part of a slab, and when whoever had it before has done with it.
 struct Block {
     at: *mut u32,
+    /// Which slab.
+    slab: usize,
     used: Option<Arc<CudaEvent>>,
 }
 
@@ -193,13 +195,15 @@ impl Pinned {
     }
 }
 
-/// Where words begin that lie side by side, and how many there are: a matrix's blocks were taken one after the other.
+/// Where words begin that lie side by side in one slab, and how many there are: a matrix's blocks were taken one after the other.
 fn runs(all: &[&Pinned]) -> Vec<(*const u32, usize)> {
     let mut runs: Vec<(*const u32, usize)> = Vec::new();
+    let mut slab = None;
     for one in all {
         let Some(block) = &one.block else { continue };
+        let same = slab.replace(block.slab) == Some(block.slab);
         match runs.last_mut() {
-            Some((at, words)) if at.wrapping_add(*words) == block.at.cast_const() => {
+            Some((at, words)) if same && at.wrapping_add(*words) == block.at.cast_const() => {
                 *words += one.words;
             }
             _ => runs.push((block.at.cast_const(), one.words)),
@@ -264,7 +268,11 @@ impl Card {
         // SAFETY: so many words of the slab are taken, and at least `words` are left.
         let at = unsafe { base.cast::<u32>().add(slabs.taken) };
         slabs.taken += words;
-        Ok(Block { at, used: None })
+        Ok(Block {
+            at,
+            slab: slabs.slabs.len() - 1,
+            used: None,
+        })
     }
 
     /// Waits until what was fetched and is still there leaves room for more; what callers hold is not waited for.

@@ -2,10 +2,9 @@
 
 use super::kernels::{self, Card, KernelRow, Launches};
 use super::rounds::{Timer, median, values};
+use super::table::{Figure, Row, Table, page};
 use crate::commands::engines::{EngineArgs, EngineName};
 use crate::commands::{Failure, Meter, print};
-use crate::process::peak_memory;
-use serde::Serialize;
 use sotto_ckks::engine::{Cpu, Ct, Keep};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::{
@@ -52,111 +51,12 @@ pub struct Args {
     insecure_ring: Option<u32>,
 }
 
-/// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-enum Row {
-    /// A bootstrap of all slots, complex.
-    DenseBootstrap,
-    /// A bootstrap of 4,096 complex slots.
-    #[value(name = "sparse-bootstrap-4096")]
-    #[serde(rename = "sparse-bootstrap-4096")]
-    Sparse4096,
-    /// A bootstrap of 512 complex slots.
-    #[value(name = "sparse-bootstrap-512")]
-    #[serde(rename = "sparse-bootstrap-512")]
-    Sparse512,
-    /// All keys of a dense bootstrap, and its plaintexts.
-    Keygen,
-    /// One rotation.
-    Rotate,
-    /// Eight rotations of one ciphertext.
-    #[value(name = "rotate-hoisted-8")]
-    #[serde(rename = "rotate-hoisted-8")]
-    RotateHoisted,
-    /// A product of ciphertexts, relinearised.
-    Multiply,
-    /// A product with a plaintext, operands not in the cache.
-    MultiplyPlain,
-    /// A diagonal's share of a matrix, the matrix kept as small as the engine has it.
-    DiagonalCompact,
-    /// Down one level.
-    Rescale,
-    /// Slots to a plaintext.
-    Encode,
-}
-
-impl Row {
-    const ALL: [Row; 11] = [
-        Row::DenseBootstrap,
-        Row::Sparse4096,
-        Row::Sparse512,
-        Row::Keygen,
-        Row::Rotate,
-        Row::RotateHoisted,
-        Row::Multiply,
-        Row::MultiplyPlain,
-        Row::DiagonalCompact,
-        Row::Rescale,
-        Row::Encode,
-    ];
-
-    /// Slots of a bootstrap, or of the keys' bootstrap, on a ring of `most`.
-    fn slots(self, most: usize) -> Option<usize> {
-        match self {
-            Row::DenseBootstrap | Row::Keygen => Some(most),
-            Row::Sparse4096 => Some(most.min(4096)),
-            Row::Sparse512 => Some(most.min(512)),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> String {
-        let value = clap::ValueEnum::to_possible_value(&self);
-        value.map_or(String::new(), |value| value.get_name().into())
-    }
-}
-
 /// Modulus bits at which operations are measured, where the chain has them: what tables of other libraries are made at.
 const LOG_Q: [f64; 2] = [1250.0, 620.0];
 /// Rotations of one ciphertext that share its decomposition.
 const HOISTED: [i64; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 /// Pairs of operands that a cold product goes through: more than a cache holds.
 const COLD: usize = 24;
-
-/// One line of the table.
-#[derive(Clone, Debug, Serialize)]
-struct Figure {
-    row: Row,
-    log_q: f64,
-    slots: usize,
-    seconds_median: f64,
-    seconds_min: f64,
-    seconds_max: f64,
-    precision_bits_mean: Option<f64>,
-    precision_bits_worst: Option<f64>,
-    bits_left: Option<f64>,
-    bytes: u64,
-    /// Of a card: what one run launches, of products with plaintexts all [`COLD`], of a diagonal's share the whole matrix of 64.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    kernels: Vec<KernelRow>,
-}
-
-/// The table.
-#[derive(Debug, Serialize)]
-struct Table {
-    /// What computed.
-    engine: String,
-    /// Whether bootstraps have few keys.
-    low_memory: bool,
-    yardstick_ntt_ms: f64,
-    threads: usize,
-    set: String,
-    /// What the card can do at best, where there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    card: Option<Card>,
-    rows: Vec<Figure>,
-}
 
 /// Carries the command out.
 pub fn run(args: &Args) -> std::result::Result<(), Failure> {
@@ -494,68 +394,6 @@ fn precision(got: &[Complex64], wanted: &[Complex64]) -> (f64, f64) {
     let mean = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
     let worst = errors.iter().fold(0.0, |m: f64, e| m.max(*e));
     (-mean.log2(), -worst.log2())
-}
-
-/// The table for people.
-fn page(table: &Table, params: &ParamSet) -> String {
-    let mut page = format!(
-        "{} on {}: N = 2^{}, log QP = {:.0}, {} levels for programs, {} threads, yardstick {:.4} ms\n{:<24} {:>6} {:>6} {:>10} {:>10} {:>10}  {:>9} {:>6} {:>9} {:>9}\n",
-        table.set,
-        match table.low_memory {
-            true => format!("{}, few keys", table.engine),
-            false => table.engine.clone(),
-        },
-        params.log_n,
-        params.log_qp(),
-        params.top_app_level(),
-        table.threads,
-        table.yardstick_ntt_ms,
-        "",
-        "log Q",
-        "slots",
-        "median ms",
-        "min",
-        "max",
-        "mean bits",
-        "worst",
-        "bits left",
-        "MiB"
-    );
-    for f in &table.rows {
-        let ms = |seconds: f64| format!("{:.3}", seconds * 1e3);
-        let bits = |bits: Option<f64>| bits.map_or(String::new(), |bits| format!("{bits:.1}"));
-        page += &format!(
-            "{:<24} {:>6.0} {:>6} {:>10} {:>10} {:>10}  {:>9} {:>6} {:>9} {:>9.1}\n",
-            f.row.name(),
-            f.log_q,
-            f.slots,
-            ms(f.seconds_median),
-            ms(f.seconds_min),
-            ms(f.seconds_max),
-            bits(f.precision_bits_mean),
-            bits(f.precision_bits_worst),
-            bits(f.bits_left),
-            f.bytes as f64 / f64::from(1 << 20)
-        );
-    }
-    if let Some(card) = &table.card {
-        page += &kernels::card_line(card);
-        for f in &table.rows {
-            page += &format!(
-                "{} at log Q = {:.0}\n{}",
-                f.row.name(),
-                f.log_q,
-                kernels::page(&f.kernels)
-            );
-        }
-    }
-    if let Some(bytes) = peak_memory(std::process::id()) {
-        page += &format!(
-            "peak memory {:.2} GiB\n",
-            bytes as f64 / f64::from(1u32 << 30)
-        );
-    }
-    page
 }
 
 #[cfg(test)]

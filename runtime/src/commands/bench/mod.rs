@@ -5,6 +5,7 @@ mod kernels;
 mod measure;
 mod plan;
 mod rounds;
+mod table;
 
 use super::engines::{EngineArgs, EngineName};
 use super::{Failure, Meter};
