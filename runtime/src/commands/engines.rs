@@ -106,6 +106,12 @@ impl CardArgs {
         }
     }
 
+    /// Whether there is such a card, with kernels for it.
+    pub fn check(self) -> Result<(), Failure> {
+        let card = Cuda::open(self.card.unwrap_or(0));
+        card.map(drop).map_err(Failure::input)
+    }
+
     /// The card, made ready for a parameter set.
     pub fn open(self, params: &ParamSet) -> Result<Gpu<Cuda>, Failure> {
         let card = || Cuda::open(self.card.unwrap_or(0));

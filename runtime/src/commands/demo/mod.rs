@@ -62,8 +62,10 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let started = Instant::now();
     check_text(&args.prompt)?;
-    if args.engine.backend == EngineName::Cpu {
-        args.engine.card.unused()?;
+    // before the minutes that come first
+    match args.engine.backend {
+        EngineName::Cpu => args.engine.card.unused()?,
+        EngineName::Gpu => args.engine.card.check()?,
     }
     let compiler = Compiler::beside_us()?;
     let work = Workplace::make(args.keep.as_deref())?;
