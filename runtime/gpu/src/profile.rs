@@ -90,10 +90,14 @@ impl<D: Device> Gpu<D> {
     /// What a moment itself takes is taken off. Where launches come more slowly than kernels run, their times have that in them: to be
     /// `lined_up`, they wait for a card that is busy for some milliseconds first, as many as its driver takes.
     pub fn profile<T>(&self, lined_up: bool, work: impl FnOnce() -> T) -> (T, Vec<KernelFigure>) {
+        let line_up = || {
+            if lined_up {
+                self.launch_chains(BLOCKS, BUSY);
+            }
+        };
+        line_up();
         let idle = self.idle_seconds();
-        if lined_up {
-            self.launch_chains(BLOCKS, BUSY);
-        }
+        line_up();
         self.listener().exchange(Some(Vec::new()));
         let result = work();
         let launches = self.listener().exchange(None).unwrap_or_default();
@@ -117,7 +121,7 @@ impl<D: Device> Gpu<D> {
         (result, figures)
     }
 
-    /// Seconds between two moments with nothing in between: the least of some.
+    /// Seconds between two moments with nothing in between, behind what was launched so far: the least of some.
     fn idle_seconds(&self) -> f64 {
         let marks: Vec<D::Mark> = (0..9).map(|_| self.device().mark()).collect();
         let gaps = marks

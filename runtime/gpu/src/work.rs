@@ -170,13 +170,14 @@ impl Task for RotatedSum {
     fn work(&self, _: Kernel, [_, limbs, _]: [u32; 3]) -> Work {
         let (n, all) = (1u64 << self.log_n, u64::from(limbs));
         let (digits, giants) = (u64::from(self.digits), u64::from(self.giants));
-        let rotations = self.b.iter().filter(|b| b[0] != 0).count() as u64;
+        let places = self.b.iter().take(self.babies as usize);
+        let rotations = places.filter(|b| b[0] != 0).count() as u64;
         let babies = u64::from(self.babies);
         let diagonals = self.diagonal.iter().flatten();
         let diagonals = diagonals.filter(|at| **at != 0).count() as u64;
         let carried = there(&self.c0_limb, limbs);
-        let whole = if rotations < babies { carried } else { 0 };
-        // digits and the first half once, however many rotations
+        // digits and the first half once, however many rotations; the second half is in the digits
+        let whole = if rotations == 0 { carried } else { 0 };
         let digits_read = if rotations > 0 { digits } else { 0 };
         let keys = 2 * digits * rotations;
         let sums = 2 * giants * (1 + u64::from(self.more));
@@ -184,7 +185,7 @@ impl Task for RotatedSum {
             (all * (digits_read + keys + sums) + carried + whole) * n
                 + all * diagonals * (n >> self.run),
             (all * (keys + 2 * REDUCTION * (rotations + giants) + 2 * diagonals)
-                + MODULAR * (babies * carried + whole))
+                + MODULAR * (2 * babies - rotations) * carried)
                 * n,
         )
     }

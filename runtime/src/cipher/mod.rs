@@ -147,8 +147,8 @@ impl<E: Engine> Ciphers<E> {
         Self { residence, ..self }
     }
 
-    /// How the next matrix lies, whose coefficients take so many bytes: what does not fit here lies beside. A matrix is encoded once, since
-    /// a residence has room for all of them, here or beside; if that were wrong, beside would hold more than it was told.
+    /// How the next matrix lies, whose coefficients take so many bytes: what does not fit here lies beside. A residence has room for all of
+    /// them, here or beside, so each is encoded once; only one with coefficients beyond 2^62 stays ready, and may find no room.
     fn keep(&self, bytes: u64) -> Keep {
         let Residence {
             matrices,

@@ -78,6 +78,20 @@ impl Demand {
     }
 }
 
+impl Demand {
+    /// What is missing where KV state and matrices do not fit here and beside together. They are split by layers and by matrices, so that a
+    /// little more than their sum may be needed.
+    fn short_of(&self, room: Room, beside: u64) -> Shortage {
+        let (state, matrices) = (self.session, self.coefficients);
+        let sum = self.fixed.saturating_add(state).saturating_add(matrices);
+        let allowed = room.here.saturating_add(beside);
+        Shortage {
+            needed: sum.max(allowed.saturating_add(1)),
+            allowed,
+        }
+    }
+}
+
 /// Where a plan's matrices and KV state lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Residence {
@@ -117,19 +131,19 @@ impl Residence {
             None if demand.ready <= kv.left => return Ok(Self::ready(demand, kv)),
             _ => {}
         }
-        let vectors = demand.vectors.min(kv.left);
-        let matrix_bytes = match matrices {
-            Some(Keep::Beside) => 0,
-            _ => demand.coefficients.min(kv.left - vectors),
-        };
-        let matrices_beside = demand.coefficients - matrix_bytes;
-        if kv.beside.saturating_add(matrices_beside) > beside {
-            let all = demand.peak.saturating_add(demand.coefficients);
-            return Err(Shortage {
-                needed: all,
-                allowed: room.here.saturating_add(beside),
-            });
+        // what does not fit beside must be here; vectors can be encoded anew, but nobody likes to wait for them
+        let least = demand.coefficients.saturating_sub(beside - kv.beside);
+        if least > kv.left {
+            return Err(demand.short_of(room, beside));
         }
+        let matrix_bytes = match matrices {
+            Some(Keep::Beside) => least,
+            _ => {
+                let behind_vectors = kv.left.saturating_sub(demand.vectors);
+                demand.coefficients.min(behind_vectors.max(least))
+            }
+        };
+        let vectors = demand.vectors.min(kv.left - matrix_bytes);
         Ok(Self {
             matrices: Keep::Compact,
             cache_bytes: vectors + matrix_bytes,
@@ -163,7 +177,8 @@ struct KvSplit {
     left: u64,
 }
 
-/// Splits a session's KV state: all of it here if the peak fits, else as many layers as leave room for the vectors, which nobody expands.
+/// Splits a session's KV state: all of it here if the peak fits, else as many layers as leave room for the vectors, or more where there
+/// is too little beside.
 fn kv_split(demand: Demand, room: Room) -> Result<KvSplit, Shortage> {
     let Demand { peak, fixed, .. } = demand;
     if peak <= room.here {
@@ -173,26 +188,27 @@ fn kv_split(demand: Demand, room: Room) -> Result<KvSplit, Shortage> {
             left: room.here - peak,
         });
     }
-    let short = |needed, allowed| Err(Shortage { needed, allowed });
-    let Some(beside) = room.beside else {
-        return short(peak, room.here);
+    let here_alone = |needed| Shortage {
+        needed,
+        allowed: room.here,
     };
-    if fixed > room.here {
-        return short(fixed, room.here);
-    }
+    let Some(beside) = room.beside else {
+        return Err(here_alone(peak));
+    };
+    let free = room.here.checked_sub(fixed).ok_or(here_alone(fixed))?;
     let layers = u64::from(demand.layers.max(1));
     let each = demand.session.div_ceil(layers).max(1);
-    let free = room.here - fixed;
-    let here = (free.saturating_sub(demand.vectors) / each).min(layers);
-    let away = (layers - here) * each;
-    match away <= beside {
-        true => Ok(KvSplit {
-            layers: here as u32,
-            beside: away,
-            left: free - here * each,
-        }),
-        false => short(peak, room.here.saturating_add(beside)),
+    let least = layers.saturating_sub(beside / each);
+    if least > free / each {
+        return Err(demand.short_of(room, beside));
     }
+    let behind_vectors = free.saturating_sub(demand.vectors) / each;
+    let here = behind_vectors.max(least).min(layers);
+    Ok(KvSplit {
+        layers: here as u32,
+        beside: (layers - here) * each,
+        left: free - here * each,
+    })
 }
 
 #[cfg(test)]
@@ -242,16 +258,16 @@ mod tests {
         assert_eq!(within(106, None), (Keep::Compact, 6, 4, 0));
         assert_eq!(within(101, None), (Keep::Compact, 1, 0, 0));
         assert_eq!(within(150, Some(Keep::Beside)), (Keep::Compact, 2, 0, 48));
-        // what neither has room for is refused
-        let poor = Room {
-            here: 106,
-            beside: Some(5),
+        // what beside has no room for is here before vectors are, and what neither has room for is refused
+        let poor = |here, beside| {
+            let beside = Some(beside);
+            let found = Residence::within(DEMAND, Room { here, beside }, None);
+            found.map(|r| (r.cache_bytes, r.matrix_bytes))
         };
-        let short = Shortage {
-            needed: 110,
-            allowed: 111,
-        };
-        assert_eq!(Residence::within(DEMAND, poor, None), Err(short));
+        assert_eq!(poor(106, 5), Ok((6, 5)));
+        assert_eq!(poor(106, 4), Ok((6, 6)));
+        let short = |needed, allowed| Err(Shortage { needed, allowed });
+        assert_eq!(poor(106, 3), short(110, 109));
     }
 
     #[test]
@@ -267,10 +283,17 @@ mod tests {
         assert_eq!(found(92, 20), Ok((3, 2)));
         assert_eq!(found(91, 30), Ok((2, 11)));
         assert_eq!(found(60, 1000), Ok((0, 0)));
+        // unless there is too little beside
+        assert_eq!(found(71, 40), Ok((0, 11)));
+        assert_eq!(found(71, 39), Ok((1, 1)));
+        assert_eq!(found(91, 20), Ok((2, 11)));
+        assert_eq!(found(91, 19), Ok((3, 1)));
         let short = |needed, allowed| Err(Shortage { needed, allowed });
         assert_eq!(found(59, 1000), short(60, 59));
-        assert_eq!(found(71, 29), short(100, 100));
+        assert_eq!(found(71, 29), short(110, 100));
         assert_eq!(found(99, 10), short(110, 109));
+        // three layers here leave nothing for matrices, which have no place beside
+        assert_eq!(found(90, 15), short(110, 105));
     }
 
     #[test]

@@ -103,11 +103,15 @@ impl<E: Engine> PlanEngine<E> {
         data: Arc<dyn DataSource + Send + Sync>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let free = || Room::one(crate::process::available_memory().unwrap_or(u64::MAX));
-        let room = options.room.unwrap_or_else(free);
-        let room = Room {
-            here: options.memory.unwrap_or(room.here),
-            ..room
+        let room = match (options.room, options.memory) {
+            // a card has what it has
+            (Some(room), most) => Room {
+                here: room.here.min(most.unwrap_or(u64::MAX)),
+                ..room
+            },
+            // this machine may have more than it says
+            (None, Some(memory)) => Room::one(memory),
+            (None, None) => Room::one(crate::process::available_memory().unwrap_or(u64::MAX)),
         };
         let demand = Demand::of(&plan);
         let residence = Residence::within(demand, room, options.matrices);

@@ -52,6 +52,7 @@ fn matrices() {
     // diagonals in runs of 64 words, and in full; many giants, many babies, and many of both: more than one launch takes
     for (log_n, n, level, last, babies) in [
         (10, 256, 1, 90, 40),
+        (10, 512, 1, 400, 36),
         (9, 256, 1, 190, 10),
         (10, 4, 9, 2, 3),
         (10, 512, 5, 4, 3),
@@ -159,12 +160,19 @@ fn a_matrix_may_have_diagonals_of_both_forms() {
         let diagonals = bsgs.diagonals().into_iter().map(|s| (s, diagonal(s)));
         let diagonals: BTreeMap<usize, Vec<Complex64>> = diagonals.collect();
         let on_cpu = LinearTransform::new(ctx, &bsgs, &diagonals, level).unwrap();
-        let on_gpu = LinearTransform::on(&pair.gpu, &bsgs, &diagonals, level, Keep::Compact);
-        let on_gpu = on_gpu.unwrap();
-        assert!(on_gpu.size_bytes() > 8 * 2 * n * diagonals.len());
-        let found = on_gpu.apply(&gev, &gct).unwrap();
-        let what = format!("diagonal {large} ready among small ones");
-        same(&pair, &what, &on_cpu.apply(&ev, &ct).unwrap(), &found);
+        let expected = on_cpu.apply(&ev, &ct).unwrap();
+        // all limbs at once, and seven at a time
+        let few = (diagonals.len() * 7) << 10;
+        let in_steps = Gpu::with_rotated_words(pair.gpu.device().clone(), ctx, few).unwrap();
+        for gpu in [&pair.gpu, &in_steps] {
+            let on_gpu = LinearTransform::on(gpu, &bsgs, &diagonals, level, Keep::Compact);
+            let on_gpu = on_gpu.unwrap();
+            assert!(on_gpu.size_bytes() > 8 * 2 * n * diagonals.len());
+            let gev = Evaluator::on(gpu, &pair.gpu_keys);
+            let found = on_gpu.apply(&gev, &gct).unwrap();
+            let what = format!("diagonal {large} ready among small ones");
+            same(&pair, &what, &expected, &found);
+        }
     }
 }
 

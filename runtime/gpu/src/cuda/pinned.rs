@@ -165,9 +165,9 @@ impl Pinned {
         let bytes = words * size_of::<u32>();
         let what = || format!("{bytes} bytes of the card's memory, to copy what lies beside it");
         card.attempt(what, || {
-            card.wait_for_room(bytes)?;
-            // one at a time: who fetches the same words again is known to come later
+            // one at a time: what is there is counted, and who fetches the same words again is known to come later
             let _turn = card.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            card.wait_for_room(bytes)?;
             let copies = &card.copies;
             for written in all.iter().filter_map(|one| one.written.as_ref()) {
                 copies.wait(written)?;
@@ -246,6 +246,8 @@ impl Card {
     /// A block of so many words: the one given back first, or of the last slab, or of a new one. One that is still in use is not taken
     /// while there are fewer than `spare`.
     fn take_block(&self, words: usize, spare: usize) -> Done<Block> {
+        // no block is nowhere
+        let words = words.max(1);
         let mut slabs = self.slabs();
         let free = slabs.free.entry(words).or_default();
         let used = free.front().and_then(|block| block.used.as_ref());
