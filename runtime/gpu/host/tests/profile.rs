@@ -3,9 +3,13 @@
 mod common;
 
 use common::{Pair, Words};
-use sotto_ckks::engine::{Decomposed, Engine, Tables, Uses};
+use num_complex::Complex64;
+use sotto_ckks::engine::{Decomposed, Engine, Keep, Tables, Uses};
+use sotto_ckks::linear::LinearTransform;
+use sotto_ckks::{Encoder, Evaluator};
 use sotto_gpu::{Kernel, Work};
 use sotto_params::ParamSet;
+use sotto_params::bootstrap::Bsgs;
 
 fn work(words: usize, products: usize) -> Work {
     Work {
@@ -95,6 +99,39 @@ fn work_is_what_a_key_switch_reads_writes_and_multiplies() {
     let digits = members.len();
     let expected = work(all * (3 * digits + 2) * n, all * 2 * (digits + 2) * n);
     assert_eq!(figures[0].work, expected);
+}
+
+#[test]
+fn a_sum_that_makes_its_rotations_reads_digits_once_and_keys_once() {
+    // nine rotations, one of them by nothing, take two launches: of eight, and of one more
+    let (log_n, level) = (10, 6);
+    let bsgs = Bsgs::regular(512, 1, 0, 8, 9);
+    let steps: Vec<i64> = bsgs.rotations().into_iter().map(|s| s as i64).collect();
+    let pair = Pair::new(ParamSet::insecure_test(log_n), level, &steps);
+    let (ctx, n) = (pair.cpu.context(), 1usize << log_n);
+    let slots: Vec<Complex64> = (0..512).map(|i| Complex64::from(f64::from(i))).collect();
+    let diagonals = bsgs.diagonals().into_iter().map(|d| (d, slots.clone()));
+    let matrix = LinearTransform::on(&pair.gpu, &bsgs, &diagonals.collect(), level, Keep::Ready);
+    let plain = Encoder::new(ctx).encode(&slots, level, 1).unwrap();
+    let ev = Evaluator::on(&pair.gpu, &pair.gpu_keys);
+    let ct = ev.upload(pair.secret.encrypt(&plain).unwrap());
+    let (sum, figures) = pair.gpu.profile(false, || matrix.unwrap().apply(&ev, &ct));
+    sum.unwrap();
+    let found = figures.iter().find(|f| f.kernel == Kernel::RotatedSum);
+    let found = found.map(|f| (f.launches, f.work)).unwrap();
+    let (limbs, all) = (pair.primes(level).len(), pair.wide(level).len());
+    let digits = Tables::new(ctx).digits_of(&pair.primes(level)).len();
+    // digits, seven keys, eight diagonals, two halves of the sum; the first half
+    let first = all * (digits + 2 * digits * 7 + 8 + 2) + limbs;
+    // digits, one key, one diagonal, the sum read and written; the first half
+    let second = all * (digits + 2 * digits + 1 + 4) + limbs;
+    let sums = |keys: usize, diagonals: usize| {
+        // keys, their reductions and the sum's two, diagonals by both halves
+        all * (2 * digits * keys + 2 * 2 * (keys + 1) + 2 * diagonals)
+    };
+    // the first half of each, and the second of the one that is not rotated
+    let products = sums(7, 8) + sums(1, 1) + 3 * limbs * (8 + 1 + 1);
+    assert_eq!(found, (2, work((first + second) * n, products * n)));
 }
 
 #[test]
