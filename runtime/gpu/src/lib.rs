@@ -13,7 +13,10 @@
 //! | `kernels/keyswitch.cu` | base conversion, products with keys, sums of diagonals |
 //! | `kernels/measure.cu` | what a card can do at best |
 //!
-//! Everything is launched in one order on one stream. Memory that is dropped is given back behind what still uses it.
+//! Everything is launched in one order on one stream; what lies beside a card is copied to it on another, ahead of its use. Memory that is
+//! dropped is given back behind what still uses it.
+//!
+//! [`Gpu::profile`] tells what is launched, kernel by kernel, with what it moves and multiplies at least; [`Gpu::rates`] what a card can do.
 
 mod args;
 mod cuda;
