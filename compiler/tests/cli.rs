@@ -252,6 +252,29 @@ fn a_preset_of_eight_billion_weights_is_planned_without_them() {
 }
 
 #[test]
+fn a_table_of_matrices_by_their_coefficients_says_what_they_take() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("card.ron");
+    let mut table = sotto_compiler::cost::committed().unwrap();
+    assert!(!table.print().unwrap().contains("compact"));
+    table.compact = true;
+    std::fs::write(&path, table.print().unwrap()).unwrap();
+    let done = sottoc(&[
+        &"estimate",
+        &concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tiny"),
+        &"--context",
+        &"16",
+        &"--cost-table",
+        &path,
+    ]);
+    let said = String::from_utf8(done.stdout).unwrap();
+    assert!(!said.contains("encoding them anew"), "{said}");
+    let (_, gib) = said.split_once("by their coefficients, in ").expect(&said);
+    let gib: f64 = gib.split(' ').next().unwrap().parse().unwrap();
+    assert!((0.01..1.0).contains(&gib), "{said}");
+}
+
+#[test]
 fn what_is_estimated_is_one_model_placed_by_a_placer_there_is() {
     let said = |arguments: &[&dyn AsRef<std::ffi::OsStr>]| {
         let done = sottoc(arguments);

@@ -127,6 +127,10 @@ pub struct CostTable {
     pub threads: u32,
     /// Seconds of one transform of 2^16 points modulo a 30-bit prime on one thread, in the same run: the speed of the machine then.
     pub yardstick_seconds: f64,
+    /// Whether matrices lie by their coefficients there, and their prices include expanding them: then there is room for all of them, and
+    /// none is encoded anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub compact: bool,
     /// Curves of the basic operations, every class of [`OpClass::ALL`].
     pub ops: BTreeMap<OpClass, Curve>,
     /// Bootstraps; other slot counts are interpolated over log2 of the slots.
@@ -248,6 +252,7 @@ mod tests {
             log_n: 16,
             threads: 2,
             yardstick_seconds: 1e-4,
+            compact: false,
             ops: OpClass::ALL
                 .map(|c| (c, Curve(vec![(0, 1.0), (4, 3.0)])))
                 .into(),

@@ -7,6 +7,7 @@ use crate::driver::estimate;
 use crate::emit::Measures;
 use serde_json::json;
 use sotto_ir::params::ParamSet;
+use sotto_ir::plan::PlanProgram;
 
 /// Say what a plan would cost: of a checkpoint, or from a shape and a profile of its ranges, without weights.
 #[derive(clap::Args, Debug)]
@@ -80,6 +81,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         e.seconds,
         e.cost_table
     ))?;
+    if subject.table.compact {
+        let prefill = found.prefill.iter().map(|p| &p.placed.emitted.decode);
+        let programs = prefill.chain([&found.decode.emitted.decode]);
+        let bytes = programs.map(PlanProgram::coefficient_bytes).sum();
+        return print(format_args!(
+            "provided that matrices lie by their coefficients, in {:.2} GiB more\n",
+            gib(bytes)
+        ));
+    }
     let token = report.token();
     print(format_args!(
         "provided that {} plaintexts stay encoded, in {:.2} GiB more: encoding them anew adds {:.1} s a token\n",

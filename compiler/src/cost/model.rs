@@ -295,6 +295,7 @@ pub fn table(params: &ParamSet, machine: &Machine) -> Result<CostTable, Bootstra
         log_n: params.log_n,
         threads: machine.threads,
         yardstick_seconds: machine.ntt,
+        compact: false,
         ops: OpClass::ALL
             .iter()
             .map(|&c| (c, curve(c)))

@@ -175,7 +175,10 @@ impl Subject<'_> {
             return Ok(None);
         };
         let bytes = estimate.plaintext_bytes;
-        let kept = KEPT.min(bytes) as f64 / bytes.max(1) as f64;
+        let kept = match self.table.compact {
+            true => 1.0,
+            false => KEPT.min(bytes) as f64 / bytes.max(1) as f64,
+        };
         Ok(Some(Trial {
             work: estimate.seconds - refreshes,
             refreshes,

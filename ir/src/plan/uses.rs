@@ -32,7 +32,7 @@ impl PlanProgram {
 
     /// Bytes of all matrices by the coefficients of their diagonals, 64 bits each and two for every slot of the period; each as often as it
     /// is kept: for every level, and for every layer that has its own.
-    fn coefficient_bytes(&self) -> u64 {
+    pub fn coefficient_bytes(&self) -> u64 {
         let mut seen = BTreeSet::new();
         let mut all = 0u64;
         for MatrixUse {

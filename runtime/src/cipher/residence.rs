@@ -4,7 +4,6 @@
 //! memory of its own, and this machine's beside it: matrices lie on the card ready if all of them fit, else by their coefficients, first
 //! come first; what is left, and the KV state of the last layers where a session's is too large, lies beside and is fetched at every use.
 
-use miette::Diagnostic;
 use sotto_ckks::engine::Keep;
 use sotto_ir::plan::Plan;
 
@@ -24,13 +23,8 @@ impl Room {
     }
 }
 
-/// A plan needs more memory than there is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, Diagnostic)]
-#[error("the plan needs {needed} bytes at its peak and {allowed} are there")]
-#[diagnostic(
-    code(cipher::memory),
-    help("compile with a smaller --context or --memory")
-)]
+/// What a plan needs where there is too little; whoever asked says it in words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
     /// Bytes that must be there.
     pub needed: u64,

@@ -26,8 +26,8 @@ const PERIOD: usize = 128;
 const BOOTSTRAPS: [(usize, bool); 4] = [(1, false), (128, true), (2048, false), (32768, true)];
 /// (diagonals, babies) of the matrices whose times give the pieces of a linear transform.
 const SHAPES: [(usize, usize); 4] = [(2, 2), (8, 8), (16, 2), (64, 8)];
-/// No operation takes less, as far as a table is concerned: a microsecond, the grid that tables are on.
-const FLOOR: f64 = 1e-6;
+/// No operation takes less, as far as a table is concerned.
+const FLOOR: f64 = 1e-8;
 
 /// Times in yardsticks.
 type Classes = Vec<(OpClass, f64)>;
@@ -246,7 +246,24 @@ fn rotations() -> Vec<i64> {
         .collect()
 }
 
-/// On a microsecond grid, and at least that: tables are read by people too.
+/// To four digits, and at least [`FLOOR`]: tables are read by people too.
 fn rounded(seconds: f64) -> f64 {
-    ((seconds / FLOOR).round() * FLOOR).max(FLOOR)
+    let seconds = seconds.max(FLOOR);
+    let grid = 10f64.powi(seconds.log10().floor() as i32 - 3);
+    let rounded = (seconds / grid).round() * grid;
+    // without what is left of binary fractions
+    format!("{rounded:.3e}").parse().unwrap_or(rounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_to_four_digits() {
+        assert_eq!(rounded(0.123456), 0.1235);
+        assert_eq!(rounded(1.23456e-5), 1.235e-5);
+        assert_eq!(rounded(99.996), 100.0);
+        assert_eq!(rounded(0.0), FLOOR);
+    }
 }

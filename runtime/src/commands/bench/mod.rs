@@ -78,15 +78,14 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
     let context = Context::new(params).map_err(Failure::input)?;
     let secret = SecretKey::generate(&context).map_err(Failure::input)?;
     let card = args.engine.card;
+    let keep = card.matrices().unwrap_or(Keep::Ready);
+    let compact = keep != Keep::Ready;
     let measured = match args.engine.backend {
         EngineName::Cpu => {
             card.unused()?;
-            measure(&Cpu::new(&context), &secret, Keep::Ready)
+            measure(&Cpu::new(&context), &secret, keep)
         }
-        EngineName::Gpu => {
-            let keep = card.matrices().unwrap_or(Keep::Ready);
-            measure(&card.open(context.params())?, &secret, keep)
-        }
+        EngineName::Gpu => measure(&card.open(context.params())?, &secret, keep),
     };
     let ((ops, bootstraps, yardstick_seconds), engine) = measured.map_err(Failure::input)?;
     let threads = rayon::current_num_threads() as u32;
@@ -100,6 +99,7 @@ fn cost_table(args: &TableArgs, path: &Path) -> Result<(), Failure> {
         log_n: params.log_n,
         threads,
         yardstick_seconds,
+        compact,
         ops,
         bootstraps,
     };
