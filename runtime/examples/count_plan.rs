@@ -20,6 +20,7 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let path = std::env::args().nth(1).ok_or("name a plan")?;
+    let card = Roofline::from_args()?;
     let dir = PlanDir::open(Path::new(&path))?;
     let context = Context::new(dir.plan().params.clone())?;
     let gpu = Gpu::new(Counting::default(), &context)?;
@@ -36,7 +37,6 @@ fn main() -> Result<(), Failure> {
     let kept = device.peak_bytes();
     let (done, figures) = gpu.profile(false, || trial.run(Tokens::One(1)));
     done?;
-    let card = Roofline::from_args();
     println!(
         "{card}; {:.2} GiB at the most in the first token",
         kept as f64 / f64::from(1u32 << 30)

@@ -83,38 +83,26 @@ template <int S> INLINE void inverse_stages(u32 *x, const u64 *roots, u32 first,
     }
 }
 
-// S stages of a row on 2^S entries. A root of stage t is the row's of that stage times one of `within` from `first << t` on.
-template <int S> INLINE void forward_row_stages(u32 *x, const u32 *row, const u32 *within, u32 first, const Prime &m) {
+// S stages of a row on 2^S entries, forwards or backwards. A root of stage t is the row's of that stage times one of `within` from
+// `first << t` on.
+template <int S, bool INVERSE> INLINE void row_butterflies(u32 *x, const u32 *row, const u32 *within, u32 first, const Prime &m) {
     UNROLL
-    for (int t = 0; t < S; ++t) {
-        const int gap = 1 << (S - 1 - t);
+    for (int done = 0; done < S; ++done) {
+        const int t = INVERSE ? S - 1 - done : done, gap = 1 << (S - 1 - t);
         UNROLL
         for (int q = 0; q < 1 << t; ++q) {
             const u32 root = mont((u64)row[t] * within[(first << t) + q], m);
             UNROLL
             for (int low = 2 * q * gap; low < (2 * q + 1) * gap; ++low) {
-                u32 u = once(x[low], 2 * m.p);
-                u32 v = mont((u64)x[low + gap] * root, m);
-                x[low] = u + v;
-                x[low + gap] = u + 2 * m.p - v;
-            }
-        }
-    }
-}
-
-// The same backwards.
-template <int S> INLINE void inverse_row_stages(u32 *x, const u32 *row, const u32 *within, u32 first, const Prime &m) {
-    UNROLL
-    for (int t = S - 1; t >= 0; --t) {
-        const int gap = 1 << (S - 1 - t);
-        UNROLL
-        for (int q = 0; q < 1 << t; ++q) {
-            const u32 root = mont((u64)row[t] * within[(first << t) + q], m);
-            UNROLL
-            for (int low = 2 * q * gap; low < (2 * q + 1) * gap; ++low) {
-                u32 u = x[low], v = x[low + gap];
-                x[low] = once(u + v, 2 * m.p);
-                x[low + gap] = mont((u64)(u + 2 * m.p - v) * root, m);
+                const u32 u = x[low], v = x[low + gap];
+                if (INVERSE) {
+                    x[low] = once(u + v, 2 * m.p);
+                    x[low + gap] = mont((u64)(u + 2 * m.p - v) * root, m);
+                } else {
+                    const u32 a = once(u, 2 * m.p), b = mont((u64)v * root, m);
+                    x[low] = a + b;
+                    x[low + gap] = a + 2 * m.p - b;
+                }
             }
         }
     }
@@ -171,10 +159,7 @@ INLINE void row_stages(u32 *tile, const Tile &shape, const u32 *roots, u32 own, 
         const u32 *row = roots + (own + line) * ROW_BITS + DONE;
         UNROLL
         for (int j = 0; j < 16; ++j) x[j] = tile[padded(base + ((u32)j << rest))];
-        if (INVERSE)
-            inverse_row_stages<4>(x, row, within, (1u << DONE) + top, m);
-        else
-            forward_row_stages<4>(x, row, within, (1u << DONE) + top, m);
+        row_butterflies<4, INVERSE>(x, row, within, (1u << DONE) + top, m);
         UNROLL
         for (int j = 0; j < 16; ++j) tile[padded(base + ((u32)j << rest))] = x[j];
     }

@@ -30,7 +30,7 @@ struct Inner<D: Device> {
     listener: Profile<D>,
 }
 
-/// Words that the rotated ciphertexts of a linear transform take at a time.
+/// Words that the rotated ciphertexts and expanded diagonals of a linear transform take at a time.
 const ROTATED_WORDS: usize = 1 << 27;
 
 impl<D: Device> Clone for Gpu<D> {
@@ -56,7 +56,7 @@ impl<D: Device> Gpu<D> {
         Self::with_rotated_words(device, ctx, ROTATED_WORDS)
     }
 
-    /// The same, where the rotated ciphertexts of a linear transform take no more than so many words at a time, but for one limb of each.
+    /// The same, where the rotated ciphertexts and expanded diagonals of a linear transform take no more than so many words at a time, but for one limb of each.
     ///
     /// # Errors
     /// As [`Gpu::new`].

@@ -37,7 +37,7 @@ pub struct Shortage {
 pub struct Demand {
     /// What must be there, one session's KV state included.
     pub peak: u64,
-    /// What must be there beside KV state, at the most.
+    /// What must be there without KV state, at the most.
     pub fixed: u64,
     /// KV state of a session.
     pub session: u64,
@@ -70,9 +70,7 @@ impl Demand {
             vectors: plan.vector_bytes(),
         }
     }
-}
 
-impl Demand {
     /// What is missing where KV state and matrices do not fit here and beside together. They are split by layers and by matrices, so that a
     /// little more than their sum may be needed.
     fn short_of(&self, room: Room, beside: u64) -> Shortage {
@@ -292,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_larger_of_two_programs_has_no_fewer_states_than_the_least() {
-        // one program needs 90 of which 20 are states, the other 100 of which 70 are: beside states up to 70 must be there
+        // one program needs 90 of which 20 are states, the other 100 of which 70 are: without states up to 70 must be there
         let demand = Demand {
             peak: 100,
             fixed: 80,

@@ -103,22 +103,23 @@ impl<E: Engine> PlanEngine<E> {
         data: Arc<dyn DataSource + Send + Sync>,
         options: EngineOptions,
     ) -> Result<Self, EngineError> {
-        let room = match (options.room, options.memory) {
+        let (room, stated) = match (options.room, options.memory) {
             // a card has what it has
-            (Some(room), most) => Room {
-                here: room.here.min(most.unwrap_or(u64::MAX)),
-                ..room
-            },
+            (Some(room), Some(most)) if most < room.here => (Room { here: most, ..room }, true),
+            (Some(room), _) => (room, false),
             // this machine may have more than it says
-            (None, Some(memory)) => Room::one(memory),
-            (None, None) => Room::one(crate::process::available_memory().unwrap_or(u64::MAX)),
+            (None, Some(memory)) => (Room::one(memory), true),
+            (None, None) => {
+                let free = crate::process::available_memory();
+                (Room::one(free.unwrap_or(u64::MAX)), false)
+            }
         };
         let demand = Demand::of(&plan);
         let residence = Residence::within(demand, room, options.matrices);
         let residence = residence.map_err(|short| EngineError::Memory {
             needed: short.needed,
             allowed: short.allowed,
-            stated: options.memory.is_some(),
+            stated,
         })?;
         Ok(Self {
             plan_digest,

@@ -119,15 +119,15 @@ impl CardArgs {
         open().map_err(Failure::input)
     }
 
-    /// The card, made ready for a plan, and the memory that the plan may count on, which is no more of the card's than `most`; what it needs
-    /// at its peak is taken from the driver.
+    /// The card, made ready for a plan, and the memory that there is; what the plan needs at its peak, but no more than `most`, is taken
+    /// from the driver.
     pub fn open_for(self, plan: &Plan, most: Option<u64>) -> Result<(Gpu<Cuda>, Room), Failure> {
         let gpu = self.open(&plan.params)?;
         let room = card_room(gpu.device());
-        let here = room.here.min(most.unwrap_or(u64::MAX));
-        let peak = plan.estimate.peak_memory_bytes.min(here);
+        let most = room.here.min(most.unwrap_or(u64::MAX));
+        let peak = plan.estimate.peak_memory_bytes.min(most);
         gpu.device().reserve(peak).map_err(Failure::input)?;
-        Ok((gpu, Room { here, ..room }))
+        Ok((gpu, room))
     }
 }
 

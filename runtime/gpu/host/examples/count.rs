@@ -27,9 +27,9 @@ fn keys(
         .upload(gpu)
 }
 
-fn main() -> Result<()> {
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let ctx = Context::new(ParamSet::secure_128())?;
-    let card = Roofline::from_args();
+    let card = Roofline::from_args()?;
     let (params, encoder) = (ctx.params(), Encoder::new(&ctx));
     let gpu = Gpu::new(Counting::default(), &ctx)?;
     let secret = SecretKey::generate(&ctx)?;
@@ -84,5 +84,6 @@ fn main() -> Result<()> {
     let ev = Evaluator::on(&gpu, &made);
     let bootstrap = Bootstrapper::on(&gpu, &spec)?;
     let ct = input(&ev, spec.input_level)?;
-    show("a dense bootstrap", &|| bootstrap.apply(&ev, &ct).map(drop))
+    show("a dense bootstrap", &|| bootstrap.apply(&ev, &ct).map(drop))?;
+    Ok(())
 }

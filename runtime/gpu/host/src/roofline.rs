@@ -24,17 +24,23 @@ impl fmt::Display for Roofline {
 
 impl Roofline {
     /// From `--bandwidth` and `--products` of the command line; an H100's by its data sheet where it says none.
-    pub fn from_args() -> Self {
+    ///
+    /// # Errors
+    /// If what follows either is no number above 0.
+    pub fn from_args() -> Result<Self, String> {
         let args: Vec<String> = std::env::args().collect();
         let after = |name: &str, otherwise: f64| {
-            let at = args.iter().position(|a| a == name);
-            let number = at.and_then(|at| args.get(at + 1)?.parse().ok());
-            number.unwrap_or(otherwise)
+            let Some(at) = args.iter().position(|a| a == name) else {
+                return Ok(otherwise);
+            };
+            let number = args.get(at + 1).and_then(|text| text.parse().ok());
+            let number = number.filter(|n: &f64| *n > 0.0 && n.is_finite());
+            number.ok_or_else(|| format!("{name} takes a number above 0, as in 4800e9"))
         };
-        Self {
-            bandwidth: after("--bandwidth", 3350e9),
-            products: after("--products", 14e12),
-        }
+        Ok(Self {
+            bandwidth: after("--bandwidth", 3350e9)?,
+            products: after("--products", 14e12)?,
+        })
     }
 
     /// Seconds for moving and for multiplying.

@@ -132,7 +132,6 @@ struct Bench<'a, E> {
 }
 
 /// What one operation took, run by run, and what one run launched.
-#[derive(Clone)]
 struct Times {
     seconds: Vec<f64>,
     kernels: Vec<KernelRow>,
@@ -260,10 +259,10 @@ impl<E: Launches> Bench<'_, E> {
         };
         let seconds = self.timer.times(self.runs, whole)?;
         let mut kernels = Vec::new();
-        if self.card.is_some() {
+        if let Some(card) = &self.card {
             let (done, launched) = self.engine.launches(!self.briefly, whole);
             done?;
-            kernels = kernels::rows(&launched, self.card.as_ref());
+            kernels = kernels::rows(&launched, card);
         }
         Ok(Times { seconds, kernels })
     }

@@ -112,10 +112,7 @@ impl KernelRow {
 }
 
 /// The rows of one piece of work.
-pub(super) fn rows(figures: &[KernelFigure], card: Option<&Card>) -> Vec<KernelRow> {
-    let Some(card) = card else {
-        return Vec::new();
-    };
+pub(super) fn rows(figures: &[KernelFigure], card: &Card) -> Vec<KernelRow> {
     figures.iter().map(|f| KernelRow::new(f, card)).collect()
 }
 
