@@ -62,6 +62,6 @@ mod tests {
     #[test]
     fn a_transform_takes_time() {
         let seconds = Yardstick::default().seconds(4);
-        assert!((1e-6..1.0).contains(&seconds), "{seconds}");
+        assert!((1e-6..60.0).contains(&seconds), "{seconds}");
     }
 }

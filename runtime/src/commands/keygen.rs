@@ -1,6 +1,6 @@
 //! `sotto keygen`.
 
-use super::{Consent, Failure, Meter, end_on_interrupt, human_bytes, print, runtime};
+use super::{Consent, Failure, Meter, Signals, end_on_interrupt, human_bytes, print, runtime};
 use crate::client::{Keyring, Made, Unfinished};
 use crate::plan::PlanDir;
 use serde_json::json;
@@ -36,7 +36,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let unfinished = Unfinished::default();
     // Keys are made on this thread; the runtime's hear the interrupt.
     let runtime = runtime()?;
-    runtime.spawn(end_on_interrupt(unfinished.clone()));
+    let signals = runtime.block_on(async { Signals::listen() });
+    runtime.spawn(end_on_interrupt(signals, unfinished.clone()));
     let made = generate(&dir, &args.output, &unfinished)?;
     let seconds = started.elapsed().as_secs_f64();
     let manifest = &made.manifest;

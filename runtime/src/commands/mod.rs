@@ -14,16 +14,17 @@ pub mod keys;
 mod progress;
 mod screen;
 pub mod serve;
+mod signals;
 pub mod traces;
 mod trials;
 
 use crate::client::{ClientError, Unfinished};
 use miette::Diagnostic;
+use signals::Signals;
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 pub use consent::Consent;
@@ -157,40 +158,24 @@ const INTERRUPTED: u8 = 130;
 /// Turns true at the first Ctrl-C; the second ends the process.
 fn on_interrupt() -> watch::Receiver<bool> {
     let (sender, receiver) = watch::channel(false);
+    let mut signals = Signals::listen();
     tokio::spawn(async move {
-        interrupted().await;
+        signals.next().await;
         // Nobody may be listening any more.
         let _unheard = sender.send(true);
-        interrupted().await;
+        signals.next().await;
         std::process::exit(INTERRUPTED.into());
     });
     receiver
 }
 
 /// Ends the process at Ctrl-C or SIGTERM, and leaves no unfinished keys behind.
-async fn end_on_interrupt(unfinished: Unfinished) {
-    interrupted().await;
+async fn end_on_interrupt(mut signals: Signals, unfinished: Unfinished) {
+    signals.next().await;
     // Held to the end: whoever makes the keys waits meanwhile.
     let _held = unfinished.remove();
     eprintln!("interrupted");
     std::process::exit(INTERRUPTED.into());
-}
-
-/// Completes at Ctrl-C, SIGTERM or the end of the terminal.
-async fn interrupted() {
-    let handlers = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut hangup)) = handlers else {
-        // Without a handler the signal ends the process itself.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
-    }
 }
 
 /// An async runtime for a command.

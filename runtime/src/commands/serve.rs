@@ -2,7 +2,7 @@
 
 use super::engines::{EngineArgs, EngineName};
 use super::traces::create_trace;
-use super::{Consent, Failure, Meter, human_bytes, interrupted, print, runtime};
+use super::{Consent, Failure, Meter, Signals, human_bytes, print, runtime};
 use crate::cipher::{EngineOptions, PlanEngine, Room};
 use crate::keys::MANIFEST_FILE;
 use crate::plan::PlanDir;
@@ -99,13 +99,14 @@ fn serve<E: Engine>(args: &Args, engine: PlanEngine<E>) -> Result<(), Failure> {
                 .await
                 .map_err(Failure::input)?;
         }
+        let signals = Signals::listen();
         match print(format_args!("listening on {}\n", server.addr())) {
             // Clients may know the address all the same.
             Err(Failure::Unheard) => {}
             printed => printed?,
         }
         server
-            .run(service, ended(args.until_stdin_ends))
+            .run(service, ended(signals, args.until_stdin_ends))
             .await
             .map_err(listen_failure)
     })
@@ -196,9 +197,9 @@ fn listen_failure(error: ListenError) -> Failure {
 }
 
 /// Completes at Ctrl-C, SIGTERM or, if asked, the end of standard input.
-async fn ended(with_stdin: bool) {
+async fn ended(mut signals: Signals, with_stdin: bool) {
     tokio::select! {
-        () = interrupted() => {}
+        () = signals.next() => {}
         () = stdin_ended(), if with_stdin => {}
     }
 }

@@ -98,7 +98,8 @@ fn work_is_what_a_key_switch_reads_writes_and_multiplies() {
     });
     let digits = members.len();
     let expected = work(all * (3 * digits + 2) * n, all * 2 * (digits + 2) * n);
-    assert_eq!(figures[0].work, expected);
+    let found: Vec<_> = figures.iter().map(|f| (f.kernel, f.work)).collect();
+    assert_eq!(found, [(Kernel::KeyProduct, expected)]);
 }
 
 #[test]
@@ -158,5 +159,5 @@ fn a_card_has_rates_and_a_yardstick() {
     let rates = pair.gpu.rates(1 << 20, 16);
     assert!(rates.bytes > 1e6 && rates.products > 1e6, "{rates:?}");
     let yardstick = pair.gpu.yardstick().seconds(2);
-    assert!((1e-9..1.0).contains(&yardstick), "{yardstick}");
+    assert!((1e-9..60.0).contains(&yardstick), "{yardstick}");
 }

@@ -2,7 +2,7 @@
 //! keys behind.
 
 use crate::client::Unfinished;
-use crate::commands::{INTERRUPTED, interrupted};
+use crate::commands::{INTERRUPTED, Signals};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +23,10 @@ impl Interrupt {
         let (sender, receiver) = watch::channel(false);
         let (in_generation, temporary) = (generating.clone(), temporary.map(Path::to_path_buf));
         let unfinished = unfinished.clone();
+        let mut signals = runtime.block_on(async { Signals::listen() });
         runtime.spawn(async move {
             loop {
-                interrupted().await;
+                signals.next().await;
                 // A second interrupt ends a generation that does not stop.
                 if in_generation.load(Ordering::SeqCst) && !sender.send_replace(true) {
                     continue;
