@@ -259,19 +259,26 @@ fn a_table_of_matrices_by_their_coefficients_says_what_they_take() {
     assert!(!table.print().unwrap().contains("compact"));
     table.compact = true;
     std::fs::write(&path, table.print().unwrap()).unwrap();
-    let done = sottoc(&[
-        &"estimate",
-        &concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tiny"),
-        &"--context",
-        &"16",
-        &"--cost-table",
-        &path,
-    ]);
-    let said = String::from_utf8(done.stdout).unwrap();
+    let said = |form: &[&'static str]| {
+        let mut words: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![
+            &"estimate",
+            &concat!(env!("CARGO_MANIFEST_DIR"), "/../models/tiny"),
+            &"--context",
+            &"16",
+            &"--cost-table",
+            &path,
+        ];
+        words.extend(form.iter().map(|word| word as &dyn AsRef<std::ffi::OsStr>));
+        String::from_utf8(sottoc(&words).stdout).unwrap()
+    };
+    let line: serde_json::Value = serde_json::from_str(&said(&["--json"])).unwrap();
+    let bytes = line["coefficient_bytes"].as_f64().unwrap();
+    let said = said(&[]);
     assert!(!said.contains("encoding them anew"), "{said}");
     let (_, gib) = said.split_once("by their coefficients, in ").expect(&said);
     let gib: f64 = gib.split(' ').next().unwrap().parse().unwrap();
     assert!((0.01..1.0).contains(&gib), "{said}");
+    assert!((bytes / f64::from(1 << 30) - gib).abs() < 0.005, "{said}");
 }
 
 #[test]

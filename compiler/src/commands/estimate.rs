@@ -47,6 +47,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         let emitted = &prefill.placed.emitted;
         (emitted.decode.block, emitted.estimate.seconds)
     });
+    // of matrices, where the table's prices are of those that lie by their coefficients
+    let coefficient_bytes = subject.table.compact.then(|| {
+        let prefill = found.prefill.iter().map(|p| &p.placed.emitted.decode);
+        let programs = prefill.chain([&found.decode.emitted.decode]);
+        programs.map(PlanProgram::coefficient_bytes).sum::<u64>()
+    });
     let e = &found.decode.emitted.estimate;
     if args.json {
         let line = json!({
@@ -59,6 +65,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             "key_bytes": e.key_bytes,
             "state_bytes": e.state_bytes,
             "plaintext_bytes": e.plaintext_bytes,
+            "coefficient_bytes": coefficient_bytes,
             "peak_memory_bytes": e.peak_memory_bytes,
             "seconds": e.seconds,
             "cost_table": e.cost_table,
@@ -81,10 +88,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         e.seconds,
         e.cost_table
     ))?;
-    if subject.table.compact {
-        let prefill = found.prefill.iter().map(|p| &p.placed.emitted.decode);
-        let programs = prefill.chain([&found.decode.emitted.decode]);
-        let bytes = programs.map(PlanProgram::coefficient_bytes).sum();
+    if let Some(bytes) = coefficient_bytes {
         return print(format_args!(
             "provided that matrices lie by their coefficients, in {:.2} GiB more\n",
             gib(bytes)

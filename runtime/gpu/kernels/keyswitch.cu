@@ -103,6 +103,18 @@ KERNEL(key_product, KeyProduct) {
 #define BABIES 32
 #define GIANTS 8
 
+// Adds a rotated ciphertext's word, by its halves, times the diagonals of all giant steps that have one for it.
+template <typename Sum>
+INLINE void add_diagonals(u64 (&sum)[GIANTS][2], const u64 (&diagonal)[GIANTS], const Sum &args, u32 y, u32 i, u32 a0, u32 a1) {
+    UNROLL
+    for (u32 g = 0; g < GIANTS; ++g) {
+        if (!diagonal[g]) continue;
+        const u32 d = limb(diagonal[g], args.start + y, args.log_n - args.run)[i >> args.run];
+        sum[g][0] += (u64)a0 * d;
+        sum[g][1] += (u64)a1 * d;
+    }
+}
+
 struct DiagonalSum {
     // Per rotated ciphertext and giant step a diagonal, in Montgomery form, every word for a run of 2^run; 0 for none.
     u64 diagonal[BABIES][GIANTS];
@@ -144,13 +156,7 @@ KERNEL(diagonal_sum, DiagonalSum) {
         for (u32 b = 0; b < args.babies; ++b) {
             const u32 *a = limb(args.rotated, 2 * args.baby[b] * args.limbs + y, args.log_n);
             const u32 a0 = a[i], a1 = a[i + ((u64)args.limbs << args.log_n)];
-            UNROLL
-            for (u32 g = 0; g < GIANTS; ++g) {
-                if (!args.diagonal[b][g]) continue;
-                const u32 d = limb(args.diagonal[b][g], args.start + y, args.log_n - args.run)[i >> args.run];
-                sum[g][0] += (u64)a0 * d;
-                sum[g][1] += (u64)a1 * d;
-            }
+            add_diagonals(sum, args.diagonal[b], args, y, i, a0, a1);
             if (b % MOST_TERMS < MOST_TERMS - 1 && b + 1 < args.babies) continue;
             UNROLL
             for (u32 g = 0; g < GIANTS; ++g)
@@ -225,13 +231,7 @@ KERNEL(rotated_sum, RotatedSum) {
             } else if (own) {
                 a1 = mont((u64)limb(args.whole, args.whole_limb[y], args.log_n)[at] * args.factor[y], m);
             }
-            UNROLL
-            for (u32 g = 0; g < GIANTS; ++g) {
-                if (!args.diagonal[r][g]) continue;
-                const u32 d = limb(args.diagonal[r][g], args.start + y, args.log_n - args.run)[i >> args.run];
-                sum[g][0] += (u64)a0 * d;
-                sum[g][1] += (u64)a1 * d;
-            }
+            add_diagonals(sum, args.diagonal[r], args, y, i, a0, a1);
         }
         UNROLL
         for (u32 g = 0; g < GIANTS; ++g)

@@ -159,5 +159,5 @@ fn a_card_has_rates_and_a_yardstick() {
     let rates = pair.gpu.rates(1 << 20, 16);
     assert!(rates.bytes > 1e6 && rates.products > 1e6, "{rates:?}");
     let yardstick = pair.gpu.yardstick().seconds(2);
-    assert!((1e-9..60.0).contains(&yardstick), "{yardstick}");
+    assert!(yardstick > 1e-9 && yardstick.is_finite(), "{yardstick}");
 }

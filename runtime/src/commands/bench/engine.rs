@@ -5,6 +5,7 @@ use super::rounds::{Timer, median, values};
 use super::table::{Figure, Row, Table, page};
 use crate::commands::engines::{EngineArgs, EngineName};
 use crate::commands::{Failure, Meter, print};
+use clap::ValueEnum;
 use sotto_ckks::engine::{Cpu, Ct, Keep};
 use sotto_ckks::linear::LinearTransform;
 use sotto_ckks::{
@@ -69,7 +70,7 @@ pub fn run(args: &Args) -> std::result::Result<(), Failure> {
         pool.build_global().map_err(Failure::foreign)?;
     }
     let rows = match args.rows.is_empty() {
-        true => Row::ALL.to_vec(),
+        true => Row::value_variants().to_vec(),
         false => args.rows.clone(),
     };
     let context = Context::new(params).map_err(Failure::input)?;

@@ -40,20 +40,6 @@ pub(super) enum Row {
 }
 
 impl Row {
-    pub(super) const ALL: [Row; 11] = [
-        Row::DenseBootstrap,
-        Row::Sparse4096,
-        Row::Sparse512,
-        Row::Keygen,
-        Row::Rotate,
-        Row::RotateHoisted,
-        Row::Multiply,
-        Row::MultiplyPlain,
-        Row::DiagonalCompact,
-        Row::Rescale,
-        Row::Encode,
-    ];
-
     /// Slots of a bootstrap, or of the keys' bootstrap, on a ring of `most`.
     pub(super) fn slots(self, most: usize) -> Option<usize> {
         match self {
